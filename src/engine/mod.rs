@@ -1,0 +1,1 @@
+//! The registry as a pure state machine.

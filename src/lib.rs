@@ -1,0 +1,4 @@
+//! tidings: a leaderless service registry.
+
+pub mod engine;
+pub mod model;

@@ -1,0 +1,4 @@
+//! Plain data that all rooms share.
+
+pub mod names;
+pub mod time;
