@@ -1,1 +1,4 @@
 //! The registry as a pure state machine.
+
+pub mod io;
+pub mod wire;

@@ -1,4 +1,10 @@
-//! Plain data that all rooms share.
+//! Plain data that all rooms share: names, instances, records and their order, commands and replies, limits, the clocks' shape.
 
+pub mod command;
+pub mod instance;
+pub mod limits;
 pub mod names;
+pub mod node;
+pub mod record;
+pub mod text;
 pub mod time;

@@ -1,0 +1,3 @@
+//! Packets and frames as bytes; nothing else knows bytes.
+
+pub mod packet;

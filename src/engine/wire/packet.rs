@@ -1,0 +1,148 @@
+//! The vocabulary between agents: what a datagram's or a frame's sealed body says.
+//!
+//! A datagram is a list of parts, so that small things share a packet. The order of variants is the wire's: new ones go last, and a
+//! part or frame that does not decode drops the rest of its packet, counted.
+
+use crate::model::command::{Command, Refusal, Reply};
+use crate::model::names::NodeId;
+use crate::model::record::{Batch, Epoch, Head, HeadFlags, Record, Seq};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// The largest payload of a datagram, sealed, in bytes: fits IPv6's smallest MTU with tunnels on the way.
+pub const DATAGRAM_BYTES_MAX: usize = 1_200;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// The membership's own packet.
+    Swim(Bytes),
+    /// Sums over heads; equal ones mean that there is nothing to repair. Rides along with [`Part::Swim`] of ready agents.
+    Roots(Roots),
+    /// A change in full. `hops` says how often it was passed on.
+    Delta {
+        hops: u8,
+        batch: Batch,
+    },
+    /// Heads the sender has, without the changes: who lacks them asks.
+    Adverts(Vec<Advert>),
+    /// Asks for what follows these heads.
+    Wants(Vec<Want>),
+    /// These cannot be served as batches (they lie below the sender's floor, or are too large): fetch them over a stream.
+    FetchInstead(Vec<NodeId>),
+    /// Cells of a sketch over the sender's heads.
+    Sketch(SketchCells),
+    /// The sketch of that number did not decode here: more cells, or, where `cells` were the most there are, pages of heads.
+    Undecoded {
+        id: u32,
+        cells: u16,
+    },
+    /// The sender's heads with ids in `(after, until]`, all of them that are older than a few seconds.
+    Heads(HeadsPage),
+    /// A write that is the receiver's to decide, as its origin.
+    Ask {
+        id: u64,
+        command: Command,
+    },
+    Answer {
+        id: u64,
+        outcome: Result<Reply, Refusal>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Roots {
+    /// Over the origins of the sender's datacenter.
+    pub local: u64,
+    /// Over all others.
+    pub remote: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advert {
+    pub origin: NodeId,
+    pub epoch: Epoch,
+    pub seq: Seq,
+    pub flags: HeadFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    pub origin: NodeId,
+    /// What the asker has without a gap; zero and zero: nothing.
+    pub epoch: Epoch,
+    pub from: Seq,
+    /// What it has of the base's epoch can stand under a new epoch: the server compares and sends what follows, or says to fetch.
+    pub sum: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SketchCells {
+    /// Chosen by the sender; parts of one sketch share it.
+    pub id: u32,
+    pub salt: u64,
+    /// The root of the very heads that are encoded here.
+    pub root: u64,
+    pub part: u8,
+    pub parts: u8,
+    pub cells: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadsPage {
+    pub after: Option<NodeId>,
+    /// None: to the end.
+    pub until: Option<NodeId>,
+    pub heads: Vec<Advert>,
+}
+
+/// What a stream says. The opener speaks first, with [`Frame::Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Frame {
+    Hello {
+        purpose: Purpose,
+        /// Whether the opener has caught up with its datacenter: who is not is no authority.
+        is_ready: bool,
+    },
+    /// A page of the membership.
+    Members(Bytes),
+    /// All members were sent.
+    MembersEnd,
+    /// Heads the sender has; the receiver answers with what it wants of them.
+    Heads(Vec<Head>),
+    HeadsEnd,
+    /// Send these, as batches or snapshots, in this order.
+    Wants(Vec<Want>),
+    WantsEnd,
+    Batch(Batch),
+    /// A snapshot of one origin begins: the sender's contiguous head at its start, and the sum where it is known.
+    SnapshotStart {
+        head: Head,
+        sum: Option<u64>,
+    },
+    /// Records of the snapshot that was begun, postcard of `Vec<Record>`, compressed.
+    SnapshotRecords(Bytes),
+    SnapshotEnd {
+        records: u64,
+    },
+    /// Too many streams at once: try these, or later.
+    Busy {
+        retry_after_ms: u32,
+        others: Vec<SocketAddr>,
+    },
+    /// All that was asked for was sent; `is_ready` is the sender's.
+    Done {
+        is_ready: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Membership both ways, then heads both ways, then what each lacks.
+    Exchange,
+    /// Only what is asked for by [`Frame::Wants`].
+    Fetch,
+}
+
+/// Records as a snapshot's chunks hold them.
+pub type SnapshotChunk = Vec<Record>;
