@@ -1,4 +1,5 @@
 //! The registry as a pure state machine.
 
 pub mod io;
+pub mod spread;
 pub mod wire;

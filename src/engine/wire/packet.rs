@@ -48,6 +48,11 @@ pub enum Part {
         id: u64,
         outcome: Result<Reply, Refusal>,
     },
+    /// Which origins go by these short names in the receiver's sketch of that salt? The sender knows none of them; adverts tell.
+    Whose {
+        salt: u64,
+        origins: Vec<u64>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

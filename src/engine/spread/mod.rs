@@ -1,0 +1,3 @@
+//! How changes travel between agents.
+
+pub mod sketch;
