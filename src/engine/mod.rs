@@ -1,5 +1,9 @@
 //! The registry as a pure state machine.
 
+pub mod answers;
+pub mod forwarding;
 pub mod io;
+pub mod mail;
 pub mod spread;
+pub mod streams;
 pub mod wire;

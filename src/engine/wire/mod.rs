@@ -65,7 +65,7 @@ impl LabelKey {
 }
 
 /// Appends `value` in groups of seven bits, lowest first, the top bit saying that more follow.
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -74,7 +74,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Takes what [`put_varint`] wrote off the front of `bytes`.
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
