@@ -155,7 +155,7 @@ impl Sketch {
 
     /// The sketch as packets, `id` being the sender's number for it.
     pub fn parts(&self, id: u32) -> Vec<SketchCells> {
-        let encode = |cells: &[Cell]| cells.iter().flat_map(Cell::to_bytes).collect::<Vec<u8>>();
+        let encode = |cells: &[Cell]| cells.iter().flat_map(|cell| cell.to_bytes()).collect::<Vec<u8>>();
         let (salt, root, parts) = (self.salt, self.root, self.size.parts());
         let numbered = self.cells.chunks(CELLS_A_PART).map(encode).zip(0..);
         numbered.map(|(cells, part)| SketchCells { id, salt, root, part, parts, cells: Bytes::from(cells) }).collect()
@@ -363,7 +363,7 @@ impl Cell {
         self.check ^= check;
     }
 
-    fn to_bytes(&self) -> [u8; CELL_BYTES] {
+    fn to_bytes(self) -> [u8; CELL_BYTES] {
         let mut bytes = [0; CELL_BYTES];
         bytes[0] = self.count;
         bytes[1..=ELEMENT_BYTES].copy_from_slice(&self.element.to_le_bytes()[..ELEMENT_BYTES]);

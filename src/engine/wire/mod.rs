@@ -19,6 +19,8 @@ use siphasher::sip::SipHasher24;
 
 pub mod compress;
 pub mod frame;
+#[cfg(test)]
+mod golden;
 pub mod keyring;
 pub mod packet;
 pub mod replay;

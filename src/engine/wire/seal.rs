@@ -362,3 +362,7 @@ pub(super) fn put_sender(out: &mut Vec<u8>, sender: NodeId, boot: u64) {
 pub(super) fn take_sender(bytes: &mut &[u8]) -> Option<(NodeId, u64)> {
     Some((NodeId(u128::from_le_bytes(take(bytes)?)), u64::from_le_bytes(take(bytes)?)))
 }
+
+#[cfg(test)]
+#[path = "seal_tests.rs"]
+mod tests;

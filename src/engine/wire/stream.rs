@@ -153,3 +153,7 @@ impl Said {
         Ok(Self { id, number, from_accepter: flags & FROM_ACCEPTER != 0, sequence, frame })
     }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;
