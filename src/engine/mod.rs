@@ -4,6 +4,7 @@ pub mod answers;
 pub mod forwarding;
 pub mod io;
 pub mod mail;
+pub mod proof;
 pub mod spread;
 pub mod streams;
 pub mod wire;
