@@ -56,6 +56,8 @@
 //! 12. The view equals the fold of the records; a feed's deltas fold to the snapshot of the same revision; revisions rise.
 //! 13. Every queue and table stays within its limit; idle repair traffic is zero.
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod engine;
 pub mod model;
 pub mod view;

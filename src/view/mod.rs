@@ -1,5 +1,5 @@
 //! The read side: immutable snapshots, queries, revisions, change feeds.
 
 /// What readers see at one moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct View {}

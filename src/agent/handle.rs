@@ -1,0 +1,455 @@
+//! The only door to a running agent: commands go in, the view comes out.
+//!
+//! Reading never waits for the engine: the view is swapped in atomically. Whoever waits for a change names the services that
+//! concern him, and is woken for those alone. Writing waits for the engine's answer, which comes after the write is durable and a view
+//! that holds it is published (design §2, §3).
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::model::command::{Command, KeyId, LeaseId, Refusal, Reply};
+use crate::model::names::{Datacenter, NodeName, ServiceKey, Zone};
+use crate::view::View;
+
+/// Commands that were handed in and are not answered yet; what is above is refused as [`Refusal::Busy`].
+pub const COMMANDS_MAX: usize = 8_192;
+/// When a caller who was refused may try again.
+const BUSY_RETRY_MS: u64 = 500;
+/// The driver turns at least this often, so a longer silence means that it is stuck.
+pub const TURN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is known of an agent when it starts and stays so while it runs.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub node: NodeName,
+    pub datacenter: Datacenter,
+    pub zone: Option<Zone>,
+    /// The version of this program.
+    pub version: &'static str,
+    /// Where its gossip listens, and what others are told.
+    pub gossip: SocketAddr,
+    pub advertise: SocketAddr,
+    /// None: everything is in memory.
+    pub data_dir: Option<PathBuf>,
+    /// The name of the gossip key in use at the start; none: gossip travels in clear.
+    pub key: Option<KeyId>,
+    /// Whether checks may run scripts.
+    pub allows_scripts: bool,
+    /// Wall clock in Unix milliseconds.
+    pub started_at_ms: u64,
+}
+
+/// The door to a running agent; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    facts: Facts,
+    view: ArcSwap<View>,
+    /// Rises with each view; what agent-wide watchers wait on.
+    published: watch::Sender<u64>,
+    watchers: Watchers,
+    commands: mpsc::Sender<Call>,
+    /// One permit a command that is not answered yet, so that the driver's table of them is bounded as well.
+    in_flight: Arc<Semaphore>,
+    /// Held leases whose guards were dropped. At most as many as are open; never lost, however busy the engine is.
+    ended_leases: Mutex<Vec<LeaseId>>,
+    leases_ended: Notify,
+    /// Milliseconds since `started` at the engine's last turn.
+    turned_at_ms: AtomicU64,
+    started: Instant,
+    stopping: watch::Sender<bool>,
+}
+
+impl Handle {
+    /// The door and the driver's side of it. The first view is what readers see until the engine publishes one.
+    pub fn new(facts: Facts, view: Arc<View>) -> (Handle, DriverSide) {
+        let (commands, calls) = mpsc::channel(COMMANDS_MAX);
+        let shared = Arc::new(Shared {
+            facts,
+            view: ArcSwap::new(view),
+            published: watch::Sender::new(0),
+            watchers: Watchers::default(),
+            commands,
+            in_flight: Arc::new(Semaphore::new(COMMANDS_MAX)),
+            ended_leases: Mutex::default(),
+            leases_ended: Notify::new(),
+            turned_at_ms: AtomicU64::new(0),
+            started: now(),
+            stopping: watch::Sender::new(false),
+        });
+        (Handle { shared: Arc::clone(&shared) }, DriverSide { shared, calls })
+    }
+
+    pub fn facts(&self) -> &Facts {
+        &self.shared.facts
+    }
+
+    /// What readers see at this moment.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// Hands a command to the engine and waits for its answer.
+    ///
+    /// A caller that stops waiting does not take the command back.
+    ///
+    /// # Errors
+    /// The engine's refusal; [`Refusal::Busy`] when too many commands wait already; [`Refusal::Unavailable`] when the agent has stopped.
+    pub async fn call(&self, command: Command) -> Result<Reply, Refusal> {
+        let permit = Arc::clone(&self.shared.in_flight).try_acquire_owned().map_err(|_| busy())?;
+        let (reply, answer) = oneshot::channel();
+        self.shared.commands.try_send(Call { command, reply, permit }).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => busy(),
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Opens a lease that ends when the guard is dropped: the sign of life of a connection or a session.
+    ///
+    /// # Errors
+    /// As [`Handle::call`].
+    pub async fn open_lease(&self, ttl_ms: Option<u64>) -> Result<HeldLease, Refusal> {
+        match self.call(Command::OpenLease { ttl_ms }).await? {
+            Reply::Lease(id) => Ok(HeldLease { id, handle: self.clone() }),
+            other => Err(Refusal::Unavailable { why: format!("the engine answered {other:?} to the opening of a lease") }),
+        }
+    }
+
+    /// Waits until one of these services changes; see [`ServiceWatch::changed`].
+    pub fn watch(&self, services: impl IntoIterator<Item = ServiceKey>) -> ServiceWatch {
+        let services: Vec<ServiceKey> = services.into_iter().collect();
+        let (id, woken) = self.shared.watchers.enter(&services);
+        ServiceWatch { id, woken, services, handle: self.clone(), stopping: self.shared.stopping.subscribe() }
+    }
+
+    /// Waits for any change of the view.
+    pub fn watch_all(&self) -> AgentWatch {
+        AgentWatch { published: self.shared.published.subscribe(), handle: self.clone() }
+    }
+
+    /// How long ago the engine turned; the driver turns at least every [`TURN_INTERVAL`].
+    pub fn since_last_turn(&self) -> Duration {
+        let turned_at = Duration::from_millis(self.shared.turned_at_ms.load(Ordering::Relaxed));
+        now().saturating_duration_since(self.shared.started).saturating_sub(turned_at)
+    }
+
+    /// Whether the agent is leaving: listeners take no new work from now on.
+    pub fn is_stopping(&self) -> bool {
+        *self.shared.stopping.borrow()
+    }
+
+    /// Waits until the agent begins to stop.
+    pub async fn stopping(&self) {
+        // The sender lives in what this handle holds, so the wait ends by the flag alone.
+        let _ = self.shared.stopping.subscribe().wait_for(|is_stopping| *is_stopping).await;
+    }
+}
+
+fn busy() -> Refusal {
+    Refusal::Busy { retry_after_ms: BUSY_RETRY_MS, why: format!("{COMMANDS_MAX} commands wait for an answer already") }
+}
+
+fn stopped() -> Refusal {
+    Refusal::Unavailable { why: "the agent is stopping".to_owned() }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the shell lives in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// A lease that ends when this is dropped.
+pub struct HeldLease {
+    id: LeaseId,
+    handle: Handle,
+}
+
+impl HeldLease {
+    pub fn id(&self) -> LeaseId {
+        self.id
+    }
+
+    /// A sign of life, for leases that were opened with a TTL.
+    ///
+    /// # Errors
+    /// As [`Handle::call`]; [`Refusal::NotFound`] when it ran out before.
+    pub async fn renew(&self) -> Result<(), Refusal> {
+        self.handle.call(Command::RenewLease(self.id)).await.map(|_| ())
+    }
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        lock(&self.handle.shared.ended_leases).push(self.id);
+        self.handle.shared.leases_ended.notify_one();
+    }
+}
+
+/// Waits for changes of some services. A change between two waits is kept: none is missed.
+pub struct ServiceWatch {
+    id: u64,
+    woken: Arc<Notify>,
+    services: Vec<ServiceKey>,
+    handle: Handle,
+    stopping: watch::Receiver<bool>,
+}
+
+impl ServiceWatch {
+    /// The view in which one of the services changed since the last call, or since the watch began; also returns when the agent
+    /// stops. It may return without a change, so compare revisions:
+    ///
+    /// ```text
+    /// let mut watch = handle.watch([key]);          // before the first look, or a change between the two is missed
+    /// let mut view = handle.view();
+    /// while view.revision_of(..) == seen && !handle.is_stopping() { view = watch.changed().await }
+    /// ```
+    pub async fn changed(&mut self) -> Arc<View> {
+        tokio::select! {
+            () = self.woken.notified() => {}
+            _ = self.stopping.wait_for(|is_stopping| *is_stopping) => {}
+        }
+        self.handle.view()
+    }
+}
+
+impl Drop for ServiceWatch {
+    fn drop(&mut self) {
+        self.handle.shared.watchers.leave(self.id, &self.services);
+    }
+}
+
+/// Waits for any change of the view.
+pub struct AgentWatch {
+    published: watch::Receiver<u64>,
+    handle: Handle,
+}
+
+impl AgentWatch {
+    /// The first view that was published after the last call, or after the watch began; also returns when the agent stops.
+    pub async fn changed(&mut self) -> Arc<View> {
+        tokio::select! {
+            _ = self.published.changed() => {}
+            () = self.handle.stopping() => {}
+        }
+        self.handle.view()
+    }
+}
+
+/// Who waits for which service.
+#[derive(Default)]
+struct Watchers {
+    last_id: AtomicU64,
+    // Looked up, never iterated.
+    by_service: Mutex<HashMap<ServiceKey, BTreeMap<u64, Arc<Notify>>>>,
+}
+
+impl Watchers {
+    fn enter(&self, services: &[ServiceKey]) -> (u64, Arc<Notify>) {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed);
+        let woken = Arc::new(Notify::new());
+        let mut by_service = lock(&self.by_service);
+        for service in services {
+            by_service.entry(service.clone()).or_default().insert(id, Arc::clone(&woken));
+        }
+        (id, woken)
+    }
+
+    fn leave(&self, id: u64, services: &[ServiceKey]) {
+        let mut by_service = lock(&self.by_service);
+        for service in services {
+            if let Some(waiting) = by_service.get_mut(service) {
+                waiting.remove(&id);
+                if waiting.is_empty() {
+                    by_service.remove(service);
+                }
+            }
+        }
+    }
+
+    /// Who waits for this service. They are woken outside the lock: ten thousand of them come back for it at once.
+    fn of(&self, service: &ServiceKey) -> Vec<Arc<Notify>> {
+        lock(&self.by_service).get(service).map(|waiting| waiting.values().cloned().collect()).unwrap_or_default()
+    }
+
+    fn all(&self) -> Vec<Arc<Notify>> {
+        #[allow(clippy::disallowed_methods, reason = "the order in which tasks are woken decides nothing")]
+        lock(&self.by_service).values().flat_map(|waiting| waiting.values().cloned()).collect()
+    }
+}
+
+/// The driver's side of the door.
+pub struct DriverSide {
+    shared: Arc<Shared>,
+    calls: mpsc::Receiver<Call>,
+}
+
+/// A command on its way in.
+pub struct Call {
+    pub command: Command,
+    pub reply: oneshot::Sender<Result<Reply, Refusal>>,
+    /// Kept until the reply is given.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Which services a view changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    Services(Vec<ServiceKey>),
+    /// More than the view remembers.
+    Any,
+}
+
+impl DriverSide {
+    /// The next command, when there is one; none for ever after all handles are gone.
+    pub async fn next_call(&mut self) -> Option<Call> {
+        self.calls.recv().await
+    }
+
+    pub fn try_next_call(&mut self) -> Option<Call> {
+        self.calls.try_recv().ok()
+    }
+
+    /// Waits until a held lease ended.
+    pub async fn lease_ended(&self) {
+        self.shared.leases_ended.notified().await;
+    }
+
+    pub fn take_ended_leases(&self) -> Vec<LeaseId> {
+        std::mem::take(&mut *lock(&self.shared.ended_leases))
+    }
+
+    /// Readers see this from now on; who waits is woken by [`Waker`].
+    pub fn show(&self, view: Arc<View>) {
+        self.shared.view.store(view);
+    }
+
+    /// Says that the engine turns.
+    pub fn turned(&self) {
+        let since_start = now().saturating_duration_since(self.shared.started).as_millis();
+        self.shared.turned_at_ms.store(u64::try_from(since_start).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Tells listeners and watchers that the agent is leaving.
+    pub fn stop(&self) {
+        self.shared.stopping.send_replace(true);
+    }
+
+    pub fn waker(&self) -> Waker {
+        Waker { shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Wakes those whom a new view concerns, away from the engine's thread.
+pub struct Waker {
+    shared: Arc<Shared>,
+}
+
+impl Waker {
+    pub fn wake(&self, changed: &Changed) {
+        self.shared.published.send_modify(|count| *count += 1);
+        match changed {
+            Changed::Services(services) => {
+                services.iter().flat_map(|service| self.shared.watchers.of(service)).for_each(|woken| woken.notify_one());
+            }
+            Changed::Any => self.shared.watchers.all().iter().for_each(|woken| woken.notify_one()),
+        }
+    }
+}
+
+/// What a panicking thread left behind is still whole: every change under these locks is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::model::names::{Namespace, ServiceName};
+
+    fn door() -> (Handle, DriverSide) {
+        let facts = Facts {
+            node: NodeName::new("n1").unwrap(),
+            datacenter: Datacenter::new("dc1").unwrap(),
+            zone: None,
+            version: "0",
+            gossip: "127.0.0.1:1".parse().unwrap(),
+            advertise: "127.0.0.1:1".parse().unwrap(),
+            data_dir: None,
+            key: None,
+            allows_scripts: false,
+            started_at_ms: 0,
+        };
+        Handle::new(facts, Arc::new(View::default()))
+    }
+
+    fn key(name: &str) -> ServiceKey {
+        ServiceKey { namespace: Namespace::default(), service: ServiceName::new(name).unwrap() }
+    }
+
+    async fn returns(future: impl Future) -> bool {
+        tokio::time::timeout(Duration::from_millis(20), future).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn only_those_whom_a_change_concerns_are_woken() {
+        let (handle, driver) = door();
+        let (mut web, mut db, mut any) = (handle.watch([key("web"), key("api")]), handle.watch([key("db")]), handle.watch_all());
+        driver.waker().wake(&Changed::Services(vec![key("api")]));
+        assert!(returns(web.changed()).await);
+        assert!(returns(any.changed()).await);
+        assert!(!returns(db.changed()).await);
+        assert!(!returns(web.changed()).await, "one change wakes once");
+        driver.waker().wake(&Changed::Any);
+        assert!(returns(db.changed()).await);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_watch_leaves_nothing_behind() {
+        let (handle, _driver) = door();
+        drop(handle.watch([key("web")]));
+        assert!(lock(&handle.shared.watchers.by_service).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_lease_reaches_the_driver_even_when_the_channel_is_full() {
+        let (handle, mut driver) = door();
+        let opening = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.open_lease(None).await }
+        });
+        let call = driver.next_call().await.unwrap();
+        call.reply.send(Ok(Reply::Lease(LeaseId(7)))).unwrap();
+        drop(call.permit);
+        let lease = opening.await.unwrap().ok().unwrap();
+        for _ in 0..COMMANDS_MAX {
+            assert!(handle.call(Command::ListKeys).now_or_never().is_none(), "it waits, and is not taken back");
+        }
+        assert!(matches!(handle.call(Command::ListKeys).await, Err(Refusal::Busy { .. })));
+        drop(lease);
+        assert!(returns(driver.lease_ended()).await);
+        assert_eq!(driver.take_ended_leases(), [LeaseId(7)]);
+    }
+
+    #[tokio::test]
+    async fn without_a_driver_commands_are_refused_and_watches_end() {
+        let (handle, driver) = door();
+        let mut watch = handle.watch([key("web")]);
+        driver.stop();
+        drop(driver);
+        assert!(returns(watch.changed()).await && handle.is_stopping());
+        assert!(matches!(handle.call(Command::ListKeys).await, Err(Refusal::Unavailable { .. })));
+    }
+}
