@@ -9,7 +9,7 @@
 //! |      2 |     4 | cluster label, as a hash                                         |
 //! |      6 |     4 | key id; this and all before is associated data                   |
 //! |     10 |    24 | nonce, random                                                    |
-//! |     34 |    16 | *sealed from here:* sender, its node id, little endian like all numbers |
+//! |     34 |    16 | *sealed from here:* sender, its node id, little endian like all numbers but the key id |
 //! |     50 |     8 | boot nonce of the sender                                         |
 //! |     58 |  1–10 | counter, a varint: the number of this datagram since that boot   |
 //! |        |     n | body                                                             |
@@ -36,15 +36,8 @@ use rand::Rng as _;
 use rand_chacha::ChaCha12Rng;
 use siphasher::sip::SipHasher24;
 
-use super::{
-    LabelKey, PROTOCOL_VERSION,
-    keyring::{KeyId, Keyring},
-    packet::DATAGRAM_BYTES_MAX,
-    put_varint,
-    replay::ReplayTable,
-    take, take_varint,
-};
-use crate::model::names::NodeId;
+use super::{LabelKey, PROTOCOL_VERSION, keyring::Keyring, packet::DATAGRAM_BYTES_MAX, put_varint, replay::ReplayTable, take, take_varint};
+use crate::model::{command::KeyId, names::NodeId};
 
 /// The most that sealing adds to a body, in bytes.
 pub const OVERHEAD_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + SENDER_BYTES + COUNTER_BYTES_MAX;
@@ -166,7 +159,7 @@ impl Sealer {
         let key = keyring.used();
         let mut nonce = [0; NONCE_BYTES];
         rng.fill_bytes(&mut nonce);
-        out.extend_from_slice(&key.id().0);
+        out.extend_from_slice(&key.id().0.to_be_bytes());
         out.extend_from_slice(&nonce);
         write(&mut out);
         let (header, inside) = out.split_at_mut(SEALED_HEADER_BYTES);
@@ -205,7 +198,7 @@ impl Sealer {
                 Ok(rest.to_vec())
             }
             (Some(keyring), true) => {
-                let id = KeyId(take(rest).ok_or(Refused::TooShort)?);
+                let id = KeyId(u32::from_be_bytes(take(rest).ok_or(Refused::TooShort)?));
                 let key = keyring.key(id).ok_or(Refused::UnknownKey)?;
                 let nonce: [u8; NONCE_BYTES] = take(rest).ok_or(Refused::TooShort)?;
                 let (inside, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(Refused::TooShort)?;

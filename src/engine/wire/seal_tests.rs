@@ -59,7 +59,7 @@ fn nobody_without_the_key_reads_or_makes_a_datagram() {
     assert_eq!(stranger.open(&datagram), Err(Refused::UnknownKey));
     assert_eq!(sealed(B).open(&stranger.seal(&mut rng(), b"let me in")), Err(Refused::UnknownKey));
     let mut forged = stranger.seal(&mut rng(), b"let me in").to_vec();
-    forged[PREFIX_BYTES..ASSOCIATED_BYTES].copy_from_slice(&key(1).id().0);
+    forged[PREFIX_BYTES..ASSOCIATED_BYTES].copy_from_slice(&key(1).id().0.to_be_bytes());
     assert_eq!(sealed(B).open(&forged), Err(Refused::Seal));
 }
 
