@@ -39,7 +39,7 @@ pub enum Command {
         of: OverrideTarget,
     },
     /// All of them or, where one is refused, none. Register, deregister and heartbeat only.
-    Batch(Vec<Command>),
+    Batch(#[serde(deserialize_with = "owned::batch")] Vec<Command>),
     /// A lease of something held open (a connection, a session): ends with [`Command::EndLease`] or, if it has a ttl, unrenewed.
     OpenLease {
         ttl_ms: Option<u64>,
@@ -227,8 +227,26 @@ impl std::error::Error for Refusal {}
 
 /// Commands outlive the packet they came in: they are decoded into values of their own.
 mod owned {
-    use super::{Instance, Override, Scope};
+    use super::{Command, Condition, Instance, Override, Registration, Report, Scope, Target};
     use serde::{Deserialize, Deserializer};
+
+    /// What a batch may hold, numbered as in [`Command`]. Were it commands of any kind, a packet of batches in batches would decide how
+    /// deep the decoder's stack grows.
+    #[derive(Deserialize)]
+    enum Single {
+        Register(Box<Registration>),
+        Deregister { target: Target, condition: Condition },
+        Heartbeat { target: Target, report: Option<Report> },
+    }
+
+    pub fn batch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Command>, D::Error> {
+        let command = |single| match single {
+            Single::Register(registration) => Command::Register(registration),
+            Single::Deregister { target, condition } => Command::Deregister { target, condition },
+            Single::Heartbeat { target, report } => Command::Heartbeat { target, report },
+        };
+        Vec::deserialize(deserializer).map(|singles: Vec<Single>| singles.into_iter().map(command).collect())
+    }
 
     pub fn instance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Instance<'static>, D::Error> {
         Instance::deserialize(deserializer).map(Instance::into_owned)

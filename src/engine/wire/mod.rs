@@ -23,6 +23,8 @@ pub mod frame;
 mod golden;
 pub mod keyring;
 pub mod packet;
+#[cfg(test)]
+mod packet_tests;
 pub mod replay;
 pub mod seal;
 pub mod stream;

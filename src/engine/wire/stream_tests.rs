@@ -127,8 +127,8 @@ fn frames_are_these_bytes() {
     let [sealed_first, sealed_answer] = frames(sealer(A), sealer(B));
     let things =
         [("clear_first", clear_first), ("clear_answer", clear_answer), ("sealed_first", sealed_first), ("sealed_answer", sealed_answer)];
-    golden::check("frames", &things);
-    let kept = golden::read("frames");
+    golden::check("sealed_frames", &things);
+    let kept = golden::read("sealed_frames");
     assert!(StreamSeal::accept(&mut clear(B), &kept["clear_first"]).is_ok());
     assert!(StreamSeal::accept(&mut sealer(B), &kept["sealed_first"]).is_ok());
 }
