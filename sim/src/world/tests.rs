@@ -179,7 +179,7 @@ fn a_frozen_process_finds_its_datagrams_before_its_timers() {
 fn deadlines_follow_the_hosts_own_clock() {
     let mut world = two();
     world.host_mut(A).clock.drift_ppm = 100_000;
-    run(&mut world, 10_050);
+    run(&mut world, 10_200);
     assert_eq!(world.machine(A).unwrap().ticks.len(), 11);
     assert_eq!(world.machine(B).unwrap().ticks.len(), 10);
 }
