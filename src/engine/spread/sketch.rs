@@ -467,5 +467,5 @@ fn low_bits(bits: u32) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "sketch_tests.rs"]
+#[path = "tests/sketch.rs"]
 mod tests;

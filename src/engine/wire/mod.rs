@@ -19,15 +19,18 @@ use siphasher::sip::SipHasher24;
 
 pub mod compress;
 pub mod frame;
-#[cfg(test)]
-mod golden;
 pub mod keyring;
 pub mod packet;
-#[cfg(test)]
-mod packet_tests;
 pub mod replay;
 pub mod seal;
 pub mod stream;
+
+#[cfg(test)]
+#[path = "tests/golden.rs"]
+mod golden;
+#[cfg(test)]
+#[path = "tests/packet.rs"]
+mod packet_tests;
 
 /// The version of this protocol; datagrams and frames of any other are refused.
 pub const PROTOCOL_VERSION: u8 = 1;

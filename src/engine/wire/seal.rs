@@ -357,5 +357,5 @@ pub(super) fn take_sender(bytes: &mut &[u8]) -> Option<(NodeId, u64)> {
 }
 
 #[cfg(test)]
-#[path = "seal_tests.rs"]
+#[path = "tests/seal.rs"]
 mod tests;

@@ -155,5 +155,5 @@ impl Said {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
+#[path = "tests/stream.rs"]
 mod tests;
