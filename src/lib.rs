@@ -60,4 +60,5 @@
 pub mod agent;
 pub mod engine;
 pub mod model;
+pub mod select;
 pub mod view;
