@@ -61,4 +61,6 @@ pub mod agent;
 pub mod engine;
 pub mod model;
 pub mod select;
+#[cfg(feature = "agent")]
+pub mod settings;
 pub mod view;

@@ -1,0 +1,191 @@
+//! What the people who run an agent may set, and which of flag, environment, file and default decided.
+//!
+//! ```text
+//! table      every setting once: its key, kind, default, flag and words; the example file is printed from it
+//! layers     flags > environment > file > default, unknown keys refused with the nearest right one
+//! values     layers as typed [`Settings`]
+//! security   what an agent refuses to do unless it is told `--insecure` (design §5)
+//! ```
+//!
+//! Nothing here starts anything: the agent and its listeners take what they need from [`Settings`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::engine::wire::keyring::Key;
+use crate::model::names::{Datacenter, NodeName, Zone};
+
+pub mod duration;
+pub mod layers;
+pub mod security;
+pub mod table;
+mod values;
+
+pub use layers::{Layers, Source};
+
+/// The gossip port. 7946 is Docker Swarm's and Serf's, so it is not ours.
+pub const GOSSIP_PORT: u16 = 7976;
+/// The port of the HTTP API, where clients of Consul look for an agent.
+pub const HTTP_PORT: u16 = 8500;
+
+/// All settings of an agent, checked one by one; what they mean together is checked by [`security::check`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub node: Node,
+    pub gossip: Gossip,
+    pub http: Http,
+    pub checks: Checks,
+    pub log: Log,
+    /// One node, in memory, on loopback.
+    pub is_dev: bool,
+    /// The file that was read, to read it again on SIGHUP.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub name: NodeName,
+    pub datacenter: Datacenter,
+    pub zone: Option<Zone>,
+    /// Agents of different clusters ignore each other's packets.
+    pub cluster: String,
+    /// None: everything is in memory.
+    pub data_dir: Option<PathBuf>,
+    /// By key, in ascending order.
+    pub metadata: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Gossip {
+    /// UDP and TCP.
+    pub listen: SocketAddr,
+    /// What other agents are told; none: found out from the routes of this host.
+    pub advertise: Option<SocketAddr>,
+    /// `host:port`; names are resolved again and again while the agent runs.
+    pub join: Vec<String>,
+    pub key: Option<Key>,
+    pub insecure: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Http {
+    pub listen: Vec<Listen>,
+    /// Names by which this agent may be called, besides IPs and localhost.
+    pub hosts: Vec<String>,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Checks {
+    /// Whether checks of kind `script` are run.
+    pub scripts: bool,
+    /// How many checks run at one moment.
+    pub concurrent_max: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// As `RUST_LOG` has them: `info`, or `tidings=debug,info`.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+impl Settings {
+    /// Reads all layers: the flags as they were given, the environment, the file.
+    ///
+    /// # Errors
+    /// Says which setting of which layer is wrong, and what it may be.
+    pub fn load(flags: Flags, environment: impl IntoIterator<Item = (String, String)>) -> Result<(Settings, Layers), Problem> {
+        let layers = Layers::read(flags, environment)?;
+        Ok((values::settings(&layers)?, layers))
+    }
+}
+
+/// What was given on the command line: keys of the [`table`] with their values as text.
+#[derive(Clone, Default)]
+pub struct Flags {
+    pub file: Option<PathBuf>,
+    pub is_dev: bool,
+    /// By key; a list has one entry a value.
+    pub values: Vec<(&'static str, String)>,
+}
+
+impl Flags {
+    pub fn set(&mut self, key: &'static str, value: impl Into<String>) {
+        self.values.push((key, value.into()));
+    }
+}
+
+/// A setting that cannot be used: what is wrong, where it stands, what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub what: String,
+    /// What to type; printed under the first line.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: None }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\n{hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// Where an agent keeps what a restart must find again, if nobody says otherwise.
+fn data_dir_default(variable: impl Fn(&str) -> Option<String>, is_root: bool) -> Option<PathBuf> {
+    let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+    if let Some(list) = given("STATE_DIRECTORY") {
+        // systemd separates several by colons; the first is ours.
+        return list.split(':').next().map(PathBuf::from);
+    }
+    if is_root {
+        return Some(PathBuf::from("/var/lib/tidings"));
+    }
+    if let Some(state) = given("XDG_STATE_HOME") {
+        return Some(Path::new(&state).join("tidings"));
+    }
+    given("HOME").map(|home| Path::new(&home).join(".local/state/tidings"))
+}
+
+#[cfg(test)]
+mod tests;

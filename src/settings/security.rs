@@ -1,0 +1,46 @@
+//! What an agent refuses to do unless it is told `--insecure`. Each refusal says what, where, and what to type.
+
+use std::net::SocketAddr;
+
+use super::{Listen, Problem, Settings};
+
+/// Whether these settings are safe together.
+///
+/// # Errors
+/// The refusal, with what to type instead.
+pub fn check(settings: &Settings) -> Result<(), Problem> {
+    if settings.gossip.insecure {
+        return Ok(());
+    }
+    let gossip = &settings.gossip;
+    let open = [Some(gossip.listen), gossip.advertise].into_iter().flatten().find(|address| !address.ip().is_loopback());
+    if let (None, Some(address)) = (&gossip.key, open) {
+        return Err(gossip_in_clear(address));
+    }
+    let listens_openly = |at: &&Listen| matches!(at, Listen::Tcp(address) if !address.ip().is_loopback());
+    match settings.http.listen.iter().find(listens_openly) {
+        Some(at) => Err(http_in_clear(at)),
+        None => Ok(()),
+    }
+}
+
+fn gossip_in_clear(address: SocketAddr) -> Problem {
+    Problem::new(format!("gossip at {address} would be open to everyone who reaches it: there is no key")).hint(
+        "To try tidings on this machine alone:\n\
+         \n    tidings agent --dev\n\
+         \nFor several hosts, make one key, copy it to every host, and start each agent with it:\n\
+         \n    tidings keygen > key\
+         \n    tidings agent --encrypt @key\
+         \n    tidings agent --encrypt @key --join HOST:7976      (the others, with one of the hosts)\n\
+         \nWhere the network itself can be trusted: --insecure.",
+    )
+}
+
+fn http_in_clear(at: &Listen) -> Problem {
+    Problem::new(format!("the HTTP API at {at} would be open to everyone who reaches it: tokens and TLS are not in this version yet")).hint(
+        "Every host runs its own agent, and clients ask the one beside them:\n\
+         \n    --http 127.0.0.1:8500          (the default)\
+         \n    --http unix:/run/tidings.sock\n\
+         \nWhere the network itself can be trusted: --insecure.",
+    )
+}

@@ -1,0 +1,189 @@
+//! Every setting once: its key, kind, default, flag and words. The example file is printed from here, so it cannot be out of date.
+
+use std::fmt::Write as _;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// `section.key`, as in the file.
+    pub key: &'static str,
+    pub kind: Kind,
+    /// As TOML; empty: none, or found out by the agent itself.
+    pub default: &'static str,
+    /// The flag of `tidings agent` that sets it.
+    pub flag: Option<&'static str>,
+    /// What it does, a sentence a line.
+    pub words: &'static str,
+    /// A value to show where there is no default.
+    pub example: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Flag,
+    Count,
+    /// Texts; in the environment separated by commas.
+    List,
+    /// Texts by name; in the environment `a=1,b=2`.
+    Map,
+}
+
+impl Kind {
+    /// What a value of this kind is called in an error.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Text => "a text in quotes",
+            Kind::Flag => "true or false",
+            Kind::Count => "a whole number",
+            Kind::List => "a list of texts",
+            Kind::Map => "a table of texts",
+        }
+    }
+}
+
+const fn setting(key: &'static str, kind: Kind, default: &'static str, flag: Option<&'static str>, words: &'static str) -> Setting {
+    Setting { key, kind, default, flag, words, example: "" }
+}
+
+const fn shown(mut setting: Setting, example: &'static str) -> Setting {
+    setting.example = example;
+    setting
+}
+
+/// Sections in the order of the example, each with a line about it.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("node", "Who this agent is."),
+    ("gossip", "How agents find each other and what they say, over UDP and TCP on one port."),
+    ("http", "Where clients are answered."),
+    ("checks", "Checks that this agent runs for its own instances."),
+    ("log", "What is written to standard error."),
+];
+
+pub const SETTINGS: &[Setting] = &[
+    shown(
+        setting(
+            "node.name",
+            Kind::Text,
+            "",
+            Some("--node"),
+            "The name of this node, unique in its datacenter. By default the host's name.",
+        ),
+        "\"web-host-1\"",
+    ),
+    setting(
+        "node.datacenter",
+        Kind::Text,
+        "\"dc1\"",
+        Some("--datacenter"),
+        "The datacenter this agent is in: letters, digits, '_', '.', '-'.",
+    ),
+    shown(
+        setting("node.zone", Kind::Text, "", Some("--zone"), "The zone inside the datacenter; instances that name none are in it."),
+        "\"a\"",
+    ),
+    setting("node.cluster", Kind::Text, "\"tidings\"", None, "Agents whose cluster differs ignore each other's packets."),
+    shown(
+        setting(
+            "node.data_dir",
+            Kind::Text,
+            "",
+            Some("--data-dir"),
+            "Where the agent keeps what it must find again after a restart.\n\
+             By default $STATE_DIRECTORY, else /var/lib/tidings for root, else $XDG_STATE_HOME/tidings or ~/.local/state/tidings.",
+        ),
+        "\"/var/lib/tidings\"",
+    ),
+    shown(setting("node.metadata", Kind::Map, "", None, "What else is worth knowing of this node."), "{ rack = \"r1\" }"),
+    setting("gossip.listen", Kind::Text, "\"0.0.0.0:7976\"", Some("--gossip"), "The address of gossip, UDP and TCP."),
+    shown(
+        setting(
+            "gossip.advertise",
+            Kind::Text,
+            "",
+            Some("--advertise"),
+            "The address other agents are told to use. By default where we listen, or the address this host's routes begin at.",
+        ),
+        "\"10.0.0.1:7976\"",
+    ),
+    shown(
+        setting(
+            "gossip.join",
+            Kind::List,
+            "[]",
+            Some("--join"),
+            "Agents to join, any of them is enough. Names are resolved again and again; joining is never given up.",
+        ),
+        "[\"10.0.0.2:7976\", \"tidings.example:7976\"]",
+    ),
+    shown(
+        setting(
+            "gossip.encrypt",
+            Kind::Text,
+            "",
+            Some("--encrypt"),
+            "The key that seals gossip, the same on every host: what `tidings keygen` prints, or @FILE with it in a file.",
+        ),
+        "\"@/etc/tidings/key\"",
+    ),
+    setting(
+        "gossip.insecure",
+        Kind::Flag,
+        "false",
+        Some("--insecure"),
+        "Allow gossip without a key, and HTTP, on addresses that other hosts reach.",
+    ),
+    setting(
+        "http.listen",
+        Kind::List,
+        "[\"127.0.0.1:8500\"]",
+        Some("--http"),
+        "Addresses of the HTTP API and the page: ADDR:PORT or unix:PATH.",
+    ),
+    shown(
+        setting(
+            "http.hosts",
+            Kind::List,
+            "[]",
+            None,
+            "Names by which clients may call this agent, besides IPs and localhost. A request to any other Host is refused (421),\n\
+             which keeps web pages from reaching the API under a name of their own.",
+        ),
+        "[\"tidings.example\"]",
+    ),
+    setting("checks.scripts", Kind::Flag, "false", None, "Run checks of kind script: whoever may register may then run programs here."),
+    setting("checks.concurrent_max", Kind::Count, "64", None, "How many checks run at one moment."),
+    setting("log.filter", Kind::Text, "\"info\"", None, "trace, debug, info, warn or error; by room too: \"tidings::agent=debug,info\"."),
+    setting("log.format", Kind::Text, "\"auto\"", None, "text, json, or auto: text on a terminal, JSON elsewhere."),
+];
+
+/// The setting of that key.
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// A file that holds every setting with its words; what is commented out shows the default, or an example where there is none.
+pub fn example() -> String {
+    let mut text = String::from(
+        "# The settings of a tidings agent: `tidings agent --config FILE`.\n\
+         # A flag beats the environment (TIDINGS_AGENT__SECTION__KEY), which beats this file, which beats the default.\n\
+         # `tidings config check` reads it without starting anything, `tidings config show` tells which value won.\n",
+    );
+    for (section, words) in SECTIONS {
+        let _ = write!(text, "\n# {words}\n[{section}]\n");
+        for setting in SETTINGS.iter().filter(|setting| setting.key.split('.').next() == Some(section)) {
+            let name = setting.key.split('.').next_back().unwrap_or_default();
+            setting.words.lines().for_each(|line| {
+                let _ = writeln!(text, "# {}", line.trim());
+            });
+            if let Some(flag) = setting.flag {
+                let _ = writeln!(text, "# Flag: {flag}");
+            }
+            let value = if setting.example.is_empty() { setting.default } else { setting.example };
+            let _ = writeln!(text, "#{name} = {value}\n");
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}

@@ -1,0 +1,167 @@
+//! The layers' values as typed settings, each checked by itself.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use toml::Value;
+
+use super::layers::{Layers, Source};
+use super::{Checks, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings};
+use crate::engine::wire::keyring::Key;
+use crate::model::names::{Datacenter, NodeName, Zone};
+
+/// Checks at one moment that a process can carry.
+const CONCURRENT_CHECKS_MAX: i64 = 4_096;
+
+pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
+    let read = Reader { layers };
+    let name = read.text("node.name").unwrap_or(&layers.host_name);
+    let data_dir = read.text("node.data_dir").map(PathBuf::from).or_else(|| layers.data_dir_default.clone());
+    if data_dir.is_none() && !layers.is_dev {
+        return Err(Problem::new("there is no place for the agent's data: neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set")
+            .hint("Give one with --data-dir DIR, or try `tidings agent --dev`, which keeps everything in memory."));
+    }
+    Ok(Settings {
+        node: Node {
+            name: read.checked("node.name", name, NodeName::new)?,
+            datacenter: read.checked("node.datacenter", read.text("node.datacenter").unwrap_or_default(), Datacenter::new)?,
+            zone: read.text("node.zone").map(|zone| read.checked("node.zone", zone, Zone::new)).transpose()?,
+            cluster: read.checked("node.cluster", read.text("node.cluster").unwrap_or_default(), cluster)?,
+            data_dir,
+            metadata: read.map("node.metadata"),
+        },
+        gossip: Gossip {
+            listen: read.address("gossip.listen")?.expect("it has a default"),
+            advertise: read.address("gossip.advertise")?,
+            join: read.list("gossip.join").map(|seed| read.checked("gossip.join", seed, seed_address)).collect::<Result<_, _>>()?,
+            key: read.key("gossip.encrypt")?,
+            insecure: read.flag("gossip.insecure"),
+        },
+        http: Http {
+            listen: read.list("http.listen").map(|at| read.checked("http.listen", at, listen)).collect::<Result<_, _>>()?,
+            hosts: read.list("http.hosts").map(str::to_ascii_lowercase).collect(),
+        },
+        checks: Checks {
+            scripts: read.flag("checks.scripts"),
+            concurrent_max: read.count("checks.concurrent_max", 1, CONCURRENT_CHECKS_MAX)?,
+        },
+        log: Log {
+            filter: read.text("log.filter").unwrap_or_default().to_owned(),
+            format: read.checked("log.format", read.text("log.format").unwrap_or_default(), log_format)?,
+        },
+        is_dev: layers.is_dev,
+        file: layers.file.clone(),
+    })
+}
+
+/// Takes values out of layers that were checked for their kinds when they were read.
+struct Reader<'l> {
+    layers: &'l Layers,
+}
+
+impl<'l> Reader<'l> {
+    fn value(&self, key: &str) -> Option<&'l Value> {
+        self.layers.value(key).map(|(value, _)| value)
+    }
+
+    fn text(&self, key: &str) -> Option<&'l str> {
+        self.value(key).and_then(Value::as_str)
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        self.value(key).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    fn list(&self, key: &str) -> impl Iterator<Item = &'l str> {
+        self.value(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    fn map(&self, key: &str) -> Vec<(String, String)> {
+        let pairs = self.value(key).and_then(Value::as_table).into_iter().flatten();
+        let mut pairs: Vec<_> = pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+        pairs.sort();
+        pairs
+    }
+
+    fn count(&self, key: &str, min: i64, max: i64) -> Result<usize, Problem> {
+        let count = self.value(key).and_then(Value::as_integer).unwrap_or_default();
+        usize::try_from(count)
+            .ok()
+            .filter(|_| (min..=max).contains(&count))
+            .ok_or_else(|| self.wrong(key, format!("must be {min} to {max}, not {count}")))
+    }
+
+    fn checked<T, E: Display>(&self, key: &str, text: &str, check: impl Fn(&str) -> Result<T, E>) -> Result<T, Problem> {
+        check(text).map_err(|why| self.wrong(key, format!("is {text:?}: {why}")))
+    }
+
+    fn address(&self, key: &str) -> Result<Option<SocketAddr>, Problem> {
+        self.text(key).map(|text| self.checked(key, text, |text| socket_address(text, GOSSIP_PORT))).transpose()
+    }
+
+    /// The secret never stands in an error.
+    fn key(&self, key: &str) -> Result<Option<Key>, Problem> {
+        const HINT: &str = "`tidings keygen > key` makes one; give it with --encrypt @key.";
+        let Some(text) = self.text(key) else { return Ok(None) };
+        let Some(path) = text.strip_prefix('@') else {
+            return text.parse().map(Some).map_err(|why| self.wrong(key, format!("is not a key: {why}")).hint(HINT));
+        };
+        let content = std::fs::read_to_string(path).map_err(|why| {
+            self.wrong(key, format!("names the file {}, which cannot be read: {why}", Path::new(path).display())).hint(HINT)
+        })?;
+        content.parse().map(Some).map_err(|why| self.wrong(key, format!("names the file {path}, which holds no key: {why}")).hint(HINT))
+    }
+
+    fn wrong(&self, key: &str, what: String) -> Problem {
+        match self.layers.value(key) {
+            Some((_, Source::Default)) | None => Problem::new(format!("{key} {what}")),
+            Some((_, source)) => Problem::new(format!("{key} (from {source}) {what}")),
+        }
+    }
+}
+
+/// `IP:PORT`, or an IP alone.
+fn socket_address(text: &str, port: u16) -> Result<SocketAddr, &'static str> {
+    let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
+    text.parse().or_else(|_| alone()).map_err(|_| "expected an IP and a port, like 10.0.0.1:7976 or [fd00::1]:7976")
+}
+
+/// `HOST:PORT`, or a host alone.
+fn seed_address(text: &str) -> Result<String, &'static str> {
+    if let Ok(address) = socket_address(text, GOSSIP_PORT) {
+        return Ok(address.to_string());
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, "7976"));
+    let is_name = |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    match port.parse::<u16>() {
+        Ok(port) if is_name(host) && port > 0 => Ok(format!("{host}:{port}")),
+        _ => Err("expected a host and a port, like 10.0.0.2:7976 or tidings.example:7976"),
+    }
+}
+
+fn listen(text: &str) -> Result<Listen, &'static str> {
+    match text.strip_prefix("unix:") {
+        Some("") => Err("expected a path behind unix:"),
+        Some(path) => Ok(Listen::Unix(path.into())),
+        None => {
+            socket_address(text, HTTP_PORT).map(Listen::Tcp).map_err(|_| "expected an IP and a port, like 127.0.0.1:8500, or unix:PATH")
+        }
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, &'static str> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected auto, text or json"),
+    }
+}
+
+/// The label travels in every packet.
+fn cluster(text: &str) -> Result<String, &'static str> {
+    const CLUSTER_BYTES_MAX: usize = 64;
+    let is_word = !text.is_empty() && text.len() <= CLUSTER_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
+    if is_word { Ok(text.to_owned()) } else { Err("expected 1 to 64 letters, digits and signs without spaces") }
+}
