@@ -4,6 +4,8 @@ pub mod answers;
 pub mod forwarding;
 pub mod io;
 pub mod mail;
+pub mod membership;
+
 pub mod proof;
 pub mod spread;
 pub mod streams;

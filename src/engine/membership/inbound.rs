@@ -1,0 +1,241 @@
+//! What a packet does.
+//!
+//! ```text
+//! decode -> for us? -> from our own node id? (twin) -> sender up, new or later? --no--> told so, and heard no further
+//!                                                            | yes
+//!              sender alive -> updates -> remarks -> foca answers (Ack, Feed, ...)
+//! ```
+//! Updates come before foca's answer, so that an Ack to a ping that says "you are suspected" already contradicts.
+
+use super::codec::{CodecError, Packet, Remark, Update, header_bytes};
+use super::identity::Identity;
+use super::swim::SwimTimer;
+use super::table::{Change, Member, MemberState, Verdict};
+use super::{Event, Membership, STATE_RETRY_NS, STATE_TRIES, StateWanted};
+use crate::model::time::Now;
+use foca::{Header, Message, State};
+use std::fmt;
+use std::net::SocketAddr;
+
+/// Why a packet changed nothing. Counted too, in [`super::Counters`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PacketRefused {
+    Malformed(CodecError),
+    /// For an identity that we are not.
+    Misdirected,
+    /// Its sender is down, or uses an identity that was replaced; it was told.
+    OutdatedSender,
+    /// We sent it ourselves.
+    Reflected,
+    /// Another process has our node id.
+    Twin,
+    /// No room for its sender.
+    Full,
+    /// We have left.
+    Left,
+}
+
+impl fmt::Display for PacketRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(error) => write!(f, "malformed: {error}"),
+            Self::Misdirected => f.write_str("for another identity"),
+            Self::OutdatedSender => f.write_str("from a member that is down or was replaced"),
+            Self::Reflected => f.write_str("our own"),
+            Self::Twin => f.write_str("from another process with our node id"),
+            Self::Full => f.write_str("from a new member beyond the limit"),
+            Self::Left => f.write_str("we have left"),
+        }
+    }
+}
+
+impl std::error::Error for PacketRefused {}
+
+/// A member that does not know how it stands is told at most this often.
+const TELL_PAUSE_NS: u64 = 100_000_000;
+
+impl Membership {
+    /// Takes one packet. Its seal proved that a member of the cluster sent it; `from` is where it came from.
+    ///
+    /// # Errors
+    /// Says why nothing came of it.
+    pub fn handle_packet(&mut self, now: Now, from: SocketAddr, body: &[u8]) -> Result<(), PacketRefused> {
+        self.counters.packets_received += 1;
+        self.counters.bytes_received += body.len() as u64;
+        let outcome = self.receive(now, from, body);
+        self.contact = None;
+        self.settle(now);
+        outcome
+    }
+
+    fn receive(&mut self, now: Now, from: SocketAddr, body: &[u8]) -> Result<(), PacketRefused> {
+        if self.has_left {
+            self.counters.dropped_after_leaving += 1;
+            return Err(PacketRefused::Left);
+        }
+        let packet = Packet::decode(body).map_err(|error| {
+            self.counters.dropped_malformed += 1;
+            tracing::debug!(%from, %error, "malformed packet");
+            PacketRefused::Malformed(error)
+        })?;
+        let Packet { mut header, updates, remarks } = packet;
+        let me = self.identity();
+        if header.src.node == me.node {
+            return Err(self.meet_namesake(now, header.src));
+        }
+        if header.message == Message::Announce && header.dst.is_stranger() {
+            header.dst = me;
+        }
+        if header.dst != me && !(header.message == Message::Announce && header.dst.node == me.node) {
+            return Err(self.misdirected(now, &header));
+        }
+        self.note_stall(now);
+        self.awareness.heard(now.ns);
+        self.admit_sender(now, &header, &remarks)?;
+        self.contact = Some(header.src.node);
+        let sender = Update::new(header.src, header.src_incarnation, State::Alive);
+        self.take_in(now, &[sender], true);
+        if self.table.find(header.src.node).is_none() {
+            return Err(PacketRefused::Full);
+        }
+        // What a Feed says everybody else knows, unless two clusters meet.
+        let spread = header.message != Message::Feed || !self.is_newcomer(now);
+        self.hear(now, &updates, spread);
+        for remark in &remarks {
+            self.heed(now, header.src, *remark);
+        }
+        self.note_answer(now, &header);
+        let bytes = header_bytes(&header);
+        self.swim_call(now, |swim, outbox| swim.handle_data(&bytes, outbox));
+        self.want_state(now, &header);
+        Ok(())
+    }
+
+    /// Not for us as we are. The sender is shown who is here, unless it asked in the same way: it may know an earlier life of ours, or
+    /// somebody who lived at our address.
+    fn misdirected(&mut self, now: Now, header: &Header<Identity>) -> PacketRefused {
+        self.counters.dropped_misdirected += 1;
+        let is_request = matches!(header.message, Message::Ping(_) | Message::IndirectPing { .. } | Message::PingReq { .. });
+        let is_up = self.table.find(header.src.node).is_some_and(|member| member.is_up() && member.identity() == header.src);
+        if is_request && is_up && self.may_tell(now, header.src) {
+            self.send(header.src, Message::Gossip, Vec::new(), Vec::new());
+        }
+        PacketRefused::Misdirected
+    }
+
+    /// Whether to listen to this sender. A verdict that is worth less than its presence is withdrawn; otherwise it is told how it stands.
+    fn admit_sender(&mut self, now: Now, header: &Header<Identity>, remarks: &[Remark]) -> Result<(), PacketRefused> {
+        let src = header.src;
+        let Some(member) = self.table.find(src.node) else { return Ok(()) };
+        let known = member.identity();
+        if src.beats(&known) || (src == known && member.is_up()) {
+            return Ok(());
+        }
+        if src == known && (self.may_withdraw(member) || self.gives_in(src, header, remarks)) {
+            self.withdraw(now, src, header.src_incarnation);
+            return Ok(());
+        }
+        self.counters.dropped_outdated_sender += 1;
+        let update = member.update();
+        if self.may_tell(now, src) {
+            let standing = Remark::Standing { alive: u32::try_from(self.alive()).unwrap_or(u32::MAX) };
+            self.send(src, Message::TurnUndead, vec![update], vec![standing]);
+        }
+        Err(PacketRefused::OutdatedSender)
+    }
+
+    fn may_tell(&mut self, now: Now, src: Identity) -> bool {
+        let told = self.table.find(src.node).and_then(|member| member.told_ns);
+        let may = told.is_none_or(|at| now.ns >= at + TELL_PAUSE_NS);
+        if may {
+            self.table.set_told(now, src.node);
+        }
+        may
+    }
+
+    /// A verdict given in solitude, or before we had to renew ourselves, is worth nothing once the member speaks.
+    fn may_withdraw(&self, member: &Member) -> bool {
+        member.verdict == Verdict::Alone || self.renewed_ns.is_some_and(|renewed| member.since.ns <= renewed)
+    }
+
+    /// Two that hold each other down: the one that holds fewer alive gives in, and renews itself.
+    fn gives_in(&self, src: Identity, header: &Header<Identity>, remarks: &[Remark]) -> bool {
+        let standing = remarks.iter().find_map(|remark| match remark {
+            Remark::Standing { alive } => Some(*alive as usize),
+            Remark::Accuse { .. } => None,
+        });
+        header.message == Message::TurnUndead && standing.is_some_and(|alive| (alive, src.node) > (self.alive(), self.me.node))
+    }
+
+    fn withdraw(&mut self, now: Now, id: Identity, incarnation: u16) {
+        tracing::info!(node = %id.node, "a verdict is withdrawn: the member is here");
+        self.counters.verdicts_withdrawn += 1;
+        self.table.revive(now, id.node, incarnation);
+        self.swim_call(now, |swim, outbox| swim.handle_timer(SwimTimer::RemoveDown(id), outbox));
+        let alive = Update::new(id, incarnation, State::Alive);
+        self.swim_call(now, |swim, outbox| swim.apply_many([alive].into_iter(), true, outbox));
+        self.changed(now, id.node, &Change { was: Some(MemberState::Down), is: MemberState::Alive, replaced: None });
+        self.gossip_soon(now);
+        self.seek_others_lost(now);
+    }
+
+    /// Updates from a member that is up. What concerns ourselves goes its own way.
+    pub(super) fn hear(&mut self, now: Now, updates: &[Update], spread: bool) {
+        let mut others = Vec::with_capacity(updates.len());
+        for update in updates {
+            if update.id().node == self.me.node {
+                self.hear_of_myself(now, update);
+            } else if update.state() == State::Down && self.is_cut_off && !update.id().left {
+                // A verdict of fellows in the same cut-off corner: a suspicion is all it is good for.
+                others.push(Update::new(*update.id(), update.incarnation(), State::Suspect));
+            } else {
+                others.push(update.clone());
+            }
+        }
+        self.take_in(now, &others, spread);
+    }
+
+    fn note_answer(&mut self, now: Now, header: &Header<Identity>) {
+        let Some(probe) = &mut self.probe else { return };
+        let is_answer = match header.message {
+            Message::Ack(number) => number == probe.number && header.src.node == probe.target,
+            Message::ForwardedAck { origin, probe_number } => probe_number == probe.number && origin.node == probe.target,
+            _ => false,
+        };
+        if !is_answer || probe.is_answered {
+            return;
+        }
+        probe.is_answered = true;
+        self.awareness.probe_answered();
+        if matches!(header.message, Message::Ack(_)) {
+            let sample_us = (now.ns.saturating_sub(probe.sent_ns) / 1_000).min(u64::from(u32::MAX)) as u32;
+            let target = probe.target;
+            self.table.set_rtt(target, sample_us);
+        }
+    }
+
+    /// Whether we have known anybody for a few seconds only.
+    pub(super) fn is_newcomer(&self, now: Now) -> bool {
+        self.first_contact_ns.is_none_or(|first| now.ns < first + super::state::NEWCOMER_NS)
+    }
+
+    fn want_state(&mut self, now: Now, header: &Header<Identity>) {
+        self.first_contact_ns.get_or_insert(now.ns);
+        let Some(wanted) = &mut self.state_wanted else { return };
+        let is_alive = self.table.find(header.src.node).is_some_and(|member| member.state == MemberState::Alive);
+        if wanted.not_before > now.ns || !is_alive {
+            return;
+        }
+        wanted.not_before = now.ns + STATE_RETRY_NS;
+        wanted.tries -= 1;
+        if wanted.tries == 0 {
+            self.state_wanted = None;
+        }
+        self.event(Event::NeedState { node: header.src.node, addr: header.src.addr });
+    }
+
+    /// The picture may be old: the next member that speaks is asked for its own.
+    pub(super) fn need_state(&mut self) {
+        self.state_wanted = Some(StateWanted { not_before: 0, tries: STATE_TRIES });
+    }
+}

@@ -1,0 +1,291 @@
+//! Who is alive: SWIM by foca, with verdicts, health awareness, cold join and healing of our own (protocol section 1).
+//!
+//! Sans-io and deterministic: time and randomness are handed in, packets and events come out of [`Membership::poll`]. No foca type is seen
+//! outside this room. Sealing, streams and the store are left to others.
+//!
+//! Reading order: [`table`] (what is known, and the rule that merges updates), [`inbound`] (what a packet does), [`verdict`] (from a
+//! failed probe to Down), [`rejoin`] (what happens when the cluster thinks that *we* are down), [`healing`] (finding each other).
+//!
+//! ```text
+//!   packet --> inbound --+--> table --(only news)--> foca --> outbox --> dispatch --> Send
+//!   time  --> timers ----+      |                     ^
+//!                               +--> events           +-- probes, gossip
+//!                               +--> suspicions, jury, cut-off viewer
+//! ```
+
+mod awareness;
+mod codec;
+mod config;
+mod counters;
+mod cutoff;
+mod dispatch;
+mod healing;
+mod identity;
+mod inbound;
+mod jury;
+mod rejoin;
+mod state;
+mod suspicion;
+mod swim;
+mod table;
+#[cfg(test)]
+mod tests;
+mod timeout;
+mod verdict;
+
+pub use self::config::MembershipConfig;
+pub use self::counters::Counters;
+pub use self::identity::Me;
+pub use self::inbound::PacketRefused;
+pub use self::table::{Member, MemberState, Peer};
+
+use self::awareness::Awareness;
+use self::codec::{SwimCodec, Update};
+use self::cutoff::CutOff;
+use self::healing::Healing;
+use self::identity::Identity;
+use self::jury::Duties;
+use self::rejoin::Rival;
+use self::suspicion::Suspicions;
+use self::swim::{Swim, SwimTimer};
+use self::table::Table;
+use crate::model::names::NodeId;
+use crate::model::time::Now;
+use bytes::Bytes;
+use foca::State;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// What the membership wants done or known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// A packet, to be sealed and sent.
+    Send {
+        to: SocketAddr,
+        body: Bytes,
+    },
+    Event(Event),
+}
+
+/// A change of the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A member came, or came back.
+    Up(NodeId),
+    Suspected(NodeId),
+    /// A suspicion was refuted.
+    Cleared(NodeId),
+    Down(NodeId),
+    /// It said goodbye.
+    Left(NodeId),
+    /// It is reached at another address.
+    Moved {
+        node: NodeId,
+        from: SocketAddr,
+        to: SocketAddr,
+    },
+    /// The others held us down; we are back with a new generation: see [`Membership::me`].
+    Rejoined,
+    /// Another process has our node id and keeps it: we are `new` from now on.
+    LostTwin {
+        new: NodeId,
+    },
+    /// Whether we take ourselves for the one that is cut off.
+    CutOff(bool),
+    /// First contact after having none, or after a cut: exchange [`Membership::state_pages`] with this member over a stream. Comes again,
+    /// a few times, until [`Membership::apply_state`] is called.
+    NeedState {
+        node: NodeId,
+        addr: SocketAddr,
+    },
+    /// `by` is alive where `old` was: a wiped disk. `old` is down for good and its records can go at once.
+    TakenOver {
+        old: NodeId,
+        by: NodeId,
+    },
+}
+
+/// The members of one pool, as one agent sees them.
+pub struct Membership {
+    config: MembershipConfig,
+    me: Me,
+    /// Our own, as foca counts it.
+    incarnation: u16,
+    swim: Swim,
+    rng: ChaCha12Rng,
+    table: Table,
+    suspicions: Suspicions,
+    duties: Duties,
+    awareness: Awareness,
+    cutoff: CutOff,
+    healing: Healing,
+    /// Down only by what others told, unknown otherwise: being asked, and believed dead when they do not answer.
+    hearsay: BTreeMap<NodeId, state::Hearsay>,
+    /// foca's timers, in the order in which they are due.
+    timers: BTreeMap<(u64, u64), SwimTimer>,
+    timer_count: u64,
+    gossip_at: Option<u64>,
+    tick_at: u64,
+    probe: Option<dispatch::Probe>,
+    /// How often foca passes an update on at the moment.
+    transmissions: u8,
+    /// The highest generation heard of our own node id.
+    generation_heard: u32,
+    rival: Option<Rival>,
+    renewed_ns: Option<u64>,
+    first_contact_ns: Option<u64>,
+    state_wanted: Option<StateWanted>,
+    /// Whose packet is being handled.
+    contact: Option<NodeId>,
+    /// Members at whose address somebody else was met.
+    doubted: Vec<Update>,
+    is_cut_off: bool,
+    is_defunct: bool,
+    has_left: bool,
+    effects: VecDeque<Effect>,
+    pub counters: Counters,
+}
+
+/// The full membership of some member is still to be fetched.
+#[derive(Debug)]
+struct StateWanted {
+    not_before: u64,
+    tries: u8,
+}
+
+/// How often [`Event::NeedState`] is repeated.
+const STATE_TRIES: u8 = 5;
+const STATE_RETRY_NS: u64 = 5_000_000_000;
+
+impl Membership {
+    /// An agent that knows nobody yet. `seed` should be random in production.
+    pub fn new(config: MembershipConfig, me: Me, seed: [u8; 32], now: Now) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let me = Me { boot: me.boot & identity::BOOT_MASK, ..me };
+        let transmissions = MembershipConfig::transmissions(1);
+        let swim_config = swim::swim_config(&config, transmissions);
+        let swim = Swim::new(Identity::from(me), swim_config, ChaCha12Rng::from_rng(&mut rng), SwimCodec);
+        let heal_jitter = rng.random_range(500..1_000);
+        Self {
+            healing: Healing::new(now.ns, &config, heal_jitter),
+            config,
+            me,
+            incarnation: 0,
+            swim,
+            rng,
+            table: Table::default(),
+            suspicions: Suspicions::default(),
+            duties: Duties::default(),
+            awareness: Awareness::new(now.ns),
+            cutoff: CutOff::default(),
+            hearsay: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            timer_count: 0,
+            gossip_at: None,
+            tick_at: now.after_ms(timeout::TICK_MS),
+            probe: None,
+            transmissions,
+            generation_heard: me.generation,
+            rival: None,
+            renewed_ns: None,
+            first_contact_ns: None,
+            state_wanted: Some(StateWanted { not_before: 0, tries: STATE_TRIES }),
+            contact: None,
+            doubted: Vec::new(),
+            is_cut_off: false,
+            is_defunct: false,
+            has_left: false,
+            effects: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Announces us to whoever listens there, a few times until it is a member.
+    pub fn join(&mut self, now: Now, addr: SocketAddr) {
+        self.healing.join(addr, &self.config, &mut self.counters);
+        self.join_due(now);
+    }
+
+    /// Where to look for members as long as they are none; replaces the list. To be called again whenever names resolve differently.
+    pub fn set_seeds(&mut self, seeds: Vec<SocketAddr>) {
+        self.healing.set_seeds(seeds, &self.config, &mut self.counters);
+    }
+
+    /// Addresses of members from former lives; replaces the list.
+    pub fn remember(&mut self, addrs: Vec<SocketAddr>) {
+        self.healing.remember(addrs, &self.config, &mut self.counters);
+    }
+
+    /// Forgets a down member. Returns whether it did.
+    pub fn forget(&mut self, node: NodeId) -> bool {
+        let Some(member) = self.table.find(node).filter(|member| !member.is_up()) else { return false };
+        let timer = SwimTimer::RemoveDown(member.identity());
+        self.table.remove(node);
+        self.cutoff.settled(node);
+        self.swim_call(Now::default(), |swim, outbox| swim.handle_timer(timer, outbox));
+        true
+    }
+
+    pub fn me(&self) -> Me {
+        self.me
+    }
+
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.table.find(node)
+    }
+
+    /// All others that are known, down ones included, by node id.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.table.iter()
+    }
+
+    /// Members that are not down, this one included.
+    pub fn alive(&self) -> usize {
+        self.table.peers().len() + 1
+    }
+
+    /// The others that are not down, in no particular order: to sample from.
+    pub fn peers(&self) -> &[Peer] {
+        self.table.peers()
+    }
+
+    /// Whether we take ourselves for the one that is cut off (protocol section 1).
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
+    /// Local health: 0 is well, 6 the worst.
+    pub fn health_score(&self) -> u64 {
+        self.awareness.score()
+    }
+
+    /// What is to be sent or known, until there is none.
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    fn event(&mut self, event: Event) {
+        self.effects.push_back(Effect::Event(event));
+    }
+
+    fn identity(&self) -> Identity {
+        self.me.into()
+    }
+
+    /// Ourselves, as others are told.
+    fn own_update(&self) -> Update {
+        Update::new(self.identity(), self.incarnation, State::Alive)
+    }
+
+    /// Whether nobody is held alive.
+    fn is_lonely(&self) -> bool {
+        self.table.alive() == 0
+    }
+
+    /// A factor of around 1,000, so that agents that started together drift apart.
+    fn jitter(&mut self) -> u64 {
+        self.rng.random_range(800..1_200)
+    }
+}

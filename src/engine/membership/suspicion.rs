@@ -1,0 +1,239 @@
+//! Suspicions and when they turn into verdicts (Lifeguard's dynamic timeout; foca's own timer is swallowed).
+//!
+//! ```text
+//!            accused here or by hearsay                expires: still Suspect at this incarnation,
+//!   (none) ------------------------------> running ------------------------------------------------> Down, by the caller
+//!     ^                                    |  ^  |          not cut off, not postponed
+//!     |   refuted, renewed, down, left     |  |  | accusation by one more member: expires earlier
+//!     +------------------------------------+  +--+ stall or silence: expires later, once
+//! ```
+//! The table is pure: it knows neither foca nor packets. Who accuses, and how many could, is told to it.
+
+use crate::model::names::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One member under suspicion.
+#[derive(Debug, Clone)]
+pub(super) struct Suspicion {
+    pub incarnation: u16,
+    started: u64,
+    expires: u64,
+    min: u64,
+    max: u64,
+    /// Confirmations beside the first accusation that shorten it all the way.
+    wanted: usize,
+    /// Who says so from own probes. At most [`ACCUSERS_MAX`].
+    accusers: BTreeSet<NodeId>,
+    was_postponed: bool,
+}
+
+/// Accusers that are told apart.
+const ACCUSERS_MAX: usize = 16;
+
+impl Suspicion {
+    pub fn accusers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.accusers.iter().copied()
+    }
+
+    /// `max` without confirmation, `min` with all that were wanted, logarithmic between.
+    fn due(&self) -> u64 {
+        if self.wanted == 0 {
+            return self.started + self.min;
+        }
+        let confirmations = self.accusers.len().saturating_sub(1).min(self.wanted);
+        let share = ((confirmations + 1) as f64).ln() / ((self.wanted + 1) as f64).ln();
+        let span = self.max - self.min;
+        self.started + self.max - (span as f64 * share) as u64
+    }
+}
+
+/// All running suspicions, at most one a member.
+#[derive(Debug, Default)]
+pub(super) struct Suspicions {
+    running: BTreeMap<NodeId, Suspicion>,
+    by_expiry: BTreeSet<(u64, NodeId)>,
+}
+
+/// How long a suspicion runs and what shortens it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub min_ns: u64,
+    pub max_ns: u64,
+    pub wanted: usize,
+}
+
+impl Suspicions {
+    /// Begins one, or leaves a running one of the same or a later incarnation as it is. Returns whether it is new.
+    pub fn begin(&mut self, now_ns: u64, node: NodeId, incarnation: u16, terms: Terms) -> bool {
+        if self.running.get(&node).is_some_and(|known| known.incarnation >= incarnation) {
+            return false;
+        }
+        self.end(node);
+        let mut suspicion = Suspicion {
+            incarnation,
+            started: now_ns,
+            expires: 0,
+            min: terms.min_ns,
+            max: terms.max_ns,
+            wanted: terms.wanted,
+            accusers: BTreeSet::new(),
+            was_postponed: false,
+        };
+        suspicion.expires = suspicion.due();
+        self.by_expiry.insert((suspicion.expires, node));
+        self.running.insert(node, suspicion);
+        true
+    }
+
+    /// One member says so from own probes. Returns whether that is news.
+    pub fn accuse(&mut self, node: NodeId, incarnation: u16, accuser: NodeId) -> bool {
+        let Some(suspicion) = self.running.get_mut(&node) else { return false };
+        if suspicion.incarnation != incarnation || suspicion.accusers.len() >= ACCUSERS_MAX || !suspicion.accusers.insert(accuser) {
+            return false;
+        }
+        let due = suspicion.due();
+        if !suspicion.was_postponed && due < suspicion.expires {
+            self.by_expiry.remove(&(suspicion.expires, node));
+            suspicion.expires = due;
+            self.by_expiry.insert((due, node));
+        }
+        true
+    }
+
+    /// Verdicts that would fall before `until` fall then; once a suspicion.
+    pub fn postpone(&mut self, until: u64) -> usize {
+        let due: Vec<_> = self.by_expiry.range(..(until, NodeId(u128::MAX))).copied().collect();
+        let mut postponed = 0;
+        for (expires, node) in due {
+            let suspicion = self.running.get_mut(&node).expect("by_expiry holds running suspicions only");
+            if suspicion.was_postponed {
+                continue;
+            }
+            suspicion.was_postponed = true;
+            self.move_expiry(node, expires, until);
+            postponed += 1;
+        }
+        postponed
+    }
+
+    /// Looks at this one again at `at`: it expired while its verdict could not be given.
+    pub fn retry(&mut self, node: NodeId, at: u64) {
+        if let Some(expires) = self.running.get(&node).map(|suspicion| suspicion.expires) {
+            self.move_expiry(node, expires, at);
+        }
+    }
+
+    fn move_expiry(&mut self, node: NodeId, from: u64, to: u64) {
+        self.by_expiry.remove(&(from, node));
+        self.by_expiry.insert((to, node));
+        self.running.get_mut(&node).expect("the caller found it").expires = to;
+    }
+
+    pub fn end(&mut self, node: NodeId) -> Option<Suspicion> {
+        let suspicion = self.running.remove(&node)?;
+        self.by_expiry.remove(&(suspicion.expires, node));
+        Some(suspicion)
+    }
+
+    pub fn clear(&mut self) {
+        self.running.clear();
+        self.by_expiry.clear();
+    }
+
+    /// All begin anew, unconfirmed: what was held against them is in doubt.
+    pub fn restart(&mut self, now_ns: u64) {
+        self.by_expiry.clear();
+        for (node, suspicion) in &mut self.running {
+            suspicion.accusers.clear();
+            suspicion.started = now_ns;
+            suspicion.was_postponed = false;
+            suspicion.expires = suspicion.due();
+            self.by_expiry.insert((suspicion.expires, *node));
+        }
+    }
+
+    pub fn find(&self, node: NodeId) -> Option<&Suspicion> {
+        self.running.get(&node)
+    }
+
+    /// The next one that is due by `now_ns`; it stays in the table until the caller ends or retries it.
+    pub fn expired(&self, now_ns: u64) -> Option<NodeId> {
+        self.by_expiry.first().filter(|(at, _)| *at <= now_ns).map(|(_, node)| *node)
+    }
+
+    pub fn deadline(&self) -> Option<u64> {
+        self.by_expiry.first().map(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X: NodeId = NodeId(1);
+    const TERMS: Terms = Terms { min_ns: 100, max_ns: 300, wanted: 3 };
+
+    fn table(wanted: usize) -> Suspicions {
+        let mut table = Suspicions::default();
+        assert!(table.begin(1_000, X, 0, Terms { wanted, ..TERMS }));
+        table
+    }
+
+    #[test]
+    fn nobody_confirms_and_it_runs_to_the_end() {
+        let mut table = table(3);
+        table.accuse(X, 0, NodeId(10));
+        assert_eq!(table.deadline(), Some(1_300));
+        assert_eq!(table.expired(1_299), None);
+        assert_eq!(table.expired(1_300), Some(X));
+    }
+
+    #[test]
+    fn each_independent_confirmation_shortens_it_and_repetitions_do_not() {
+        let mut table = table(3);
+        table.accuse(X, 0, NodeId(10));
+        table.accuse(X, 0, NodeId(11));
+        assert_eq!(table.deadline(), Some(1_200));
+        assert!(!table.accuse(X, 0, NodeId(11)));
+        assert_eq!(table.deadline(), Some(1_200));
+        table.accuse(X, 0, NodeId(12));
+        table.accuse(X, 0, NodeId(13));
+        assert_eq!(table.deadline(), Some(1_100));
+    }
+
+    #[test]
+    fn where_nobody_could_confirm_it_is_short() {
+        let mut table = table(0);
+        table.accuse(X, 0, NodeId(10));
+        assert_eq!(table.deadline(), Some(1_100));
+    }
+
+    #[test]
+    fn an_accusation_of_another_incarnation_counts_for_nothing() {
+        let mut table = table(3);
+        assert!(!table.accuse(X, 1, NodeId(10)));
+        assert!(!table.accuse(NodeId(2), 0, NodeId(10)));
+    }
+
+    #[test]
+    fn a_later_incarnation_starts_anew() {
+        let mut table = table(3);
+        assert!(!table.begin(1_050, X, 0, TERMS));
+        assert!(table.begin(1_050, X, 1, TERMS));
+        assert_eq!(table.deadline(), Some(1_350));
+        assert_eq!(table.find(X).map(|suspicion| suspicion.accusers().count()), Some(0));
+    }
+
+    #[test]
+    fn a_verdict_is_postponed_once_and_confirmations_do_not_undo_that() {
+        let mut table = table(3);
+        table.accuse(X, 0, NodeId(10));
+        assert_eq!(table.postpone(1_500), 1);
+        for accuser in 11..14 {
+            table.accuse(X, 0, NodeId(accuser));
+        }
+        assert_eq!(table.deadline(), Some(1_500));
+        assert_eq!(table.postpone(1_900), 0);
+        assert_eq!(table.deadline(), Some(1_500));
+    }
+}

@@ -1,0 +1,4 @@
+//! Behaviour of many memberships in virtual time.
+
+mod formation;
+mod harness;

@@ -1,0 +1,180 @@
+//! From a failed probe to Down.
+//!
+//! ```text
+//! foca's probe fails --> accuse --> Suspect is gossiped, the suspect told, the jury asked
+//!                                     jurors ping it twice; still silent: they confirm to accusers and fellow jurors
+//! suspicion expires --> cut off? then later --> still Suspect at that incarnation? --> Down, gossiped
+//! ```
+
+use super::codec::{Remark, Update};
+use super::identity::Identity;
+use super::jury::{Step, jury};
+use super::suspicion::Terms;
+use super::table::{MemberState, Merged, Verdict};
+use super::{Event, Membership};
+use crate::model::names::NodeId;
+use crate::model::time::Now;
+use foca::{Message, State};
+use std::collections::BTreeSet;
+
+/// A verdict that could not be given is looked at again after this.
+const RETRY_MS: u64 = 500;
+/// Verdicts of one turn; the rest follow in the next.
+const VERDICTS_MAX: usize = 64;
+
+impl Membership {
+    /// Our own probes of a member went unanswered. foca holds it Suspect already, unless it contradicted meanwhile.
+    pub(super) fn accuse(&mut self, now: Now, id: Identity, incarnation: u16) {
+        let suspect = Update::new(id, incarnation, State::Suspect);
+        if let Merged::Changed(change) = self.table.merge(now, &suspect, self.config.members_max) {
+            self.changed(now, id.node, &change);
+            self.gossip_soon(now);
+        }
+        let stands = self
+            .table
+            .find(id.node)
+            .is_some_and(|member| member.state == MemberState::Suspect && member.incarnation == incarnation && member.identity() == id);
+        if !stands {
+            return;
+        }
+        // It may have been dropped by a renewal of ours.
+        self.suspect(now, id.node);
+        self.suspicions.accuse(id.node, incarnation, self.me.node);
+        self.ping(id.node);
+        self.tell_jury(id.node, incarnation, true);
+    }
+
+    /// Starts the clock on a suspect.
+    pub(super) fn suspect(&mut self, now: Now, node: NodeId) {
+        let Some(incarnation) = self.table.find(node).map(|member| member.incarnation) else { return };
+        let (min, max) = self.config.suspicion_bounds_ns(self.alive());
+        // The unwell judge slowly.
+        let slowed = |ns: u64| ns + ns * self.awareness.score() / 4;
+        // Those who could confirm: held alive, so neither the suspect nor other suspects.
+        let wanted = self.config.confirmations_wanted.min(self.table.alive());
+        let terms = Terms { min_ns: slowed(min), max_ns: slowed(max), wanted };
+        if self.suspicions.begin(now.ns, node, incarnation, terms) {
+            self.counters.suspicions += 1;
+        }
+    }
+
+    /// A ping beside foca's own that also says: you are suspected. The answer contradicts.
+    fn ping(&mut self, node: NodeId) {
+        let Some(member) = self.table.find(node) else { return };
+        let (id, update) = (member.identity(), member.update());
+        self.send(id, Message::Ping(0), vec![update], Vec::new());
+    }
+
+    /// Tells the jury, and whoever accused before, that we say so too.
+    fn tell_jury(&mut self, node: NodeId, incarnation: u16, ask: bool) {
+        let Some(member) = self.table.find(node) else { return };
+        let update = member.update();
+        let mut told: BTreeSet<NodeId> = jury(self.table.iter(), self.me.node, node, incarnation, self.config.jury).into_iter().collect();
+        if let Some(suspicion) = self.suspicions.find(node) {
+            told.extend(suspicion.accusers().filter(|accuser| *accuser != self.me.node));
+        }
+        for juror in told {
+            let Some(id) = self.table.find(juror).map(|juror| juror.identity()) else { continue };
+            let remark = Remark::Accuse { node, incarnation, ask };
+            self.send(id, Message::Gossip, vec![update.clone()], vec![remark]);
+        }
+    }
+
+    /// A member's remark beside its updates.
+    pub(super) fn heed(&mut self, now: Now, src: Identity, remark: Remark) {
+        let Remark::Accuse { node, incarnation, ask } = remark else { return };
+        let Some(member) = self.table.find(node) else { return };
+        if member.state != MemberState::Suspect || member.incarnation != incarnation {
+            // We know better, or worse.
+            let update = member.update();
+            self.send(src, Message::Gossip, vec![update], Vec::new());
+            return;
+        }
+        self.suspicions.accuse(node, incarnation, src.node);
+        if ask && !self.is_deaf(now) {
+            self.duties.begin(now.ns, node, incarnation);
+        }
+    }
+
+    /// Duties of a juror that are due.
+    pub(super) fn serve(&mut self, now: Now) {
+        let wait_ns = self.awareness.stretch(self.config.juror_wait_ms * 1_000_000);
+        while let Some((node, incarnation, step)) = self.duties.step(now.ns, wait_ns) {
+            let stands = self.suspicions.find(node).is_some_and(|suspicion| suspicion.incarnation == incarnation);
+            match step {
+                _ if !stands => self.duties.end(node),
+                Step::Ping => self.ping(node),
+                Step::Confirm if self.is_deaf(now) => {}
+                Step::Confirm => {
+                    self.suspicions.accuse(node, incarnation, self.me.node);
+                    self.tell_jury(node, incarnation, false);
+                }
+            }
+        }
+    }
+
+    /// Whether silence around us says more about us than about others.
+    pub(super) fn is_deaf(&self, now: Now) -> bool {
+        self.awareness.is_unsure(now.ns) || self.is_silent(now)
+    }
+
+    fn is_silent(&self, now: Now) -> bool {
+        self.awareness.is_silent(now.ns, self.table.peers().len(), &self.config)
+    }
+
+    /// Suspicions whose time is up.
+    pub(super) fn judge(&mut self, now: Now) {
+        self.view_cutoff(now);
+        for _ in 0..VERDICTS_MAX {
+            let Some(node) = self.suspicions.expired(now.ns) else { return };
+            let incarnation = self.suspicions.find(node).map(|suspicion| suspicion.incarnation);
+            let down = self
+                .table
+                .find(node)
+                .filter(|member| member.state == MemberState::Suspect && Some(member.incarnation) == incarnation)
+                .map(|member| Update::new(member.identity(), member.incarnation, State::Down));
+            let Some(down) = down else {
+                self.suspicions.end(node);
+                continue;
+            };
+            if self.is_cut_off {
+                self.suspicions.retry(node, now.after_ms(RETRY_MS));
+                continue;
+            }
+            self.pronounce(now, &down);
+        }
+    }
+
+    fn pronounce(&mut self, now: Now, down: &Update) {
+        let node = down.id().node;
+        tracing::debug!(%node, "a suspicion expired: down");
+        let verdict = if self.table.alive() == 0 || self.is_silent(now) { Verdict::Alone } else { Verdict::Own };
+        self.counters.verdicts += 1;
+        if let Merged::Changed(change) = self.table.merge(now, down, self.config.members_max) {
+            self.table.set_verdict(node, verdict);
+            self.changed(now, node, &change);
+        }
+        let down = down.clone();
+        self.swim_call(now, |swim, outbox| swim.apply_many([down].into_iter(), true, outbox));
+        self.gossip_soon(now);
+    }
+
+    /// Whether we are the one cut off; tells of a change.
+    pub(super) fn view_cutoff(&mut self, now: Now) {
+        let window_ns = self.config.cutoff_window_ms * 1_000_000;
+        let by_losses = self.cutoff.is_cut_off(now.ns, self.table.alive() + 1, window_ns);
+        // Who hears nobody holds nobody, whatever its list says; after the window that is the new normal, as with losses.
+        let silent_since = self.awareness.last_heard();
+        let by_silence = self.is_silent(now) && now.ns < silent_since + window_ns;
+        let is_cut_off = by_losses || by_silence;
+        if is_cut_off == self.is_cut_off {
+            return;
+        }
+        self.is_cut_off = is_cut_off;
+        tracing::info!(is_cut_off, "view of the cluster");
+        self.event(Event::CutOff(is_cut_off));
+        if !is_cut_off {
+            self.need_state();
+        }
+    }
+}
