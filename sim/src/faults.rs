@@ -1,0 +1,344 @@
+//! Faults: what befalls hosts and the network, each with a beginning, a scope and a dwell.
+
+use crate::rng::Rng;
+use crate::world::disk::DiskFate;
+use crate::world::network::Ailment;
+use crate::world::{Freeze, HostId};
+use std::fmt;
+
+/// The kinds of fault: what a run can be told to leave out, and what a sweep must have seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FaultKind {
+    Loss,
+    Duplicate,
+    Reorder,
+    Corrupt,
+    /// Two halves that hear nothing of each other.
+    Split,
+    /// One side does not hear the other, which hears it.
+    OneWay,
+    /// Some pairs do not reach each other, all have common peers.
+    Partial,
+    /// One host's link is down.
+    Isolate,
+    /// A link that goes down and up again and again.
+    Flap,
+    /// One host's link loses or delays.
+    BadLink,
+    Crash,
+    LostTail,
+    RolledBack,
+    Wiped,
+    /// A third of all hosts at once.
+    MassRestart,
+    Freeze,
+    FreezePackets,
+    ClockOff,
+    ClockJump,
+    DiskFull,
+    Leave,
+    /// Back under another address.
+    Readdress,
+    /// Bytes that nobody sent, and old packets again.
+    Noise,
+}
+
+impl FaultKind {
+    pub const ALL: [FaultKind; 23] = [
+        FaultKind::Loss,
+        FaultKind::Duplicate,
+        FaultKind::Reorder,
+        FaultKind::Corrupt,
+        FaultKind::Split,
+        FaultKind::OneWay,
+        FaultKind::Partial,
+        FaultKind::Isolate,
+        FaultKind::Flap,
+        FaultKind::BadLink,
+        FaultKind::Crash,
+        FaultKind::LostTail,
+        FaultKind::RolledBack,
+        FaultKind::Wiped,
+        FaultKind::MassRestart,
+        FaultKind::Freeze,
+        FaultKind::FreezePackets,
+        FaultKind::ClockOff,
+        FaultKind::ClockJump,
+        FaultKind::DiskFull,
+        FaultKind::Leave,
+        FaultKind::Readdress,
+        FaultKind::Noise,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Loss => "loss",
+            FaultKind::Duplicate => "duplicate",
+            FaultKind::Reorder => "reorder",
+            FaultKind::Corrupt => "corrupt",
+            FaultKind::Split => "split",
+            FaultKind::OneWay => "one-way",
+            FaultKind::Partial => "partial",
+            FaultKind::Isolate => "isolate",
+            FaultKind::Flap => "flap",
+            FaultKind::BadLink => "bad-link",
+            FaultKind::Crash => "crash",
+            FaultKind::LostTail => "lost-tail",
+            FaultKind::RolledBack => "rolled-back",
+            FaultKind::Wiped => "wiped",
+            FaultKind::MassRestart => "mass-restart",
+            FaultKind::Freeze => "freeze",
+            FaultKind::FreezePackets => "freeze-packets",
+            FaultKind::ClockOff => "clock-off",
+            FaultKind::ClockJump => "clock-jump",
+            FaultKind::DiskFull => "disk-full",
+            FaultKind::Leave => "leave",
+            FaultKind::Readdress => "readdress",
+            FaultKind::Noise => "noise",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether an acknowledged write may be lost, or two clocks disagree on which of two writes came later.
+    pub fn blurs_history(self) -> bool {
+        matches!(self, FaultKind::LostTail | FaultKind::RolledBack | FaultKind::Wiped | FaultKind::ClockOff | FaultKind::ClockJump)
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One thing that is done to the world.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stroke {
+    /// The whole network's weather for one of its kinds, as a probability.
+    Weather(FaultKind, f64),
+    Cut {
+        from: Vec<HostId>,
+        to: Vec<HostId>,
+    },
+    Mend {
+        from: Vec<HostId>,
+        to: Vec<HostId>,
+    },
+    Isolate(HostId),
+    Rejoin(HostId),
+    Ail(HostId, Ailment),
+    Kill(HostId),
+    /// Starts a dead host's process on what its disk then holds; older copies are given as an age.
+    Start(HostId, Revival),
+    Freeze(HostId, Freeze),
+    Thaw(HostId),
+    ClockJump(HostId, i64),
+    DiskFull(HostId, bool),
+    Leave(HostId),
+    /// Random bytes, or a packet that was sent before, to a host.
+    Noise {
+        to: HostId,
+        draw: u64,
+    },
+}
+
+/// How a host comes back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Revival {
+    pub disk: Revived,
+    /// Whether it comes back under another address.
+    pub is_moved: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Revived {
+    Intact,
+    LostTail {
+        ops: usize,
+    },
+    /// A copy of the disk made so long before.
+    RolledBack {
+        age_ns: u64,
+    },
+    Wiped,
+}
+
+impl Revived {
+    pub fn fate(self, now: u64) -> DiskFate {
+        match self {
+            Revived::Intact => DiskFate::Intact,
+            Revived::LostTail { ops } => DiskFate::LostTail { ops },
+            Revived::RolledBack { age_ns } => DiskFate::RolledBack { to: now.saturating_sub(age_ns) },
+            Revived::Wiped => DiskFate::Wiped,
+        }
+    }
+}
+
+/// A stroke on the plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scheduled {
+    pub at: u64,
+    pub kind: FaultKind,
+    pub stroke: Stroke,
+}
+
+const SECOND: u64 = 1_000_000_000;
+/// How long a fault may last, in seconds.
+const DWELLS_S: [u64; 4] = [2, 8, 30, 90];
+/// Faults of one kind in one run.
+const OCCURRENCES_MAX: u64 = 3;
+
+/// Draws all faults of one kind between two instants. What is drawn depends on nothing but the generator and the number of hosts.
+pub fn draw(rng: &mut Rng, kind: FaultKind, hosts: u32, from: u64, to: u64) -> Vec<Scheduled> {
+    let mut strokes = Vec::new();
+    for _ in 0..rng.between(1, OCCURRENCES_MAX) {
+        let at = rng.between(from, to.saturating_sub(3 * SECOND));
+        let room = to - at;
+        // Short ones are the most frequent; some last as long as there is room.
+        let longest = *rng.pick(&DWELLS_S) * SECOND;
+        let dwell = rng.between(SECOND / 5, longest).min(room);
+        let mut order: Vec<HostId> = (0..hosts).map(HostId).collect();
+        rng.shuffle(&mut order);
+        let draw = Draw { at, end: at + dwell, strength: rng.unit(), number: rng.number(), order };
+        strokes.extend(draw.strokes(kind).into_iter().map(|(at, stroke)| Scheduled { at: at.min(to), kind, stroke }));
+    }
+    strokes
+}
+
+/// The numbers of one occurrence.
+struct Draw {
+    at: u64,
+    end: u64,
+    strength: f64,
+    number: u64,
+    /// All hosts, shuffled.
+    order: Vec<HostId>,
+}
+
+impl Draw {
+    fn strokes(self, kind: FaultKind) -> Vec<(u64, Stroke)> {
+        let Draw { at, end, strength, number, order } = self;
+        let victim = order[0];
+        let revival = |disk| Revival { disk, is_moved: false };
+        let crash = |disk| vec![(at, Stroke::Kill(victim)), (end, Stroke::Start(victim, revival(disk)))];
+        match kind {
+            FaultKind::Loss | FaultKind::Duplicate | FaultKind::Reorder | FaultKind::Corrupt => {
+                // Loss up to 30 %, the others up to 10 %.
+                let most = if kind == FaultKind::Loss { 0.3 } else { 0.1 };
+                vec![(at, Stroke::Weather(kind, strength * most)), (end, Stroke::Weather(kind, 0.0))]
+            }
+            FaultKind::Split => {
+                let (left, right) = halves(&order, number);
+                let both = |a: &[HostId], b: &[HostId]| {
+                    (Stroke::Cut { from: a.to_vec(), to: b.to_vec() }, Stroke::Mend { from: a.to_vec(), to: b.to_vec() })
+                };
+                let ((cut, mend), (back_cut, back_mend)) = (both(left, right), both(right, left));
+                vec![(at, cut), (at, back_cut), (end, mend), (end, back_mend)]
+            }
+            FaultKind::OneWay => {
+                let (left, right) = halves(&order, number);
+                let (from, to) = (left.to_vec(), right.to_vec());
+                vec![(at, Stroke::Cut { from: from.clone(), to: to.clone() }), (end, Stroke::Mend { from, to })]
+            }
+            FaultKind::Partial => partial(&order, at, end),
+            FaultKind::Isolate => vec![(at, Stroke::Isolate(victim)), (end, Stroke::Rejoin(victim))],
+            FaultKind::Flap => flap(victim, at, end, number),
+            FaultKind::BadLink => {
+                let slow_ns = if number & 1 == 0 { number % (300 * 1_000_000) } else { 0 };
+                let loss = strength * 0.6;
+                let ailment = Ailment { loss_in: loss, loss_out: if number & 2 == 0 { loss } else { 0.0 }, slow_ns };
+                vec![(at, Stroke::Ail(victim, ailment)), (end, Stroke::Ail(victim, Ailment::default()))]
+            }
+            FaultKind::Crash => crash(Revived::Intact),
+            FaultKind::LostTail => crash(Revived::LostTail { ops: 1 + (number % 12) as usize }),
+            FaultKind::RolledBack => crash(Revived::RolledBack { age_ns: number % (40 * SECOND) }),
+            FaultKind::Wiped => crash(Revived::Wiped),
+            FaultKind::MassRestart => {
+                let many = order.len().div_ceil(3);
+                let back = |host: &HostId| (end, Stroke::Start(*host, revival(Revived::Intact)));
+                let killed = order.iter().take(many).map(|host| (at, Stroke::Kill(*host)));
+                killed.chain(order.iter().take(many).map(back)).collect()
+            }
+            FaultKind::Freeze => vec![(at, Stroke::Freeze(victim, Freeze::Whole)), (end, Stroke::Thaw(victim))],
+            FaultKind::FreezePackets => vec![(at, Stroke::Freeze(victim, Freeze::Packets)), (end, Stroke::Thaw(victim))],
+            // The offset is the clock's from the beginning: see the plan.
+            FaultKind::ClockOff => vec![],
+            FaultKind::ClockJump => {
+                let ms = ((strength - 0.5) * 2.0 * 600_000.0) as i64;
+                vec![(at, Stroke::ClockJump(victim, ms)), (end, Stroke::ClockJump(victim, -ms))]
+            }
+            FaultKind::DiskFull => vec![(at, Stroke::DiskFull(victim, true)), (end, Stroke::DiskFull(victim, false))],
+            FaultKind::Leave => {
+                vec![(at, Stroke::Leave(victim)), (end.max(at + 2 * SECOND), Stroke::Start(victim, revival(Revived::Intact)))]
+            }
+            FaultKind::Readdress => {
+                vec![(at, Stroke::Kill(victim)), (end, Stroke::Start(victim, Revival { disk: Revived::Intact, is_moved: true }))]
+            }
+            FaultKind::Noise => (0..20)
+                .map(|n| (at + n * SECOND / 20, Stroke::Noise { to: order[n as usize % order.len()], draw: number ^ n << 32 }))
+                .collect(),
+        }
+    }
+}
+
+/// Cuts a shuffled list somewhere; neither side is empty where there are two.
+fn halves(order: &[HostId], number: u64) -> (&[HostId], &[HostId]) {
+    let at = 1 + (number % (order.len() as u64 - 1).max(1)) as usize;
+    order.split_at(at.min(order.len()))
+}
+
+/// Each host is cut off from the one after it, both ways, and reaches all others.
+fn partial(order: &[HostId], at: u64, end: u64) -> Vec<(u64, Stroke)> {
+    let mut strokes = Vec::new();
+    for pair in order.chunks_exact(2).take(3) {
+        for (a, b) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+            strokes.push((at, Stroke::Cut { from: vec![a], to: vec![b] }));
+            strokes.push((end, Stroke::Mend { from: vec![a], to: vec![b] }));
+        }
+    }
+    strokes
+}
+
+fn flap(victim: HostId, at: u64, end: u64, number: u64) -> Vec<(u64, Stroke)> {
+    const FLAPS_MAX: usize = 20;
+    let period = SECOND / 2 + number % (4 * SECOND);
+    let mut strokes = Vec::new();
+    let mut down_at = at;
+    while down_at + period <= end && strokes.len() < 2 * FLAPS_MAX {
+        strokes.push((down_at, Stroke::Isolate(victim)));
+        strokes.push((down_at + period / 2, Stroke::Rejoin(victim)));
+        down_at += period;
+    }
+    strokes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_lead_back() {
+        for kind in FaultKind::ALL {
+            assert_eq!(FaultKind::from_name(kind.name()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn every_fault_that_begins_is_taken_back_within_its_time() {
+        let (from, to) = (5 * SECOND, 100 * SECOND);
+        for kind in FaultKind::ALL {
+            for seed in 0..50 {
+                let strokes = draw(&mut Rng::new(seed, "faults", 0), kind, 5, from, to);
+                assert!(strokes.iter().all(|stroke| (from..=to).contains(&stroke.at)));
+                let count = |is: fn(&Stroke) -> bool| strokes.iter().filter(|scheduled| is(&scheduled.stroke)).count();
+                assert_eq!(count(|s| matches!(s, Stroke::Cut { .. })), count(|s| matches!(s, Stroke::Mend { .. })));
+                assert_eq!(count(|s| matches!(s, Stroke::Isolate(_))), count(|s| matches!(s, Stroke::Rejoin(_))));
+                assert_eq!(count(|s| matches!(s, Stroke::Freeze(..))), count(|s| matches!(s, Stroke::Thaw(_))));
+                assert_eq!(count(|s| matches!(s, Stroke::Kill(_) | Stroke::Leave(_))), count(|s| matches!(s, Stroke::Start(..))));
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The swarm's plan: what one seed does to which cluster. Every draw is made whatever is masked, so that a masked kind of fault leaves
+//! all the others as they were.
+
+use crate::faults::{self, FaultKind, Scheduled};
+use crate::rng::Rng;
+use crate::world::clock::Clock;
+use crate::world::network::Conditions;
+use std::collections::BTreeSet;
+
+const SECOND: u64 = 1_000_000_000;
+const MS: u64 = 1_000_000;
+
+pub const AGENTS_MIN: u64 = 3;
+pub const AGENTS_MAX: u64 = 16;
+/// Operations of clients in one run, heartbeats that go by themselves not counted.
+pub const OPERATIONS_MIN: u64 = 200;
+const OPERATIONS_MAX: u64 = 400;
+/// When faults and operations begin.
+const BUSY_FROM: u64 = 5 * SECOND;
+/// When they end, at the earliest and the latest.
+const BUSY_TO_MIN: u64 = 100 * SECOND;
+const BUSY_TO_MAX: u64 = 150 * SECOND;
+/// How likely a kind of fault is part of a seed.
+const KIND_CHANCE: f64 = 0.4;
+/// Clocks that are off are off by up to this much.
+const CLOCK_OFF_MS_MAX: i64 = 600_000;
+/// Clocks that are right are right to this many milliseconds, as NTP keeps them.
+const CLOCK_ERROR_MS_MAX: i64 = 3;
+const DRIFT_PPM_MAX: i32 = 50;
+
+/// One host of the cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct PlannedHost {
+    pub zone: u16,
+    pub clock: Clock,
+    pub starts_at: u64,
+}
+
+/// One client, which keeps one instance.
+#[derive(Debug, Clone, Copy)]
+pub struct PlannedClient {
+    pub service: u32,
+    pub is_agent_scoped: bool,
+    /// None: an instance that lives until it is deregistered.
+    pub ttl_ms: Option<u64>,
+    pub home: u32,
+    /// When the client falls silent: its lease runs out.
+    pub dies_at: Option<u64>,
+}
+
+/// What a client means to do. Whether it can is seen when the time comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Intent {
+    /// Register, or change what is registered.
+    Register,
+    /// The very same registration again.
+    Renew,
+    Deregister,
+    Heartbeat,
+    /// A heartbeat that says how the client is.
+    Report,
+}
+
+impl Intent {
+    pub const ALL: [Intent; 5] = [Intent::Register, Intent::Renew, Intent::Deregister, Intent::Heartbeat, Intent::Report];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Intent::Register => "register",
+            Intent::Renew => "renew",
+            Intent::Deregister => "deregister",
+            Intent::Heartbeat => "heartbeat",
+            Intent::Report => "report",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct PlannedOperation {
+    pub at: u64,
+    pub client: u32,
+    pub intent: Intent,
+    /// Where the client goes from now on, if it may.
+    pub moves_to: Option<u32>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub hosts: Vec<PlannedHost>,
+    /// Who is in each host's list of seeds, by number.
+    pub seeds: Vec<u32>,
+    pub is_sealed: bool,
+    pub conditions: Conditions,
+    pub between_zones_ns: u64,
+    pub clients: Vec<PlannedClient>,
+    pub operations: Vec<PlannedOperation>,
+    pub faults: Vec<Scheduled>,
+    pub kinds: BTreeSet<FaultKind>,
+    /// From here on nothing more befalls anybody.
+    pub calm_from: u64,
+}
+
+impl Plan {
+    /// What a seed means, without the faults in `masked`.
+    pub fn of_seed(seed: u64, masked: &BTreeSet<FaultKind>) -> Self {
+        let mut rng = Rng::new(seed, "plan", 0);
+        let agents = rng.between(AGENTS_MIN, AGENTS_MAX) as u32;
+        let is_sealed = rng.chance(0.5);
+        let zones = rng.between(1, 3) as u16;
+        let between_zones_ns = rng.between(0, 5 * MS);
+        let calm_from = rng.between(BUSY_TO_MIN, BUSY_TO_MAX);
+        let starts_together = rng.chance(0.5);
+        let knows_all = rng.chance(0.5);
+        let wanted: BTreeSet<FaultKind> = FaultKind::ALL.into_iter().filter(|_| rng.chance(KIND_CHANCE)).collect();
+        let kinds: BTreeSet<FaultKind> = wanted.difference(masked).copied().collect();
+        let hosts = (0..agents).map(|_| draw_host(&mut rng, zones, starts_together, kinds.contains(&FaultKind::ClockOff))).collect();
+        let seeds = if knows_all { (0..agents).collect() } else { vec![0, 1] };
+        let mut faults = Vec::new();
+        for kind in FaultKind::ALL {
+            // A generator for each kind: what one draws never shifts another.
+            let drawn = faults::draw(&mut Rng::new(seed, kind.name(), 0), kind, agents, BUSY_FROM, calm_from);
+            if kinds.contains(&kind) {
+                faults.extend(drawn);
+            }
+        }
+        faults.sort_by_key(|scheduled| scheduled.at);
+        let (clients, operations) = draw_work(&mut Rng::new(seed, "work", 0), agents, calm_from);
+        let conditions = Conditions::LAN;
+        Self { seed, hosts, seeds, is_sealed, conditions, between_zones_ns, clients, operations, faults, kinds, calm_from }
+    }
+
+    /// Whether what clients were told must come out in the order of true time.
+    pub fn is_history_sharp(&self) -> bool {
+        !self.kinds.iter().any(|kind| kind.blurs_history())
+    }
+}
+
+fn draw_host(rng: &mut Rng, zones: u16, starts_together: bool, may_be_off: bool) -> PlannedHost {
+    let zone = rng.below(u64::from(zones)) as u16;
+    let signed = |rng: &mut Rng, most: i64| rng.between(0, 2 * most as u64) as i64 - most;
+    let (off, right) = (signed(rng, CLOCK_OFF_MS_MAX), signed(rng, CLOCK_ERROR_MS_MAX));
+    let is_off = rng.chance(0.4) && may_be_off;
+    let drift_ppm = signed(rng, i64::from(DRIFT_PPM_MAX)) as i32;
+    let late = rng.between(0, 4 * SECOND);
+    PlannedHost {
+        zone,
+        clock: Clock { drift_ppm, offset_ms: if is_off { off } else { right } },
+        starts_at: if starts_together { late / 100 } else { late },
+    }
+}
+
+fn draw_work(rng: &mut Rng, agents: u32, calm_from: u64) -> (Vec<PlannedClient>, Vec<PlannedOperation>) {
+    let count = rng.between(12, 40) as u32;
+    let services = rng.between(2, 8);
+    let clients = (0..count)
+        .map(|_| {
+            let (service, home) = (rng.below(services) as u32, rng.below(u64::from(agents)) as u32);
+            let is_agent_scoped = rng.chance(0.25);
+            let (ttl_ms, has_ttl) = (rng.between(4_000, 20_000), rng.chance(0.4));
+            let (dies_at, dies) = (rng.between(BUSY_FROM, calm_from), rng.chance(0.3));
+            let ttl_ms = has_ttl.then_some(ttl_ms);
+            PlannedClient { service, is_agent_scoped, ttl_ms, home, dies_at: dies.then_some(dies_at) }
+        })
+        .collect();
+    let mut operations: Vec<_> = (0..rng.between(OPERATIONS_MIN, OPERATIONS_MAX))
+        .map(|_| {
+            let at = rng.between(BUSY_FROM, calm_from);
+            let client = rng.below(u64::from(count)) as u32;
+            // Twice register, so that there is something to do the rest to.
+            let intents = [Intent::ALL.as_slice(), &[Intent::Register, Intent::Register]].concat();
+            let intent = *rng.pick(&intents);
+            let (moves_to, moves) = (rng.below(u64::from(agents)) as u32, rng.chance(0.3));
+            PlannedOperation { at, client, intent, moves_to: moves.then_some(moves_to) }
+        })
+        .collect();
+    operations.sort_by_key(|operation| operation.at);
+    (clients, operations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masking_a_kind_leaves_everything_else_as_it_was() {
+        for seed in 0..20 {
+            let whole = Plan::of_seed(seed, &BTreeSet::new());
+            let masked = Plan::of_seed(seed, &BTreeSet::from([FaultKind::Crash, FaultKind::ClockOff]));
+            let rest: Vec<_> = whole.faults.iter().filter(|scheduled| scheduled.kind != FaultKind::Crash).collect();
+            assert_eq!(rest, masked.faults.iter().collect::<Vec<_>>());
+            assert_eq!(format!("{:?}", whole.operations), format!("{:?}", masked.operations));
+        }
+    }
+
+    #[test]
+    fn the_swarm_is_as_large_and_as_rough_as_it_should_be() {
+        let plans: Vec<Plan> = (0..500).map(|seed| Plan::of_seed(seed, &BTreeSet::new())).collect();
+        let mut kinds: Vec<usize> = plans.iter().map(|plan| plan.kinds.len()).collect();
+        kinds.sort_unstable();
+        assert!(kinds[250] >= 5, "five kinds of fault in the median seed, not {}", kinds[250]);
+        for plan in &plans {
+            assert!((3..=16).contains(&plan.hosts.len()));
+            assert!(plan.operations.len() >= 200);
+        }
+        let sharp = plans.iter().filter(|plan| plan.is_history_sharp()).count();
+        assert!(sharp > 25, "{sharp} of 500 seeds know what came after what");
+    }
+}
