@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{BODY_BYTES_MAX, golden, packet::*};
+use crate::engine::spread::sketch::{HeadKey, Size, Sketch};
 use crate::model::{
     command::{
         Command, Condition, GossipKey, KeyId, LeaseId, OverrideTarget, Refusal, Registration, Reply, Report, Target, WriteResult, Written,
@@ -270,7 +271,8 @@ fn outcomes() -> Vec<Result<Reply, Refusal>> {
 }
 
 fn parts() -> Vec<Part> {
-    let sketch = SketchCells { id: 1, salt: 2, root: 3, part: 0, parts: 4, cells: Bytes::from_static(&[9; 19]) };
+    let head = |origin| Advert { origin: NodeId(origin), epoch: 1, seq: 7 + origin as u64 / 25, flags: HeadFlags::default() };
+    let sketch = Sketch::build(&HeadKey::new("test"), Size::Small, 2, (3..33).map(head)).parts(1).remove(0);
     let asks = commands().into_iter().map(|command| Part::Ask { id: 5, command });
     let answers = outcomes().into_iter().map(|outcome| Part::Answer { id: 5, outcome });
     let others = [

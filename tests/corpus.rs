@@ -1,0 +1,35 @@
+//! Inputs that once led somewhere new, or to a panic, knock again on the doors they came by: `tests/fuzz` finds them, this replays them.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+#[path = "fuzz/src/targets.rs"]
+mod targets;
+
+#[test]
+fn no_kept_input_panics() {
+    let doors: BTreeMap<_, _> = targets::ALL.iter().copied().collect();
+    let mut replayed = 0;
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")).expect("the corpus is committed") {
+        let directory = entry.expect("the corpus is readable").path();
+        let name = directory.file_name().expect("a directory has a name").to_string_lossy().into_owned();
+        let run = doors.get(&*name).unwrap_or_else(|| panic!("tests/corpus/{name} belongs to no target"));
+        for input in fs::read_dir(directory).expect("the corpus is readable") {
+            let path = input.expect("the corpus is readable").path();
+            println!("{}", path.display());
+            run(&fs::read(path).expect("the corpus is readable"), &mut targets::Trace::default());
+            replayed += 1;
+        }
+    }
+    assert!(replayed >= 100, "only {replayed} inputs were found");
+}
+
+#[test]
+fn every_golden_file_is_an_input_somewhere() {
+    let mut fed: Vec<_> = targets::ALL.iter().filter_map(|(name, _)| targets::golden_file(name)).collect();
+    let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/wire")).expect("golden files are committed");
+    let mut files: Vec<_> =
+        files.map(|file| file.expect("golden files are readable").file_name().into_string().expect("plain names")).collect();
+    fed.sort();
+    files.sort();
+    assert_eq!(fed, files);
+}

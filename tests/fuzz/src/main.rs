@@ -1,0 +1,222 @@
+//! `mutate`: knocks on every door with changed inputs, on stable Rust.
+//!
+//!     cargo run --release --manifest-path tests/fuzz/Cargo.toml -- --seconds 600
+//!
+//! It begins with the golden files and `tests/corpus`, changes one of them, and keeps what leads somewhere new. A panic writes its input to
+//! `tests/corpus` and ends the run with exit code 1. `--keep` writes the inputs that led somewhere new there as well.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha12Rng;
+use tidings_fuzz::targets::{self, Target, Trace};
+
+/// Inputs kept a door: beyond it new ones replace old ones at random.
+const INPUTS_MAX: usize = 4_096;
+
+/// The longest input that mutation makes, in bytes; longer ones are cut.
+const INPUT_BYTES_MAX: usize = 8_192;
+
+/// Inputs tried at one door before the next door's turn.
+const TURN: usize = 2_000;
+
+fn main() -> ExitCode {
+    let options = match Options::read() {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\nusage: mutate [--seconds N] [--seed N] [--target NAME] [--keep]");
+            return ExitCode::from(2);
+        }
+    };
+    let mut rng = ChaCha12Rng::seed_from_u64(options.seed);
+    let mut doors: Vec<Door> =
+        targets::ALL.iter().filter(|(name, _)| options.target.as_deref().is_none_or(|one| one == *name)).map(Door::new).collect();
+    if doors.is_empty() {
+        eprintln!("no such target; they are {}", targets::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
+        return ExitCode::from(2);
+    }
+    let (began, end) = (Instant::now(), Duration::from_secs(options.seconds));
+    while began.elapsed() < end {
+        for door in &mut doors {
+            for _ in 0..TURN {
+                let input = door.mutated(&mut rng);
+                if let Err(path) = door.knock(input, &mut rng, options.keep) {
+                    eprintln!("{} panics on {} (seed {})", door.name, path.display(), options.seed);
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+    }
+    for door in &doors {
+        println!("{:<12} {:>12} inputs led to {:>4} places", door.name, door.knocks, door.places.len());
+    }
+    println!("no panic in {} s (seed {})", began.elapsed().as_secs(), options.seed);
+    ExitCode::SUCCESS
+}
+
+struct Options {
+    seconds: u64,
+    seed: u64,
+    target: Option<String>,
+    keep: bool,
+}
+
+impl Options {
+    fn read() -> Result<Self, String> {
+        let mut options = Self { seconds: 60, seed: 1, target: None, keep: false };
+        let mut arguments = env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+            let number = |value: String| value.parse().map_err(|_| format!("{value} is no number"));
+            match argument.as_str() {
+                "--seconds" => options.seconds = number(value()?)?,
+                "--seed" => options.seed = number(value()?)?,
+                "--target" => options.target = Some(value()?),
+                "--keep" => options.keep = true,
+                _ => return Err(format!("{argument} is no option")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// One target with the inputs that led somewhere.
+struct Door {
+    name: &'static str,
+    run: fn(&[u8], &mut Trace),
+    inputs: Vec<Vec<u8>>,
+    /// Places that any input led to.
+    places: BTreeSet<u64>,
+    knocks: u64,
+}
+
+impl Door {
+    fn new(&(name, run): &Target) -> Self {
+        let mut inputs = golden(name);
+        inputs.extend(kept(name));
+        inputs.push(Vec::new());
+        let mut known = Trace::default();
+        inputs.iter().for_each(|input| run(input, &mut known));
+        Self { name, run, inputs, places: known.0, knocks: 0 }
+    }
+
+    /// Runs the target; a panic is the path where its input was written.
+    fn knock(&mut self, input: Vec<u8>, rng: &mut ChaCha12Rng, keep: bool) -> Result<(), PathBuf> {
+        self.knocks += 1;
+        let mut trace = Trace::default();
+        if catch_unwind(AssertUnwindSafe(|| (self.run)(&input, &mut trace))).is_err() {
+            return Err(write(self.name, "panic", &input));
+        }
+        if trace.0.is_subset(&self.places) {
+            return Ok(());
+        }
+        self.places.extend(trace.0);
+        if keep {
+            write(self.name, "place", &input);
+        }
+        if self.inputs.len() < INPUTS_MAX {
+            self.inputs.push(input);
+        } else {
+            let at = below(rng, self.inputs.len());
+            self.inputs[at] = input;
+        }
+        Ok(())
+    }
+
+    /// One of the inputs, changed in one to eight ways.
+    fn mutated(&self, rng: &mut ChaCha12Rng) -> Vec<u8> {
+        let mut input = self.inputs[below(rng, self.inputs.len())].clone();
+        for _ in 0..=below(rng, 8) {
+            let other = &self.inputs[below(rng, self.inputs.len())];
+            mutate(&mut input, other, rng);
+        }
+        input.truncate(INPUT_BYTES_MAX);
+        input
+    }
+}
+
+/// Changes `input` in one way; `other` lends bytes.
+fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut ChaCha12Rng) {
+    /// Ends of ranges of varints, lengths and counts.
+    const EDGES: [&[u8]; 8] = [
+        &[0],
+        &[1],
+        &[0x7f],
+        &[0x80, 0x01],
+        &[0xff, 0xff, 0x03],
+        &[0xff, 0xff, 0xff, 0xff, 0x0f],
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    ];
+    let at = below(rng, input.len() + 1);
+    let until = at + below(rng, (input.len() - at).min(64) + 1);
+    match below(rng, 9) {
+        0 if at < input.len() => input[at] ^= 1 << below(rng, 8),
+        1 if at < input.len() => input[at] = rng.next_u32() as u8,
+        2 if at < input.len() => input[at] = input[at].wrapping_add(if below(rng, 2) == 0 { 1 } else { u8::MAX }),
+        3 => input.truncate(at),
+        4 => drop(input.drain(at..until)),
+        5 => {
+            let again = input[at..until].to_vec();
+            input.splice(until..until, again);
+        }
+        6 => {
+            let edge = EDGES[below(rng, EDGES.len())];
+            let end = (at + below(rng, 2) * edge.len()).min(input.len());
+            input.splice(at..end, edge.iter().copied());
+        }
+        7 => {
+            let from = below(rng, other.len() + 1);
+            let piece = &other[from..from + below(rng, (other.len() - from).min(64) + 1)];
+            input.splice(at..until, piece.iter().copied());
+        }
+        _ => {
+            input.truncate(at);
+            input.extend_from_slice(&other[below(rng, other.len() + 1)..]);
+        }
+    }
+}
+
+fn below(rng: &mut ChaCha12Rng, end: usize) -> usize {
+    (rng.next_u64() % end as u64) as usize
+}
+
+/// The inputs of `tests/corpus`, in the order of their names.
+fn kept(target: &str) -> Vec<Vec<u8>> {
+    let Ok(entries) = fs::read_dir(corpus(target)) else { return Vec::new() };
+    let paths: BTreeSet<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.iter().filter_map(|path| fs::read(path).ok()).collect()
+}
+
+/// The bytes of a golden file: a name and hexadecimal digits a line.
+fn golden(target: &str) -> Vec<Vec<u8>> {
+    let Some(file) = targets::golden_file(target) else { return Vec::new() };
+    let text = fs::read_to_string(repository().join("tests/golden/wire").join(file)).expect("the golden files are committed");
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    text.lines().filter_map(|line| line.split_once(' ')?.1.as_bytes().chunks(2).map(byte).collect()).collect()
+}
+
+/// Writes an input to `tests/corpus`, named by its content.
+fn write(target: &str, why: &str, input: &[u8]) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    input.hash(&mut hasher);
+    let path = corpus(target).join(format!("{why}-{:016x}", hasher.finish()));
+    fs::create_dir_all(corpus(target)).and_then(|()| fs::write(&path, input)).expect("the corpus can be written");
+    path
+}
+
+fn corpus(target: &str) -> PathBuf {
+    repository().join("tests/corpus").join(target)
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
