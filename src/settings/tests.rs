@@ -87,7 +87,7 @@ fn every_default_is_what_its_setting_takes() {
     let (settings, layers) = load(None, &[], &[]).unwrap();
     assert_eq!(settings.gossip.listen, SocketAddr::from((Ipv4Addr::UNSPECIFIED, GOSSIP_PORT)));
     assert_eq!(settings.http.listen, [Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT)))]);
-    assert_eq!(settings.node.data_dir.is_some(), true);
+    assert!(settings.node.data_dir.is_some());
     assert_eq!(layers.shown().count(), table::SETTINGS.len());
 }
 
