@@ -18,7 +18,6 @@ use super::http::{Answer, Failure, Http};
 use super::resident::Resident;
 use super::{wait_for, wait_until};
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_tidings");
 /// For an agent to be ready, which invariant 8 of the design bounds by 10 s of calm, on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// For a process to end after it was asked to, or to refuse to start.
@@ -57,7 +56,7 @@ impl Site {
 
     /// Writes a fresh gossip key to `path`, as a user would.
     pub fn make_key(&self, path: &Path) {
-        let output = Command::new(BINARY).arg("keygen").output().expect("the binary runs");
+        let output = Command::new(binary()).arg("keygen").output().expect("the binary runs");
         assert!(output.status.success(), "keygen failed: {}", String::from_utf8_lossy(&output.stderr));
         std::fs::write(path, &output.stdout).expect("the scratch directory can be written");
     }
@@ -69,17 +68,32 @@ impl Site {
         self.agent_at(node, Arc::clone(&self.here), gossip, http)
     }
 
-    /// An agent on a host of a lab, with the host's name, not started yet.
+    /// An agent on a host of a lab, with the host's name, not started yet. It listens on all of the host's addresses, so that it
+    /// can start while the link is down.
     #[cfg(target_os = "linux")]
     pub fn agent_on(&self, host: &super::network::Host) -> Agent {
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, HOST_HTTP_PORT));
-        self.agent_at(&host.name, host.resident(), host.at(HOST_GOSSIP_PORT), http)
+        let agent = self.agent_at(&host.name, host.resident(), host.at(HOST_GOSSIP_PORT), http);
+        let advertised = agent.gossip.to_string();
+        agent.listening_on(SocketAddr::from((Ipv4Addr::UNSPECIFIED, HOST_GOSSIP_PORT))).with(&["--advertise", &advertised])
+    }
+
+    /// An agent on each of the hosts, each joining the first two others.
+    #[cfg(target_os = "linux")]
+    pub fn agents_on(&self, hosts: &[super::network::Host]) -> Vec<Agent> {
+        let mut agents: Vec<Agent> = hosts.iter().map(|host| self.agent_on(host)).collect();
+        let addresses: Vec<SocketAddr> = agents.iter().map(|agent| agent.gossip).collect();
+        for agent in &mut agents {
+            agent.join = addresses.iter().copied().filter(|address| *address != agent.gossip).take(2).collect();
+        }
+        agents
     }
 
     fn agent_at(&self, node: &str, place: Arc<Resident>, gossip: SocketAddr, http: SocketAddr) -> Agent {
         Agent {
             node: node.to_owned(),
             gossip,
+            listen: gossip,
             http: Http::new(Arc::clone(&place), http),
             data_dir: self.path(&format!("{node}.data")),
             output: self.path(&format!("{node}.log")),
@@ -91,6 +105,11 @@ impl Site {
             may_log_errors: false,
         }
     }
+}
+
+/// The binary under test: the one that Cargo just built, or, to test a released or packaged one, `TIDINGS_TEST_BINARY`.
+pub fn binary() -> PathBuf {
+    std::env::var_os("TIDINGS_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tidings")), PathBuf::from)
 }
 
 /// An address of this process alone with a port that is free for TCP and UDP, handed out once.
@@ -114,7 +133,9 @@ fn free_address() -> SocketAddr {
 
 pub struct Agent {
     pub node: String,
+    /// Where others reach it.
     pub gossip: SocketAddr,
+    listen: SocketAddr,
     pub http: Http,
     pub data_dir: PathBuf,
     /// What the process printed, over all its lives.
@@ -156,6 +177,16 @@ impl Agent {
         self
     }
 
+    pub fn listening_on(mut self, address: SocketAddr) -> Agent {
+        self.listen = address;
+        self
+    }
+
+    /// Joins nobody when it starts again, but whom it remembers.
+    pub fn forget_join(&mut self) {
+        self.join.clear();
+    }
+
     /// ERROR lines are expected in this test, as when the disk is full.
     pub fn may_log_errors(mut self) -> Agent {
         self.may_log_errors = true;
@@ -192,23 +223,28 @@ impl Agent {
         Refusal { status, said: self.log() }
     }
 
+    /// Whether the agent says that it is ready.
+    ///
+    /// # Panics
+    /// When its process has ended by itself.
+    #[track_caller]
+    pub fn is_ready(&mut self) -> bool {
+        let answer = self.http.send("GET", "/readyz", None, Duration::from_secs(1));
+        if answer.is_ok_and(|answer| answer.status == 200) {
+            return true;
+        }
+        let process = self.process.as_mut().expect("it was started");
+        if let Some(status) = process.try_wait().expect("it is our child") {
+            self.process = None;
+            panic!("{} ended with {status} before it was ready", self.node);
+        }
+        false
+    }
+
     /// Waits until the agent says that it is ready; returns how long that took.
     #[track_caller]
     pub fn wait_ready(&mut self) -> Duration {
-        let start = Instant::now();
-        loop {
-            let answer = self.http.send("GET", "/readyz", None, Duration::from_secs(1));
-            if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
-                return start.elapsed();
-            }
-            let process = self.process.as_mut().expect("it was started");
-            if let Some(status) = process.try_wait().expect("it is our child") {
-                self.process = None;
-                panic!("{} ended with {status} before it was ready", self.node);
-            }
-            assert!(start.elapsed() < READY_WITHIN, "{} is not ready after {READY_WITHIN:?}: {answer:?}", self.node);
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait_until(READY_WITHIN, &format!("{} is ready", self.node.clone()), || self.is_ready())
     }
 
     /// `kill -9`.
@@ -224,6 +260,12 @@ impl Agent {
         let start = Instant::now();
         self.signal(libc::SIGTERM);
         (self.wait_ended("it ends after SIGTERM"), start.elapsed())
+    }
+
+    /// Waits for a process that was told to end.
+    #[track_caller]
+    pub fn wait_end(&mut self) -> ExitStatus {
+        self.wait_ended("it ends")
     }
 
     /// SIGSTOP.
@@ -339,9 +381,9 @@ impl Agent {
     }
 
     fn command(&self, output: File) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(["agent", "--no-dns", "--node", &self.node]);
-        command.args(["--gossip", &self.gossip.to_string(), "--http", &self.http.address.to_string()]);
+        command.args(["--gossip", &self.listen.to_string(), "--http", &self.http.address.to_string()]);
         command.arg("--data-dir").arg(&self.data_dir);
         if let Some(key) = &self.key {
             command.arg("--encrypt").arg(format!("@{}", key.display()));

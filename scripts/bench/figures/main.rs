@@ -1,0 +1,59 @@
+//! Figures of ten real agents: how fast a registration spreads, how fast a death is noticed, how fast a leave is.
+//!
+//! ```text
+//! cargo bench --bench figures -- spread     1,000 registrations at 50 a second, seen through nine event streams (loopback)
+//! cargo bench --bench figures -- deaths     60 deaths under 50 registrations a second: kill -9, SIGSTOP, link down (root, Linux)
+//! cargo bench --bench figures -- leaves     20 times SIGTERM under the same load (root, Linux)
+//! ```
+//!
+//! `deaths 9` does nine. Each prints what it measured on, every figure from a raw list, and says what failed. The agents are
+//! the release build, started with the flags that a user would give: `--gossip --http --data-dir --encrypt @key --join`.
+#![allow(clippy::disallowed_methods, reason = "a benchmark lives in real time")]
+
+#[cfg(target_os = "linux")]
+mod deaths;
+#[cfg(target_os = "linux")]
+mod fleet;
+#[path = "../../../tests/lab/mod.rs"]
+mod lab;
+mod spread;
+
+use std::time::Duration;
+
+fn main() {
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let count = |default| arguments.get(1).map_or(default, |word| word.parse().expect("the second argument is a number"));
+    machine();
+    match arguments.first().map(String::as_str) {
+        Some("spread") => spread::measure(count(1_000)),
+        #[cfg(target_os = "linux")]
+        Some("deaths") => deaths::measure(count(60)),
+        #[cfg(target_os = "linux")]
+        Some("leaves") => deaths::measure_leaves(count(20)),
+        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves [COUNT]"),
+    }
+    machine();
+}
+
+fn machine() {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let date = std::process::Command::new("date").arg("-u").output().map(|out| String::from_utf8_lossy(&out.stdout).into_owned());
+    println!("# {}, {cores} cores, load {}", date.unwrap_or_default().trim(), load.trim());
+}
+
+/// One line of figures.
+pub fn report(what: &str, samples: &mut [Duration]) {
+    samples.sort_unstable();
+    let at = |share: f64| samples.get(((samples.len() as f64 * share) as usize).min(samples.len().saturating_sub(1)));
+    let ms = |sample: Option<&Duration>| sample.map_or(String::from("-"), |d| format!("{:.1}", d.as_secs_f64() * 1e3));
+    println!(
+        "{what:<44} n {:>5}  p50 {:>8}  p90 {:>8}  p99 {:>8}  max {:>8} ms",
+        samples.len(),
+        ms(at(0.5)),
+        ms(at(0.9)),
+        ms(at(0.99)),
+        ms(samples.last())
+    );
+}
