@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-#[path = "fuzz/src/targets.rs"]
+#[path = "fuzz/src/targets/mod.rs"]
 mod targets;
 
 #[test]
@@ -21,6 +21,13 @@ fn no_kept_input_panics() {
         }
     }
     assert!(replayed >= 100, "only {replayed} inputs were found");
+}
+
+#[test]
+fn no_recorded_input_panics() {
+    for (name, run) in targets::ALL {
+        targets::recorded(name).iter().for_each(|input| run(input, &mut targets::Trace::default()));
+    }
 }
 
 #[test]

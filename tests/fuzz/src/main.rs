@@ -2,6 +2,8 @@
 //!
 //!     cargo run --release --manifest-path tests/fuzz/Cargo.toml -- --seconds 600
 //!
+//! One door's inputs follow from its seed alone: `--target NAME --seed N` goes the same way again.
+//!
 //! It begins with the golden files and `tests/corpus`, changes one of them, and keeps what leads somewhere new. A panic writes its input to
 //! `tests/corpus` and ends the run with exit code 1. `--keep` writes the inputs that led somewhere new there as well.
 
@@ -23,10 +25,16 @@ use tidings_fuzz::targets::{self, Target, Trace};
 const INPUTS_MAX: usize = 4_096;
 
 /// The longest input that mutation makes, in bytes; longer ones are cut.
-const INPUT_BYTES_MAX: usize = 8_192;
+const INPUT_BYTES_MAX: usize = 32_768;
 
-/// Inputs tried at one door before the next door's turn.
-const TURN: usize = 2_000;
+/// Half of what a thread has by default: no input may decide how deep the stack grows.
+const STACK_BYTES: usize = 1_024 * 1_024;
+
+/// Shorter inputs tried for one that is written.
+const SHRINK_TRIES_MAX: usize = 20_000;
+
+/// How long one door is knocked on before the next one's turn.
+const TURN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let options = match Options::read() {
@@ -36,9 +44,16 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut rng = ChaCha12Rng::seed_from_u64(options.seed);
-    let mut doors: Vec<Door> =
-        targets::ALL.iter().filter(|(name, _)| options.target.as_deref().is_none_or(|one| one == *name)).map(Door::new).collect();
+    let run = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || run(&options)).expect("one thread can be started");
+    run.join().unwrap_or(ExitCode::FAILURE)
+}
+
+fn run(options: &Options) -> ExitCode {
+    let mut doors: Vec<Door> = targets::ALL
+        .iter()
+        .filter(|(name, _)| options.target.as_deref().is_none_or(|one| one == *name))
+        .map(|target| Door::new(target, options.seed))
+        .collect();
     if doors.is_empty() {
         eprintln!("no such target; they are {}", targets::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
         return ExitCode::from(2);
@@ -46,9 +61,10 @@ fn main() -> ExitCode {
     let (began, end) = (Instant::now(), Duration::from_secs(options.seconds));
     while began.elapsed() < end {
         for door in &mut doors {
-            for _ in 0..TURN {
-                let input = door.mutated(&mut rng);
-                if let Err(path) = door.knock(input, &mut rng, options.keep) {
+            let turn = Instant::now();
+            while turn.elapsed() < TURN {
+                let input = door.mutated();
+                if let Err(path) = door.knock(input, options.keep) {
                     eprintln!("{} panics on {} (seed {})", door.name, path.display(), options.seed);
                     return ExitCode::FAILURE;
                 }
@@ -92,6 +108,7 @@ impl Options {
 struct Door {
     name: &'static str,
     run: fn(&[u8], &mut Trace),
+    rng: ChaCha12Rng,
     inputs: Vec<Vec<u8>>,
     /// Places that any input led to.
     places: BTreeSet<u64>,
@@ -99,44 +116,53 @@ struct Door {
 }
 
 impl Door {
-    fn new(&(name, run): &Target) -> Self {
+    fn new(&(name, run): &Target, seed: u64) -> Self {
         let mut inputs = golden(name);
+        inputs.extend(targets::recorded(name));
         inputs.extend(kept(name));
         inputs.push(Vec::new());
         let mut known = Trace::default();
         inputs.iter().for_each(|input| run(input, &mut known));
-        Self { name, run, inputs, places: known.0, knocks: 0 }
+        // Each door draws by itself: its n-th input is the same however fast the others are.
+        Self { name, run, rng: ChaCha12Rng::seed_from_u64(seed), inputs, places: known.0, knocks: 0 }
     }
 
     /// Runs the target; a panic is the path where its input was written.
-    fn knock(&mut self, input: Vec<u8>, rng: &mut ChaCha12Rng, keep: bool) -> Result<(), PathBuf> {
+    fn knock(&mut self, input: Vec<u8>, keep: bool) -> Result<(), PathBuf> {
         self.knocks += 1;
-        let mut trace = Trace::default();
-        if catch_unwind(AssertUnwindSafe(|| (self.run)(&input, &mut trace))).is_err() {
-            return Err(write(self.name, "panic", &input));
-        }
-        if trace.0.is_subset(&self.places) {
+        let Some(trace) = self.trace(&input) else {
+            return Err(write(self.name, "panic", &shrunk(input, |input| self.trace(input).is_none())));
+        };
+        let new: BTreeSet<u64> = trace.0.difference(&self.places).copied().collect();
+        if new.is_empty() {
             return Ok(());
         }
-        self.places.extend(trace.0);
         if keep {
-            write(self.name, "place", &input);
+            let leads_there = |input: &[u8]| self.trace(input).is_some_and(|trace| new.is_subset(&trace.0));
+            write(self.name, "place", &shrunk(input.clone(), leads_there));
         }
+        self.places.extend(new);
         if self.inputs.len() < INPUTS_MAX {
             self.inputs.push(input);
         } else {
-            let at = below(rng, self.inputs.len());
+            let at = below(&mut self.rng, self.inputs.len());
             self.inputs[at] = input;
         }
         Ok(())
     }
 
+    /// Where the input leads; none if to a panic.
+    fn trace(&self, input: &[u8]) -> Option<Trace> {
+        let mut trace = Trace::default();
+        catch_unwind(AssertUnwindSafe(|| (self.run)(input, &mut trace))).ok().map(|()| trace)
+    }
+
     /// One of the inputs, changed in one to eight ways.
-    fn mutated(&self, rng: &mut ChaCha12Rng) -> Vec<u8> {
-        let mut input = self.inputs[below(rng, self.inputs.len())].clone();
-        for _ in 0..=below(rng, 8) {
-            let other = &self.inputs[below(rng, self.inputs.len())];
-            mutate(&mut input, other, rng);
+    fn mutated(&mut self) -> Vec<u8> {
+        let mut input = self.inputs[below(&mut self.rng, self.inputs.len())].clone();
+        for _ in 0..=below(&mut self.rng, 8) {
+            let other = below(&mut self.rng, self.inputs.len());
+            mutate(&mut input, &self.inputs[other], &mut self.rng);
         }
         input.truncate(INPUT_BYTES_MAX);
         input
@@ -183,6 +209,27 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], rng: &mut ChaCha12Rng) {
             input.extend_from_slice(&other[below(rng, other.len() + 1)..]);
         }
     }
+}
+
+/// The input without what is not needed to do the same: pieces are left out, large ones first.
+fn shrunk(mut input: Vec<u8>, does_the_same: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut piece = input.len() / 2;
+    let mut tries = SHRINK_TRIES_MAX;
+    while piece > 0 && tries > 0 {
+        let mut at = 0;
+        while at < input.len() && tries > 0 {
+            tries -= 1;
+            let mut without = input.clone();
+            without.drain(at..(at + piece).min(input.len()));
+            if does_the_same(&without) {
+                input = without;
+            } else {
+                at += piece;
+            }
+        }
+        piece /= 2;
+    }
+    input
 }
 
 fn below(rng: &mut ChaCha12Rng, end: usize) -> usize {
