@@ -1,6 +1,7 @@
 //! The registry as a pure state machine.
 
 pub mod answers;
+pub mod catalog;
 pub mod forwarding;
 pub mod io;
 pub mod mail;

@@ -24,6 +24,23 @@ pub struct NodeInfo<'a> {
     pub metadata: Vec<(Text<'a>, Text<'a>)>,
 }
 
+impl NodeInfo<'_> {
+    /// Lets go of the bytes it was decoded from.
+    pub fn into_owned(self) -> NodeInfo<'static> {
+        NodeInfo {
+            address: self.address.into_owned(),
+            gossip: self.gossip,
+            http_port: self.http_port,
+            dns_port: self.dns_port,
+            datacenter: self.datacenter.into_owned(),
+            zone: self.zone.map(Text::into_owned),
+            is_gateway: self.is_gateway,
+            version: self.version.into_owned(),
+            metadata: self.metadata.into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect(),
+        }
+    }
+}
+
 /// The body of a record of kind `override`: an operator's word on an instance or a whole node. It survives re-registration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override<'a> {

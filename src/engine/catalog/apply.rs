@@ -1,0 +1,399 @@
+//! What peers tell: batches and snapshots of other origins' histories, taken in (protocol §2).
+//!
+//! Any order, any repetition and any mixture of them end at the origin's history: a batch claims its interval, a snapshot is swapped in
+//! whole, and neither takes a head back.
+
+use super::history::encoded_bytes;
+use super::origin::Origin;
+use super::services::ServiceIx;
+use super::table::{OriginIx, Put};
+use super::{Catalog, Urgency, claims, epochs};
+use crate::engine::wire::packet::{Advert, Want};
+use crate::model::names::NodeId;
+use crate::model::record::{Batch, Head, Kind, Record, RecordState, Seq, Uid};
+use crate::model::time::Now;
+use std::collections::{BTreeMap, HashSet};
+
+/// Origins that only their records name; a further one is ignored until membership names it.
+pub const UNNAMED_ORIGINS_MAX: usize = 1_024;
+/// What a snapshot may hold, encoded: more than any agent's worth of instances, less than a machine.
+pub const STAGED_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// How long an agent that knows more of an origin than its new life waits for the origin to take it over, in milliseconds.
+pub const TAIL_PATIENCE_MS: u64 = 60_000;
+
+/// What became of a batch or snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// The head moved.
+    pub advanced: bool,
+    /// A record in it was not known here: the change is worth passing on, with this urgency.
+    pub news: Option<Urgency>,
+    /// Something lies between what is held and what came: ask for it.
+    pub gap: Option<Want>,
+    /// What is held cannot be continued: ask for it all.
+    pub needs_snapshot: bool,
+    /// The origin itself must hear this: it has to take over what is held here, or to outlive a mark.
+    pub tell_origin: Option<Advert>,
+}
+
+/// A snapshot on its way in: nothing of it is seen before [`Catalog::finish`].
+#[derive(Debug)]
+pub struct Staged {
+    head: Head,
+    sum: Option<u64>,
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+impl Staged {
+    /// Takes the next records; says whether there is room for them.
+    pub fn push(&mut self, records: Vec<Record>) -> bool {
+        self.bytes = records.iter().map(encoded_bytes).fold(self.bytes, usize::saturating_add);
+        let fits = self.bytes <= STAGED_BYTES_MAX;
+        if fits {
+            self.records.extend(records);
+        }
+        fits
+    }
+
+    pub fn origin(&self) -> NodeId {
+        self.head.origin
+    }
+
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
+/// How a batch stands to what is held.
+enum Footing {
+    /// In the epoch that is held, now.
+    Continues,
+    Stale,
+    NeedsSnapshot,
+    LosesTail,
+}
+
+impl Catalog {
+    /// Takes in what an origin changed in an interval.
+    pub fn apply(&mut self, now: Now, batch: Batch) -> Applied {
+        if batch.from > batch.to || batch.epoch == 0 {
+            self.counters.batches_malformed += 1;
+            return Applied::default();
+        }
+        if batch.origin == self.me {
+            return self.own_history(now, batch);
+        }
+        let Some(ix) = self.meet(now, batch.origin) else { return Applied::default() };
+        if batch.flags.reaped.is_some() {
+            return self.apply_mark(now, ix, batch.epoch, batch.seq_advert());
+        }
+        if batch.from == 0 && self.table.origin(ix).is_disputed {
+            // All there is, from the first change on: as good as a snapshot.
+            let head = batch.head();
+            return self.finish(now, Staged { head, sum: batch.sum, records: batch.records, bytes: 0 });
+        }
+        match self.enter_epoch(now, ix, &batch) {
+            Footing::Continues => self.apply_interval(now, ix, batch),
+            Footing::Stale => {
+                self.counters.batches_known += 1;
+                Applied::default()
+            }
+            Footing::NeedsSnapshot => Applied { needs_snapshot: true, gap: Some(self.want(batch.origin)), ..Applied::default() },
+            Footing::LosesTail => self.refuse_to_lose_tail(ix),
+        }
+    }
+
+    /// The place of an origin that a peer speaks of; none where too many are known by such words only.
+    fn meet(&mut self, now: Now, origin: NodeId) -> Option<OriginIx> {
+        if let Some(ix) = self.table.origin_ix(origin) {
+            return Some(ix);
+        }
+        if self.unnamed.len() >= UNNAMED_ORIGINS_MAX {
+            self.counters.origins_unnamed += 1;
+            return None;
+        }
+        self.unnamed.insert(origin);
+        Some(self.table.add_origin(Origin::new(origin, super::liveness::Life::unheard(now), now.ns)))
+    }
+
+    /// Moves to the batch's epoch where what is held is exactly what that epoch began with.
+    fn enter_epoch(&mut self, now: Now, ix: OriginIx, batch: &Batch) -> Footing {
+        let origin = self.table.origin(ix);
+        let is_reaped = origin.flags.reaped.is_some();
+        if batch.epoch < origin.epoch || is_reaped && batch.epoch == origin.epoch {
+            return Footing::Stale;
+        }
+        if batch.epoch == origin.epoch {
+            return Footing::Continues;
+        }
+        let held = origin.head();
+        let is_blank = origin.by_seq.is_empty() && (origin.epoch == 0 || is_reaped);
+        let continues = if is_blank {
+            // A batch from the very first change on is all there is.
+            batch.from == 0 || batch.base == crate::model::record::Base::default()
+        } else {
+            origin.is_gapless() && epochs::is_base(&batch.base, &held, origin.sum)
+        };
+        if !is_blank && !epochs::stands_on(&batch.base, &held) && !self.is_out_of_patience(now, ix) {
+            return Footing::LosesTail;
+        }
+        if !continues {
+            return Footing::NeedsSnapshot;
+        }
+        self.table.change_head(ix, |origin| {
+            (origin.epoch, origin.base, origin.flags) = (batch.epoch, batch.base, batch.flags);
+            if is_blank {
+                (origin.seq, origin.floor) = (0, 0);
+                origin.held.clear();
+            }
+            origin.is_disputed = false;
+            origin.tail_refused_ns = None;
+            origin.changed_ns = now.ns;
+        });
+        self.head_moved(ix);
+        self.refresh_life(now, ix);
+        Footing::Continues
+    }
+
+    /// What is held goes beyond what the new life stands on: says so, and keeps it.
+    fn refuse_to_lose_tail(&mut self, ix: OriginIx) -> Applied {
+        self.counters.tails_kept += 1;
+        Applied { tell_origin: Some(self.table.origin(ix).advert()), ..Applied::default() }
+    }
+
+    /// Whether the origin had its time to take over what only this agent held; notes when the waiting began.
+    fn is_out_of_patience(&mut self, now: Now, ix: OriginIx) -> bool {
+        let origin = self.table.origin_mut(ix);
+        let since = *origin.tail_refused_ns.get_or_insert(now.ns);
+        let is_over = now.ns.saturating_sub(since) > TAIL_PATIENCE_MS * 1_000_000;
+        self.counters.tails_lost += u64::from(is_over);
+        is_over
+    }
+
+    fn apply_interval(&mut self, now: Now, ix: OriginIx, batch: Batch) -> Applied {
+        let Batch { origin: id, epoch, from, to, flags, sum, records, .. } = batch;
+        let mut applied = Applied::default();
+        let seq = self.table.origin(ix).seq;
+        for record in records {
+            // Below the head everything is known, what was forgotten since included.
+            if record.seq > seq && record.seq > from && record.seq <= to {
+                let urgency = Urgency::of(&record);
+                if self.take_in(now, ix, id, record) {
+                    applied.news = applied.news.min(Some(urgency)).or(Some(urgency));
+                }
+            }
+        }
+        let news_of_head = self.advance(now, ix, from, to, flags.left);
+        applied.advanced = news_of_head;
+        let origin = self.table.origin(ix);
+        if origin.seq < to {
+            applied.gap = Some(Want { origin: id, epoch, from: origin.seq, sum: origin.sum });
+        } else if origin.seq == to && sum.is_some_and(|sum| origin.is_gapless() && sum != origin.sum) {
+            self.counters.sum_mismatches += 1;
+            self.table.origin_mut(ix).is_disputed = true;
+            applied.needs_snapshot = true;
+            applied.gap = Some(self.want(id));
+        }
+        applied
+    }
+
+    /// One record of another origin; says whether it was news.
+    fn take_in(&mut self, now: Now, ix: OriginIx, id: NodeId, record: Record) -> bool {
+        let (uid, service) = self.place(id, &record);
+        let kind = match &record.state {
+            RecordState::Live(content) => content.key().map(|key| key.kind).unwrap_or(Kind(u8::MAX)),
+            RecordState::Deleted { kind, .. } => *kind,
+        };
+        if record.claim > now.wall_ms.saturating_add(claims::AHEAD_MS_MAX) {
+            self.note_ahead(ix, record.claim);
+        }
+        let (seq, is_live) = (record.seq, matches!(record.state, RecordState::Live(_)));
+        let (put, slot) = self.table.put(ix, uid, service, record);
+        self.table.services.release(service);
+        match put {
+            Put::Known => return false,
+            Put::Conflict => {
+                self.counters.records_conflicting += 1;
+                return false;
+            }
+            Put::New | Put::Replaced(_) => {}
+        }
+        if !is_live {
+            self.bury(now, slot, seq);
+        }
+        self.mark(uid, kind);
+        self.yield_key(now, uid);
+        true
+    }
+
+    /// Claims `(from, to]` for the head or, beyond a gap, for later; says whether the head moved.
+    fn advance(&mut self, now: Now, ix: OriginIx, from: Seq, to: Seq, has_left: bool) -> bool {
+        let origin = self.table.origin(ix);
+        let before = origin.head();
+        let mut is_within = true;
+        self.table.change_head(ix, |origin| {
+            if from <= origin.seq {
+                origin.seq = origin.held.advance(origin.seq.max(to));
+            } else {
+                is_within = origin.held.insert(from, to);
+            }
+            // Within a life, leaving is not taken back.
+            origin.flags.left |= has_left;
+            if origin.head() != before {
+                origin.changed_ns = now.ns;
+            }
+        });
+        self.counters.held_forgotten += u64::from(!is_within);
+        let after = self.table.origin(ix).head();
+        if after == before {
+            return false;
+        }
+        self.head_moved(ix);
+        if after.flags != before.flags {
+            self.refresh_life(now, ix);
+        }
+        true
+    }
+
+    /// Prepares to take a snapshot, unless it could bring nothing.
+    pub fn stage(&mut self, now: Now, head: Head, sum: Option<u64>) -> Option<Staged> {
+        let is_wanted = match self.table.origin_ix(head.origin) {
+            _ if head.origin == self.me => self.lacks_own(head.epoch, head.seq),
+            Some(ix) => self.is_above(now, ix, &head),
+            None => true,
+        };
+        is_wanted.then_some(Staged { head, sum, records: Vec::new(), bytes: 0 })
+    }
+
+    /// Whether a snapshot as of `head` may replace what is held.
+    fn is_above(&self, _now: Now, ix: OriginIx, head: &Head) -> bool {
+        let origin = self.table.origin(ix);
+        if origin.flags.reaped.is_some() && head.epoch <= origin.epoch {
+            return false;
+        }
+        let (theirs, ours) = ((head.epoch, head.seq), (origin.epoch, origin.seq));
+        theirs > ours || origin.is_disputed && theirs == ours
+    }
+
+    /// Swaps a snapshot in, as a whole.
+    pub fn finish(&mut self, now: Now, staged: Staged) -> Applied {
+        let head = staged.head;
+        if head.flags.reaped.is_some() || head.epoch == 0 {
+            return Applied::default();
+        }
+        if head.origin == self.me {
+            return self.adopt(now, head, staged.sum, staged.records);
+        }
+        let Some(ix) = self.meet(now, head.origin) else { return Applied::default() };
+        // While it came, batches may have gone further.
+        if !self.is_above(now, ix, &head) {
+            self.counters.snapshots_stale += 1;
+            return Applied::default();
+        }
+        let origin = self.table.origin(ix);
+        let is_new_life = head.epoch > origin.epoch;
+        let is_blank = origin.epoch == 0 || origin.flags.reaped.is_some();
+        if is_new_life && !is_blank && !epochs::stands_on(&head.base, &origin.head()) && !self.is_out_of_patience(now, ix) {
+            return self.refuse_to_lose_tail(ix);
+        }
+        self.counters.snapshots += 1;
+        let announced = staged.sum.filter(|_| staged.records.iter().all(|record| record.seq <= head.seq));
+        let news = self.swap(now, ix, &head, staged.records, is_new_life);
+        let origin = self.table.origin(ix);
+        if announced.is_some_and(|sum| origin.is_gapless() && sum != origin.sum) {
+            // Asking again would bring the same: the next batch of the origin decides.
+            self.counters.sum_mismatches += 1;
+        }
+        Applied { advanced: true, news: news.then_some(Urgency::Repair), ..Applied::default() }
+    }
+
+    /// The swap itself: what the snapshot does not name goes, as far as it speaks of it.
+    fn swap(&mut self, now: Now, ix: OriginIx, head: &Head, records: Vec<Record>, is_new_life: bool) -> bool {
+        let id = head.origin;
+        let speaks_to = if is_new_life { Seq::MAX } else { head.seq };
+        let placed: Vec<(Uid, ServiceIx, Record)> = records
+            .into_iter()
+            .map(|record| {
+                let (uid, service) = self.place(id, &record);
+                (uid, service, record)
+            })
+            .collect();
+        let kept: HashSet<Uid> = placed.iter().map(|(uid, ..)| *uid).collect();
+        let mut touched = BTreeMap::new();
+        for slot in self.slots_of(ix) {
+            let record = self.table.slot(slot);
+            let uid = record.uid();
+            if record.seq <= speaks_to && (is_new_life || !kept.contains(&uid)) {
+                touched.insert(uid, record.kind().unwrap_or(Kind(u8::MAX)));
+                self.mark_before_removal(slot);
+                self.table.remove(slot);
+            }
+        }
+        for (uid, service, record) in placed {
+            let seq = record.seq;
+            let kind = match &record.state {
+                RecordState::Live(content) => content.key().map(|key| key.kind).unwrap_or(Kind(u8::MAX)),
+                RecordState::Deleted { kind, .. } => *kind,
+            };
+            let is_live = matches!(record.state, RecordState::Live(_));
+            let (put, slot) = self.table.put(ix, uid, service, record);
+            self.table.services.release(service);
+            match put {
+                Put::Known => continue,
+                Put::Conflict => {
+                    self.counters.records_conflicting += 1;
+                    continue;
+                }
+                Put::New | Put::Replaced(_) => {}
+            }
+            if !is_live {
+                self.bury(now, slot, seq);
+            }
+            touched.insert(uid, kind);
+        }
+        self.table.change_head(ix, |origin| {
+            if is_new_life {
+                origin.held.clear();
+                origin.seq = head.seq;
+                origin.flags = head.flags;
+            }
+            origin.epoch = head.epoch;
+            origin.base = head.base;
+            origin.flags.left |= head.flags.left;
+            origin.seq = origin.held.advance(origin.seq.max(head.seq));
+            // Which tombstones the sponsor had forgotten is not known.
+            origin.floor = head.seq;
+            origin.is_disputed = false;
+            origin.tail_refused_ns = None;
+            origin.changed_ns = now.ns;
+        });
+        self.head_moved(ix);
+        self.refresh_life(now, ix);
+        for (uid, kind) in &touched {
+            self.mark(*uid, *kind);
+            self.yield_key(now, *uid);
+        }
+        !touched.is_empty()
+    }
+}
+
+/// Heads as they stand in a batch.
+trait BatchHead {
+    fn head(&self) -> Head;
+    fn seq_advert(&self) -> Advert;
+}
+
+impl BatchHead for Batch {
+    fn head(&self) -> Head {
+        Head { origin: self.origin, epoch: self.epoch, seq: self.to, base: self.base, flags: self.flags }
+    }
+
+    fn seq_advert(&self) -> Advert {
+        Advert { origin: self.origin, epoch: self.epoch, seq: self.to, flags: self.flags }
+    }
+}

@@ -1,0 +1,546 @@
+//! What clients ask for: decided here, forwarded to the origin that decides, or taken over from one that is gone (protocol §2, writes
+//! at another agent).
+//!
+//! ```text
+//!   visible record is        renewal, report, removal      registration
+//!   this agent's             done here                     identical: a renewal; else a new claim
+//!   a living origin's        forwarded                     identical: forwarded as a renewal; else taken here, a new claim
+//!   one that is gone         taken over                    taken here, a new claim
+//!   nobody's                 not found; removal: absent    a new claim
+//! ```
+
+use super::fold::version_of;
+use super::leases::Begin;
+use super::table::{OriginIx, Slot};
+use super::{Catalog, Effect, Urgency, claims};
+use crate::engine::io::Token;
+use crate::model::command::{Command, Condition, LeaseId, Refusal, Registration, Reply, Report, Target, WriteResult, Written};
+use crate::model::instance::{Check, CheckKind, Health, Instance, Lease, check_output};
+use crate::model::limits;
+use crate::model::names::{NodeId, ServiceKey};
+use crate::model::node::Liveness;
+use crate::model::record::{Content, Key, Kind, RecordState, Scope, Uid};
+use crate::model::text::Text;
+use crate::model::time::{Now, WallMs};
+use std::collections::BTreeMap;
+
+/// What is remembered of checks between their transitions.
+#[derive(Debug, Default)]
+pub(super) struct Checks(pub BTreeMap<(Uid, String), super::checks::Streak>);
+
+/// From whom a command comes, and so who decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stance {
+    /// A client's: what another living origin holds is that one's to decide.
+    Client,
+    /// Another agent's, which takes this one for the origin.
+    Forwarded,
+    /// A client's, whose origin did not answer.
+    TakeOver,
+}
+
+/// What becomes of a command.
+enum Decision {
+    Done(Reply),
+    /// Nothing became durable: renewals.
+    Renewed(Reply),
+    Forward(NodeId, Command),
+}
+
+type Decided = Result<Decision, Refusal>;
+
+fn written(uid: Uid, result: WriteResult) -> Reply {
+    Reply::Written(Written { uid, result, revision: 0 })
+}
+
+impl Catalog {
+    /// Carries a client's command out, or says with [`Effect::Forward`] who is to.
+    pub fn command(&mut self, now: Now, token: Token, command: Command) {
+        let decided = self.decide(now, command, Stance::Client);
+        self.answer(token, decided);
+    }
+
+    /// Another agent forwards a command as to the origin. The flag says whether it is a write, to be answered once it is durable.
+    pub fn forwarded(&mut self, now: Now, _from: NodeId, command: Command) -> (Result<Reply, Refusal>, bool) {
+        match self.decide(now, command, Stance::Forwarded) {
+            Ok(Decision::Done(reply)) => (Ok(reply), true),
+            Ok(Decision::Renewed(reply)) => (Ok(reply), false),
+            Ok(Decision::Forward(..)) => (Err(Refusal::NotFound { what: "the instance".into() }), false),
+            Err(refusal) => (Err(refusal), false),
+        }
+    }
+
+    /// Carries out here what an origin was asked for that is gone or silent.
+    pub fn take_over(&mut self, now: Now, token: Token, command: Command) {
+        let decided = self.decide(now, command, Stance::TakeOver);
+        self.answer(token, decided);
+    }
+
+    fn answer(&mut self, token: Token, decided: Decided) {
+        self.effects.push_back(match decided {
+            Ok(Decision::Done(reply)) => Effect::Reply { token, outcome: Ok(reply), is_write: true },
+            Ok(Decision::Renewed(reply)) => Effect::Reply { token, outcome: Ok(reply), is_write: false },
+            Ok(Decision::Forward(to, command)) => Effect::Forward { token, to, command },
+            Err(refusal) => Effect::Reply { token, outcome: Err(refusal), is_write: false },
+        });
+    }
+
+    fn decide(&mut self, now: Now, command: Command, stance: Stance) -> Decided {
+        match command {
+            Command::Register(registration) => self.register(now, *registration, stance),
+            Command::Deregister { target, condition } => self.deregister(now, target, condition, stance),
+            Command::Heartbeat { target, report } => self.heartbeat(now, target, report, stance),
+            Command::CheckResult { target, check, state, output } => self.check_result(now, &target, &check, state, &output).map(|reply| {
+                // A result that changes nothing is no write.
+                match reply {
+                    (reply, true) => Decision::Done(reply),
+                    (reply, false) => Decision::Renewed(reply),
+                }
+            }),
+            Command::SetOverride { of, word } => self.set_override(now, &of, &word).map(Decision::Done),
+            Command::ClearOverride { of } => self.clear_override(now, &of).map(Decision::Done),
+            Command::Batch(commands) => self.batch(now, commands, stance),
+            Command::OpenLease { ttl_ms } => self.open_lease(now, ttl_ms),
+            Command::RenewLease(id) if self.leases.renew_open(now, id) => Ok(Decision::Renewed(Reply::Done)),
+            Command::EndLease(id) if self.end_lease(now, id) => Ok(Decision::Done(Reply::Done)),
+            Command::RenewLease(_) | Command::EndLease(_) => Err(Refusal::NotFound { what: "the lease".into() }),
+            Command::Leave => {
+                self.leave(now);
+                Ok(Decision::Done(Reply::Done))
+            }
+            Command::Forget(node) => self.forget(now, node).map(|()| Decision::Done(Reply::Done)),
+            _ => Err(Refusal::Invalid { what: "this is no command for the catalog".into() }),
+        }
+    }
+
+    fn open_lease(&mut self, now: Now, ttl_ms: Option<u64>) -> Decided {
+        let too_many = || Refusal::Busy { retry_after_ms: 10_000, why: "too many leases are open at this agent".into() };
+        self.leases.open(now, ttl_ms).map(|id| Decision::Renewed(Reply::Lease(id))).ok_or_else(too_many)
+    }
+
+    /// The agent goes for good: its instances are absent from here on, everywhere the head comes to.
+    fn leave(&mut self, now: Now) {
+        let own = self.own_ix;
+        self.table.change_head(own, |origin| {
+            origin.flags.left = true;
+            origin.changed_ns = now.ns;
+        });
+        let seq = self.table.origin(own).seq;
+        self.effects.push_back(Effect::Fresh { origin: self.me, seq, urgency: Urgency::Removal });
+        self.head_moved(own);
+    }
+
+    fn register(&mut self, now: Now, registration: Registration, stance: Stance) -> Decided {
+        let key = registration.key();
+        let uid = key.uid(self.me);
+        let visible = claims::visible(&self.table, uid);
+        check_condition(registration.condition, visible)?;
+        if let Some(lease) = registration.lease.filter(|lease| !self.leases.is_open(*lease)) {
+            return Err(Refusal::NotFound { what: format!("lease {}", lease.0) });
+        }
+        let before = visible.and_then(|slot| slot.content()).cloned();
+        let holder = visible.map(|slot| slot.origin);
+        let before = before.as_ref().and_then(|content| content.decode::<Instance<'_>>().ok()).map(|(_, instance)| instance);
+        let is_same = before.as_ref().is_some_and(|before| before.is_same_registration(&registration.instance));
+        // What hangs on something held open here is this agent's to keep.
+        if is_same && registration.lease.is_none() {
+            match holder {
+                Some(holder) if holder == self.own_ix => return self.renew_registration(now, uid, registration.lease),
+                Some(holder) if stance == Stance::Client && self.is_deciding(now, holder) => {
+                    let target = target_of(&registration, uid);
+                    return Ok(Decision::Forward(self.table.origin(holder).id, Command::Heartbeat { target, report: None }));
+                }
+                _ => {}
+            }
+        }
+        if is_same && holder == Some(self.own_ix) {
+            return self.renew_registration(now, uid, registration.lease);
+        }
+        let result = if before.is_some() { WriteResult::Updated } else { WriteResult::Created };
+        let mut instance = registration.instance.clone();
+        instance.registered_at = before.as_ref().map_or(WallMs(now.wall_ms), |before| before.registered_at);
+        instance.changed_at = WallMs(now.wall_ms);
+        instance.is_expired = false;
+        keep_found(&mut instance.checks, before.as_ref().map_or(&[], |before| &before.checks), now);
+        let content = encode(&key, &instance)?;
+        if holder.is_some_and(|holder| holder != self.own_ix) {
+            self.counters.taken_over += 1;
+        }
+        let claim = claims::next(&self.table, uid, now.wall_ms);
+        let urgency = if result == WriteResult::Created { Urgency::Registration } else { Urgency::Metadata };
+        self.write(now, uid, claim, RecordState::Live(content), urgency);
+        self.leases.keep(now, uid, &instance, Begin::Registered(registration.lease));
+        Ok(Decision::Done(written(uid, result)))
+    }
+
+    /// The same registration again: a sign of life.
+    fn renew_registration(&mut self, now: Now, uid: Uid, lease: Option<LeaseId>) -> Decided {
+        if self.revive(now, uid, None)? {
+            return Ok(Decision::Done(written(uid, WriteResult::Updated)));
+        }
+        if let (Some(lease), Some(content)) = (lease, self.own_content(uid).cloned()) {
+            // It may hang on another lease than before.
+            if let Ok((_, instance)) = content.decode::<Instance<'_>>() {
+                self.leases.keep(now, uid, &instance, Begin::Registered(Some(lease)));
+            }
+        }
+        Ok(Decision::Renewed(written(uid, WriteResult::Unchanged)))
+    }
+
+    /// A sign of life of an own instance. Says whether that had to be written: it was expired, or a check of it was silent.
+    fn revive(&mut self, now: Now, uid: Uid, report: Option<&Report>) -> Result<bool, Refusal> {
+        let content = self.own_content(uid).cloned().ok_or_else(no_instance)?;
+        let (key, mut instance) = content.decode::<Instance<'_>>().map_err(|_| no_instance())?;
+        let before = instance.clone();
+        instance.is_expired = false;
+        let mut renewed = None;
+        match report {
+            Some(Report { check: None, state, .. }) => instance.status = *state,
+            Some(Report { check: Some(id), state, output }) => {
+                let at = instance.checks.iter().position(|check| check.id.as_str() == id);
+                let at = at.ok_or_else(|| Refusal::NotFound { what: format!("check {id}") })?;
+                renewed = Some(at as u16);
+                let check = &mut instance.checks[at];
+                if check.state != *state {
+                    (check.state, check.since) = (*state, WallMs(now.wall_ms));
+                    check.output = Text::from(check_output(output).to_owned());
+                }
+            }
+            None => {
+                for check in instance.checks.iter_mut().filter(|check| is_silent(check)) {
+                    (check.state, check.output, check.since) = (Health::Passing, Text::default(), WallMs(now.wall_ms));
+                }
+            }
+        }
+        let is_write = instance != before;
+        if is_write {
+            instance.changed_at = WallMs(now.wall_ms);
+            let urgency = if instance.health() > before.health() { Urgency::Removal } else { Urgency::Registration };
+            let content = encode(&key, &instance)?;
+            self.rewrite(now, uid, content, urgency);
+        }
+        if before.is_expired {
+            self.leases.keep(now, uid, &instance, Begin::Registered(None));
+        }
+        self.leases.renew(now, uid, renewed);
+        Ok(is_write)
+    }
+
+    /// Writes a state of an own record that makes no new claim: renewals and flips of health.
+    pub(super) fn rewrite(&mut self, now: Now, uid: Uid, content: Content, urgency: Urgency) {
+        let claim = self.table.find(self.own_ix, uid).map_or(now.wall_ms, |ix| self.table.slot(ix).claim);
+        self.write(now, uid, claim, RecordState::Live(content), urgency);
+    }
+
+    fn deregister(&mut self, now: Now, target: Target, condition: Condition, stance: Stance) -> Decided {
+        let Some(uid) = self.resolve(&target)? else {
+            check_condition(condition, None)?;
+            return Ok(Decision::Renewed(written(target.uid.unwrap_or_else(|| datacenter_uid(&target)), WriteResult::Absent)));
+        };
+        let Some(visible) = claims::visible(&self.table, uid) else {
+            check_condition(condition, None)?;
+            return Ok(Decision::Renewed(written(uid, WriteResult::Absent)));
+        };
+        check_condition(condition, Some(visible))?;
+        let (holder, claim) = (visible.origin, visible.claim);
+        if holder != self.own_ix {
+            if stance == Stance::Client && self.is_deciding(now, holder) {
+                let target = Target { uid: Some(uid), ..target };
+                return Ok(Decision::Forward(self.table.origin(holder).id, Command::Deregister { target, condition: Condition::Always }));
+            }
+            self.counters.taken_over += 1;
+        }
+        // A delete makes no new claim: it ends the one that is visible, and all below.
+        self.write_tombstone(now, uid, Kind::INSTANCE, claim);
+        self.leases.drop_instance(uid);
+        self.drop_streaks(uid);
+        Ok(Decision::Done(written(uid, WriteResult::Removed)))
+    }
+
+    fn heartbeat(&mut self, now: Now, target: Target, report: Option<Report>, stance: Stance) -> Decided {
+        let uid = self.resolve(&target)?.ok_or_else(no_instance)?;
+        let visible = claims::visible(&self.table, uid).ok_or_else(no_instance)?;
+        let holder = visible.origin;
+        if holder != self.own_ix {
+            if stance == Stance::Client && self.is_deciding(now, holder) {
+                let target = Target { uid: Some(uid), ..target };
+                return Ok(Decision::Forward(self.table.origin(holder).id, Command::Heartbeat { target, report }));
+            }
+            if stance == Stance::Forwarded {
+                return Err(no_instance());
+            }
+            self.move_here(now, uid)?;
+            self.revive(now, uid, report.as_ref())?;
+            return Ok(Decision::Done(written(uid, WriteResult::Updated)));
+        }
+        let is_write = self.revive(now, uid, report.as_ref())?;
+        Ok(if is_write {
+            Decision::Done(written(uid, WriteResult::Updated))
+        } else {
+            Decision::Renewed(written(uid, WriteResult::Unchanged))
+        })
+    }
+
+    /// Takes an instance over from an origin that is gone: the same, under a new claim of this agent's.
+    fn move_here(&mut self, now: Now, uid: Uid) -> Result<(), Refusal> {
+        let content = claims::visible(&self.table, uid).and_then(|slot| slot.content()).cloned().ok_or_else(no_instance)?;
+        let (key, instance) = content.decode::<Instance<'_>>().map_err(|_| no_instance())?;
+        if key.scope == Scope::Agent {
+            // Its uid is the gone agent's: here it would be another instance, and only a registration makes one.
+            return Err(no_instance());
+        }
+        let claim = claims::next(&self.table, uid, now.wall_ms);
+        self.counters.taken_over += 1;
+        self.write(now, uid, claim, RecordState::Live(content.clone()), Urgency::Registration);
+        self.leases.keep(now, uid, &instance, Begin::Registered(None));
+        Ok(())
+    }
+
+    /// All valid or nothing: each is tried on what stands before any is carried out.
+    fn batch(&mut self, now: Now, commands: Vec<Command>, stance: Stance) -> Decided {
+        if commands.len() > limits::BATCH_COMMANDS_MAX {
+            return Err(Refusal::Invalid { what: format!("a batch has at most {} commands", limits::BATCH_COMMANDS_MAX) });
+        }
+        let mut created = std::collections::BTreeSet::new();
+        for command in &commands {
+            self.check_command(command, &mut created)?;
+        }
+        // What is all another origin's goes there whole; a mixture is decided here, where it can be all or nothing.
+        if stance == Stance::Client
+            && let Some(to) = self.one_decider(now, &commands)
+        {
+            return Ok(Decision::Forward(to, Command::Batch(commands)));
+        }
+        let (mut all, mut is_write) = (Vec::with_capacity(commands.len()), false);
+        for command in commands {
+            match self.decide(now, command, Stance::TakeOver)? {
+                Decision::Done(Reply::Written(one)) => {
+                    is_write = true;
+                    all.push(one);
+                }
+                Decision::Renewed(Reply::Written(one)) => all.push(one),
+                _ => {}
+            }
+        }
+        Ok(if is_write { Decision::Done(Reply::Batch(all)) } else { Decision::Renewed(Reply::Batch(all)) })
+    }
+
+    /// Whether a command of a batch can be carried out, `created` being what those before it register.
+    fn check_command(&self, command: &Command, created: &mut std::collections::BTreeSet<Uid>) -> Result<(), Refusal> {
+        match command {
+            Command::Register(registration) => {
+                let (key, uid) = (registration.key(), registration.key().uid(self.me));
+                check_condition(registration.condition, claims::visible(&self.table, uid))?;
+                if let Some(lease) = registration.lease.filter(|lease| !self.leases.is_open(*lease)) {
+                    return Err(Refusal::NotFound { what: format!("lease {}", lease.0) });
+                }
+                encode(&key, &registration.instance)?;
+                created.insert(uid);
+                Ok(())
+            }
+            Command::Deregister { target, condition } => {
+                let uid = self.resolve(target)?;
+                check_condition(*condition, uid.and_then(|uid| claims::visible(&self.table, uid)))
+            }
+            Command::Heartbeat { target, report } => {
+                let known = self.resolve(target)?;
+                let uid = known.or_else(|| self.uids_of(target).into_iter().find(|uid| created.contains(uid))).ok_or_else(no_instance)?;
+                if created.contains(&uid) {
+                    return Ok(());
+                }
+                let content = claims::visible(&self.table, uid).and_then(Slot::content).ok_or_else(no_instance)?;
+                let (key, instance) = content.decode::<Instance<'_>>().map_err(|_| no_instance())?;
+                let is_own = self.own_content(uid).is_some();
+                if key.scope == Scope::Agent && !is_own {
+                    return Err(no_instance());
+                }
+                match report.as_ref().and_then(|report| report.check.as_ref()) {
+                    Some(id) if !instance.checks.iter().any(|check| check.id.as_str() == id) => {
+                        Err(Refusal::NotFound { what: format!("check {id}") })
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Err(Refusal::Invalid { what: "a batch holds registrations, deregistrations and heartbeats".into() }),
+        }
+    }
+
+    /// The one living origin whose every instance is that a batch speaks of.
+    fn one_decider(&self, now: Now, commands: &[Command]) -> Option<NodeId> {
+        let mut decider = None;
+        for command in commands {
+            let (Command::Heartbeat { target, .. } | Command::Deregister { target, .. }) = command else { return None };
+            let uid = self.resolve(target).ok()??;
+            let holder = claims::visible(&self.table, uid)?.origin;
+            if holder == self.own_ix || decider.is_some_and(|decider| decider != holder) {
+                return None;
+            }
+            decider = Some(holder);
+        }
+        decider.filter(|holder| self.is_deciding(now, *holder)).map(|holder| self.table.origin(holder).id)
+    }
+
+    /// Whether an origin lives and can be asked.
+    fn is_deciding(&self, now: Now, holder: OriginIx) -> bool {
+        matches!(self.liveness(holder, now), Liveness::Alive | Liveness::Suspect)
+    }
+
+    /// Which instance is meant: by uid where it is given; else the datacenter-scoped one of that name, else this agent's own, else the
+    /// only one.
+    pub(super) fn resolve(&self, target: &Target) -> Result<Option<Uid>, Refusal> {
+        let is_visible = |uid: &Uid| claims::visible(&self.table, *uid).is_some();
+        if let Some(uid) = target.uid {
+            return Ok(Some(uid).filter(is_visible));
+        }
+        if let Some(uid) = self.uids_of(target).into_iter().find(is_visible) {
+            return Ok(Some(uid));
+        }
+        let key = ServiceKey { namespace: target.namespace.clone(), service: target.service.clone() };
+        let id = target.id.as_str();
+        let entries = self.fold.entries(&key).iter();
+        let mut named =
+            entries.filter(|entry| entry.content.key().is_ok_and(|key| &*key.id == id)).map(|entry| entry.uid).filter(is_visible);
+        match (named.next(), named.next()) {
+            (_, Some(_)) => Err(Refusal::Ambiguous),
+            (one, None) => Ok(one),
+        }
+    }
+
+    /// The uids a target's name has in datacenter scope and at this agent.
+    fn uids_of(&self, target: &Target) -> [Uid; 2] {
+        [datacenter_uid(target), key_of(target, Scope::Agent).uid(self.me)]
+    }
+
+    fn end_lease(&mut self, now: Now, id: LeaseId) -> bool {
+        let Some(uids) = self.leases.end(id) else { return false };
+        for uid in uids {
+            self.expire_instance(now, uid);
+        }
+        true
+    }
+
+    /// Sets the timers of an own instance that is not newly registered.
+    pub(super) fn resume_lease(&mut self, now: Now, uid: Uid) {
+        let Some(content) = self.own_content(uid).cloned() else { return };
+        if let Ok((key, instance)) = content.decode::<Instance<'_>>()
+            && key.kind == Kind::INSTANCE
+        {
+            self.leases.keep(now, uid, &instance, Begin::Restarted);
+        }
+    }
+
+    /// Carries out what ran out: a record for each transition, none for anything else.
+    pub(super) fn expire(&mut self, now: Now) {
+        use super::leases::Timer;
+        /// Timers of one turn.
+        const TURN: usize = 1_000;
+        for _ in 0..TURN {
+            let Some(timer) = self.leases.pop(now) else { return };
+            match timer {
+                Timer::Instance(uid) => self.expire_instance(now, uid),
+                Timer::Check(uid, at) => self.silence_check(now, uid, at),
+                Timer::Open(id) => {
+                    self.end_lease(now, id);
+                }
+            }
+        }
+    }
+
+    /// An instance's lease ran out, or the time it had left after that.
+    fn expire_instance(&mut self, now: Now, uid: Uid) {
+        let Some(content) = self.own_content(uid).cloned() else { return self.leases.drop_instance(uid) };
+        let Ok((key, mut instance)) = content.decode::<Instance<'_>>() else { return };
+        let (Lease::Ttl { remove_after_ms, .. } | Lease::Held { remove_after_ms }) = instance.lease else { return };
+        self.counters.expired += 1;
+        if instance.is_expired || remove_after_ms == 0 {
+            let claim = self.table.find(self.own_ix, uid).map_or(0, |ix| self.table.slot(ix).claim);
+            self.write_tombstone(now, uid, Kind::INSTANCE, claim);
+            self.leases.drop_instance(uid);
+            self.drop_streaks(uid);
+            return;
+        }
+        instance.is_expired = true;
+        instance.changed_at = WallMs(now.wall_ms);
+        if let Ok(content) = encode(&key, &instance) {
+            self.rewrite(now, uid, content, Urgency::Removal);
+        }
+        self.leases.keep(now, uid, &instance, Begin::Registered(None));
+    }
+
+    /// A TTL check heard nothing for its whole TTL.
+    fn silence_check(&mut self, now: Now, uid: Uid, at: u16) {
+        let Some(content) = self.own_content(uid).cloned() else { return self.leases.drop_instance(uid) };
+        let Ok((key, mut instance)) = content.decode::<Instance<'_>>() else { return };
+        let Some(check) = instance.checks.get_mut(usize::from(at)).filter(|check| check.state != Health::Critical) else { return };
+        self.counters.expired += 1;
+        (check.state, check.since, check.output) = (Health::Critical, WallMs(now.wall_ms), Text::borrowed(SILENT));
+        instance.changed_at = WallMs(now.wall_ms);
+        if let Ok(content) = encode(&key, &instance) {
+            self.rewrite(now, uid, content, Urgency::Removal);
+        }
+    }
+}
+
+/// What a TTL check says that heard nothing.
+const SILENT: &str = "no sign of life within the TTL";
+
+fn is_silent(check: &Check<'_>) -> bool {
+    matches!(check.kind, CheckKind::Ttl { .. }) && check.state == Health::Critical && check.output.as_str() == SILENT
+}
+
+fn no_instance() -> Refusal {
+    Refusal::NotFound { what: "the instance".into() }
+}
+
+fn key_of<'a>(target: &'a Target, scope: Scope<'a>) -> Key<'a> {
+    Key {
+        kind: Kind::INSTANCE,
+        scope,
+        namespace: target.namespace.as_str().into(),
+        name: target.service.as_str().into(),
+        id: target.id.as_str().into(),
+    }
+}
+
+fn datacenter_uid(target: &Target) -> Uid {
+    key_of(target, Scope::Datacenter).uid(NodeId::default())
+}
+
+fn target_of(registration: &Registration, uid: Uid) -> Target {
+    Target { namespace: registration.namespace.clone(), service: registration.service.clone(), id: registration.id.clone(), uid: Some(uid) }
+}
+
+/// Whether the visible record is what the writer asks for.
+fn check_condition(condition: Condition, visible: Option<&Slot>) -> Result<(), Refusal> {
+    let version = visible.and_then(Slot::content).map(version_of);
+    let holds = match condition {
+        Condition::Always => true,
+        Condition::Absent => version.is_none(),
+        Condition::Version(wanted) => version == Some(wanted),
+    };
+    if holds { Ok(()) } else { Err(Refusal::Condition { version }) }
+}
+
+/// Encodes a record within the limit.
+pub(super) fn encode<B: serde::Serialize>(key: &Key<'_>, body: &B) -> Result<Content, Refusal> {
+    let content = Content::encode(key, body);
+    let bytes = content.as_bytes().len();
+    if bytes > limits::RECORD_BYTES_MAX {
+        return Err(Refusal::TooLarge { bytes, bytes_max: limits::RECORD_BYTES_MAX });
+    }
+    Ok(content)
+}
+
+/// A check that is registered again as it was keeps what it found.
+fn keep_found(checks: &mut [Check<'static>], before: &[Check<'_>], now: Now) {
+    for check in checks {
+        let known = before.iter().find(|known| known.id == check.id && known.kind == check.kind);
+        match known {
+            Some(known) => {
+                (check.state, check.since) = (known.state, known.since);
+                check.output = known.output.clone().into_owned();
+            }
+            None => check.since = WallMs(now.wall_ms),
+        }
+    }
+}

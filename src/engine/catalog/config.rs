@@ -1,0 +1,18 @@
+//! The catalog's settings.
+
+/// Times in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogConfig {
+    /// How long tombstones are kept after they came.
+    pub tombstone_ms: u64,
+    /// How long after its death an origin is given up.
+    pub reap_after_ms: u64,
+    /// How long after its agent's death an instance is listed, as not available.
+    pub listed_ms: u64,
+}
+
+impl Default for CatalogConfig {
+    fn default() -> Self {
+        Self { tombstone_ms: 600_000, reap_after_ms: 72 * 3_600_000, listed_ms: 3_600_000 }
+    }
+}

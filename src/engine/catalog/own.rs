@@ -1,0 +1,253 @@
+//! This agent as an origin: what it writes, the epochs it takes, and how it takes back what its disk lost (protocol §2, epochs).
+
+use super::apply::Applied;
+use super::history::Heard;
+use super::services::ServiceIx;
+use super::table::SlotIx;
+use super::{Catalog, Effect, Urgency, claims, epochs};
+use crate::engine::io::StoreOp;
+use crate::engine::wire::packet::{Advert, Want};
+use crate::model::record::{Base, Batch, Claim, Content, Epoch, Head, HeadFlags, Kind, Record, RecordState, Seq, Uid};
+use crate::model::time::Now;
+use std::collections::BTreeMap;
+
+/// Keys deleted in this life whose tombstones are forgotten; more are not remembered for a copy of the disk that turns up later.
+const DELETED_MAX: usize = 65_536;
+
+/// What this agent knows of its own lives.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    pub lives: epochs::Lives,
+    /// All above was written in this life.
+    pub began_at: Seq,
+    /// Deleted in this life, the tombstone forgotten since.
+    deleted: BTreeMap<Uid, Kind>,
+    /// The head changed since it was last handed to the store.
+    pub is_head_unstored: bool,
+}
+
+impl Catalog {
+    /// Begins a life on what the last one left behind.
+    pub(super) fn begin_life(&mut self, now: Now, stored: Option<(Head, u64)>, records: Vec<(Uid, Record)>) {
+        let (head, stored_sum) = stored.unzip();
+        let highest = records.iter().map(|(_, record)| record.seq).max().unwrap_or(0);
+        let stored_seq = head.map_or(0, |head| head.seq);
+        for (uid, record) in records {
+            self.put_own_again(now, uid, record);
+        }
+        let epoch = epochs::next(head.map_or(0, |head| head.epoch), 0, now.wall_ms);
+        let me = self.own_ix;
+        // Records beyond the stored head, or another sum than the stored one, mean a torn disk: no peer will match that base.
+        let base = head.map_or_else(Base::default, |head| Base { epoch: head.epoch, seq: head.seq, sum: stored_sum.unwrap_or(0) });
+        self.table.change_head(me, |origin| {
+            origin.epoch = epoch;
+            origin.base = base;
+            origin.flags = HeadFlags::default();
+            origin.seq = stored_seq.max(highest);
+            // Which tombstones were forgotten is not stored.
+            origin.floor = origin.seq;
+            origin.changed_ns = now.ns;
+        });
+        self.own.began_at = self.table.origin(me).seq;
+        self.head_moved(me);
+    }
+
+    fn put_own_again(&mut self, now: Now, uid: Uid, record: Record) {
+        let me = self.me;
+        let (placed, service) = self.place(me, &record);
+        debug_assert_eq!(placed, uid, "the store keeps records under their uid");
+        let (seq, kind, is_live) = (record.seq, kind_of(&record.state), matches!(record.state, RecordState::Live(_)));
+        let (_, slot) = self.table.put(self.own_ix, placed, service, record);
+        self.table.services.release(service);
+        if !is_live {
+            self.bury(now, slot, seq);
+        }
+        self.mark(placed, kind);
+    }
+
+    /// Writes a record of this agent's own: the next in its order.
+    pub(super) fn write(&mut self, now: Now, uid: Uid, claim: Claim, state: RecordState, urgency: Urgency) -> SlotIx {
+        let me = self.own_ix;
+        let seq = self.table.origin(me).seq + 1;
+        let record = Record { seq, claim, state };
+        let (kind, is_live) = (kind_of(&record.state), matches!(record.state, RecordState::Live(_)));
+        let (_, service) = self.place(self.me, &record);
+        let service = if service == ServiceIx::NONE { self.acquire_service_of(uid) } else { service };
+        let (_, slot) = self.table.put(me, uid, service, record.clone());
+        self.table.services.release(service);
+        self.table.change_head(me, |origin| {
+            origin.seq = seq;
+            origin.changed_ns = now.ns;
+        });
+        if is_live {
+            self.own.deleted.remove(&uid);
+        } else {
+            self.bury(now, slot, seq);
+        }
+        self.effects.push_back(Effect::Store(StoreOp::Record { uid, record }));
+        self.effects.push_back(Effect::Fresh { origin: self.me, seq, urgency });
+        self.head_moved(me);
+        self.mark(uid, kind);
+        slot
+    }
+
+    /// Writes the tombstone of an own record, or over another origin's.
+    pub(super) fn write_tombstone(&mut self, now: Now, uid: Uid, kind: Kind, claim: Claim) {
+        self.write(now, uid, claim, RecordState::Deleted { uid, kind }, Urgency::Removal);
+    }
+
+    pub(super) fn own_content(&self, uid: Uid) -> Option<&Content> {
+        self.table.find(self.own_ix, uid).and_then(|ix| self.table.slot(ix).content())
+    }
+
+    /// Gives up a key that another origin claims, or deleted, later: the loser writes its own tombstone.
+    pub(super) fn yield_key(&mut self, now: Now, uid: Uid) {
+        let Some(own) = self.table.find(self.own_ix, uid).map(|ix| self.table.slot(ix)).filter(|slot| slot.is_live()) else { return };
+        let Some(winner) = claims::winner(&self.table, uid).map(|ix| self.table.slot(ix)) else { return };
+        if winner.origin == self.own_ix {
+            return;
+        }
+        let (claim, kind) = (claims::of_yielding(own, winner), own.kind().unwrap_or(Kind(u8::MAX)));
+        self.counters.yielded += 1;
+        self.write_tombstone(now, uid, kind, claim);
+        self.leases.drop_instance(uid);
+    }
+
+    /// An own tombstone is forgotten; that the key was deleted in this life is not.
+    pub(super) fn remember_deleted(&mut self, uid: Uid, kind: Kind, seq: Seq) {
+        self.effects.push_back(Effect::Store(StoreOp::Forget { uid }));
+        if seq > self.own.began_at {
+            if self.own.deleted.len() < DELETED_MAX {
+                self.own.deleted.insert(uid, kind);
+            } else {
+                self.counters.deleted_forgotten += 1;
+            }
+        }
+    }
+
+    /// A peer speaks of this agent's own history.
+    pub(super) fn hear_of_self(&mut self, now: Now, advert: &Advert) -> Heard {
+        let own = self.table.origin(self.own_ix).head();
+        self.own.lives.issued(own.epoch, own.seq);
+        if advert.flags.reaped.is_some() {
+            if advert.epoch >= own.epoch {
+                self.outlive(now, advert.epoch);
+            }
+            return Heard::Ahead;
+        }
+        if self.lacks_own(advert.epoch, advert.seq) {
+            return Heard::Behind(Want { origin: self.me, epoch: 0, from: 0, sum: 0 });
+        }
+        if (advert.epoch, advert.seq) == (own.epoch, own.seq) && advert.flags == own.flags { Heard::Equal } else { Heard::Ahead }
+    }
+
+    /// Whether somebody holds words of this agent that it does not know: its disk lost them.
+    pub(super) fn lacks_own(&mut self, epoch: Epoch, seq: Seq) -> bool {
+        let own = self.table.origin(self.own_ix).head();
+        self.own.lives.issued(own.epoch, own.seq);
+        if self.own.lives.contains(epoch, seq) {
+            return false;
+        }
+        epoch >= own.epoch || (epoch, seq) > (own.base.epoch, own.base.seq)
+    }
+
+    /// Own words come back in a batch.
+    pub(super) fn own_history(&mut self, now: Now, batch: Batch) -> Applied {
+        let advert = Advert { origin: batch.origin, epoch: batch.epoch, seq: batch.to, flags: batch.flags };
+        match self.hear_of_self(now, &advert) {
+            Heard::Behind(_) if batch.from == 0 => {
+                let head = Head { origin: batch.origin, epoch: batch.epoch, seq: batch.to, base: batch.base, flags: batch.flags };
+                self.adopt(now, head, batch.sum, batch.records)
+            }
+            Heard::Behind(want) => Applied { needs_snapshot: true, gap: Some(want), ..Applied::default() },
+            _ => Applied::default(),
+        }
+    }
+
+    /// Goes on in a higher epoch than `heard`, with the same history.
+    pub(super) fn outlive(&mut self, now: Now, heard: Epoch) {
+        let own = self.table.origin(self.own_ix);
+        let base = Base { epoch: own.epoch, seq: own.seq, sum: own.sum };
+        self.take_epoch(now, heard, base);
+    }
+
+    fn take_epoch(&mut self, now: Now, heard: Epoch, base: Base) {
+        let own = self.table.origin(self.own_ix).head();
+        self.own.lives.issued(own.epoch, own.seq);
+        let epoch = epochs::next(own.epoch, heard, now.wall_ms);
+        self.counters.epochs_taken += 1;
+        self.table.change_head(self.own_ix, |origin| {
+            (origin.epoch, origin.base) = (epoch, base);
+            origin.changed_ns = now.ns;
+        });
+        self.effects.push_back(Effect::Fresh { origin: self.me, seq: own.seq, urgency: Urgency::Repair });
+        self.head_moved(self.own_ix);
+    }
+
+    /// Takes back what the disk lost: the history as peers hold it becomes this agent's own, and what was written in this life goes on
+    /// top, under seqs and an epoch that nobody has seen.
+    pub(super) fn adopt(&mut self, now: Now, head: Head, sum: Option<u64>, records: Vec<Record>) -> Applied {
+        if !self.lacks_own(head.epoch, head.seq) {
+            self.counters.snapshots_stale += 1;
+            return Applied::default();
+        }
+        self.counters.adoptions += 1;
+        let me = self.own_ix;
+        let began_at = self.own.began_at;
+        let mut touched: BTreeMap<Uid, (Claim, RecordState)> = BTreeMap::new();
+        for (uid, kind) in std::mem::take(&mut self.own.deleted) {
+            touched.insert(uid, (0, RecordState::Deleted { uid, kind }));
+        }
+        for ix in self.slots_of(me) {
+            let slot = self.table.slot(ix);
+            let (uid, kind) = (slot.uid(), slot.kind().unwrap_or(Kind(u8::MAX)));
+            if slot.seq > began_at {
+                touched.insert(uid, (slot.claim, slot.record().state));
+            }
+            self.mark_before_removal(ix);
+            self.table.remove(ix);
+            self.leases.drop_instance(uid);
+            self.effects.push_back(Effect::Store(StoreOp::Forget { uid }));
+            self.mark(uid, kind);
+        }
+        let highest = records.iter().map(|record| record.seq).max().unwrap_or(0).max(head.seq);
+        let issued = self.table.origin(me).seq;
+        for record in records {
+            let (uid, service) = self.place(self.me, &record);
+            self.table.services.release(service);
+            self.effects.push_back(Effect::Store(StoreOp::Record { uid, record: record.clone() }));
+            self.put_own_again(now, uid, record);
+            self.resume_lease(now, uid);
+        }
+        self.table.change_head(me, |origin| {
+            origin.seq = highest.max(issued);
+            origin.floor = origin.seq;
+        });
+        self.own.began_at = self.table.origin(me).seq;
+        self.take_epoch(now, head.epoch, Base { epoch: head.epoch, seq: head.seq, sum: sum.unwrap_or(0) });
+        // Peers at exactly that base miss nothing that lies between it and here.
+        self.table.origin_mut(me).floor = head.seq;
+        for (uid, (claim, state)) in touched {
+            let adopted = self.table.find(me, uid).map(|ix| self.table.slot(ix));
+            let is_needed = adopted.is_some_and(|slot| slot.is_live()) || matches!(state, RecordState::Live(_));
+            let claim = adopted.map_or(claim, |slot| slot.claim.max(claim));
+            if is_needed {
+                self.write(now, uid, claim, state, Urgency::Repair);
+                self.resume_lease(now, uid);
+            }
+        }
+        let uids: Vec<Uid> = self.slots_of(me).into_iter().map(|ix| self.table.slot(ix).uid()).collect();
+        for uid in uids {
+            self.yield_key(now, uid);
+        }
+        self.announce_node(now);
+        Applied { advanced: true, ..Applied::default() }
+    }
+}
+
+pub(super) fn kind_of(state: &RecordState) -> Kind {
+    match state {
+        RecordState::Live(content) => content.key().map_or(Kind(u8::MAX), |key| key.kind),
+        RecordState::Deleted { kind, .. } => *kind,
+    }
+}

@@ -1,0 +1,297 @@
+//! The end of origins: what membership says of them, when they are given up, what outlives them (protocol §2, §3).
+//!
+//! ```text
+//!   alive ──> down ──listed_ms──> not listed ──reap_after──> reaped (a mark with its day) ──6 days──> not accepted ──7──> forgotten
+//!     ^________|_____________________|            ^
+//!                                                 └── another agent's mark, where membership does not hold the origin alive
+//! ```
+//!
+//! Marks are no part of the root: whoever still tells of a reaped origin is told of its mark. So an agent that never knew the origin
+//! need not know that it was given up.
+
+use super::apply::Applied;
+use super::history::Heard;
+use super::liveness::{Life, UNVERIFIED_MS_MAX, Word};
+use super::origin::Origin;
+use super::table::OriginIx;
+use super::{Catalog, Effect, Urgency, claims};
+use crate::engine::wire::packet::Advert;
+use crate::model::command::Refusal;
+use crate::model::names::NodeId;
+use crate::model::node::Liveness;
+use crate::model::record::{Claim, Content, Epoch, Kind, RecordState, Uid};
+use crate::model::time::Now;
+use std::collections::{BTreeMap, BTreeSet};
+
+const DAY_MS: u64 = 86_400_000;
+/// A mark of at most this age is taken from others.
+const MARK_ACCEPTED_DAYS: u64 = 6;
+/// A mark of this age is forgotten. Nobody holds a younger copy of it: none is accepted in the day between.
+const MARK_KEPT_DAYS: u64 = 7;
+/// How long an origin that membership does not name is held aside, in milliseconds.
+const UNNAMED_MS_MAX: u64 = 60_000;
+/// What an origin leaves behind is issued anew by whoever gave it up; others wait this long to see it, in milliseconds.
+const ESTATE_WAIT_MS: u64 = 10_000;
+/// Agents give an origin up at slightly different times, so that mostly one does and the others hear of it: up to this, in milliseconds.
+const REAP_SPREAD_MS: u64 = 600_000;
+/// What is looked at in one turn.
+const TURN: usize = 256;
+
+/// When which origin is to be looked at again, and what outlives those that are gone.
+#[derive(Debug, Default)]
+pub(super) struct Reaping {
+    wakes: BTreeSet<(u64, NodeId)>,
+    estate: BTreeMap<(u64, Uid), (Claim, Content)>,
+}
+
+impl Reaping {
+    pub fn deadline(&self) -> Option<u64> {
+        let wake = self.wakes.first().map(|(due_ns, _)| *due_ns);
+        let estate = self.estate.first_key_value().map(|((due_ns, _), _)| *due_ns);
+        [wake, estate].into_iter().flatten().min()
+    }
+}
+
+impl Catalog {
+    /// Membership's word on an agent changed, or is its first.
+    pub fn on_member(&mut self, now: Now, node: NodeId, word: Word) {
+        if node == self.me {
+            return;
+        }
+        let ix = match self.table.origin_ix(node) {
+            Some(ix) => ix,
+            None => self.table.add_origin(Origin::new(node, Life::unheard(now), now.ns)),
+        };
+        let was_named = self.table.origin(ix).life.is_named;
+        self.unnamed.remove(&node);
+        self.table.change_head(ix, |origin| {
+            let before = origin.life;
+            let is_unverified = |word: Option<Word>| matches!(word, None | Some(Word::Hearsay | Word::Lost));
+            let stays = before.word == Some(word) || is_unverified(before.word) && is_unverified(Some(word)) && before.is_named;
+            let (since_ns, since_wall_ms) = if stays { (before.since_ns, before.since_wall_ms) } else { (now.ns, now.wall_ms) };
+            origin.life = Life { is_named: true, word: Some(word), since_ns, since_wall_ms };
+        });
+        if !was_named && self.table.origin(ix).epoch > 0 {
+            // What was held aside competes from now on.
+            self.head_moved(ix);
+            self.yield_to(now, ix);
+        }
+        self.refresh_life(now, ix);
+    }
+
+    /// `old` was replaced by another agent on the same host: it will not come back.
+    pub fn taken_over(&mut self, now: Now, old: NodeId) {
+        self.on_member(now, old, Word::Down);
+        if let Some(ix) = self.table.origin_ix(old).filter(|ix| *ix != self.own_ix) {
+            self.give_up(now, ix);
+        }
+    }
+
+    /// An operator gives a node up that is not alive.
+    pub(super) fn forget(&mut self, now: Now, node: NodeId) -> Result<(), Refusal> {
+        let unknown = || Refusal::NotFound { what: format!("node {node}") };
+        let ix = self.table.origin_ix(node).ok_or_else(unknown)?;
+        let origin = self.table.origin(ix);
+        if ix == self.own_ix || origin.life.is_alive() {
+            return Err(Refusal::Invalid { what: format!("node {node} is alive: only a node that is gone can be forgotten") });
+        }
+        self.give_up(now, ix);
+        Ok(())
+    }
+
+    /// How an origin's instances are served now.
+    pub(super) fn liveness(&self, ix: OriginIx, now: Now) -> Liveness {
+        let origin = self.table.origin(ix);
+        if ix == self.own_ix { Liveness::Alive } else { origin.life.liveness(origin.flags.left, now.ns) }
+    }
+
+    /// Shows an origin as it lives now, and notes when to look again.
+    pub(super) fn refresh_life(&mut self, now: Now, ix: OriginIx) {
+        let liveness = self.liveness(ix, now);
+        let origin = self.table.origin(ix);
+        let since_ns = origin.life.since_ns;
+        let gone_ms = now.ns.saturating_sub(since_ns) / 1_000_000;
+        let is_listed = liveness != Liveness::Down || gone_ms < self.config.listed_ms;
+        let id = origin.id;
+        self.fold.show_origin(ix, liveness, is_listed);
+        if ix == self.own_ix || matches!(liveness, Liveness::Alive | Liveness::Suspect) {
+            return;
+        }
+        let after = |ms: u64| since_ns.saturating_add(ms.saturating_mul(1_000_000));
+        let steps = [
+            after(UNVERIFIED_MS_MAX),
+            after(self.config.listed_ms),
+            after(self.reap_after_ms(id)),
+            if origin.life.is_named { u64::MAX } else { after(UNNAMED_MS_MAX) },
+            origin.flags.reaped.map_or(u64::MAX, |day| now.after_ms(mark_ends_ms(day).saturating_sub(now.wall_ms).max(1_000))),
+        ];
+        let next = steps.into_iter().filter(|at| *at > now.ns && *at != u64::MAX).min();
+        self.reaping.wakes.extend(next.map(|at| (at, id)));
+    }
+
+    /// With a share of its own for each pair of agents: one gives an origin up, the others mostly hear of it.
+    fn reap_after_ms(&self, origin: NodeId) -> u64 {
+        let mixed = (self.me.0 ^ origin.0.rotate_left(64)) as u64;
+        let share = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let spread_ms = REAP_SPREAD_MS.min(self.config.reap_after_ms / 10);
+        self.config.reap_after_ms.saturating_add(share * spread_ms >> 32)
+    }
+
+    /// Looks at origins whose time has come, and at what the gone ones left.
+    pub(super) fn reap(&mut self, now: Now) {
+        for _ in 0..TURN {
+            let Some((due_ns, id)) = self.reaping.wakes.first().copied().filter(|(due_ns, _)| *due_ns <= now.ns) else { break };
+            self.reaping.wakes.remove(&(due_ns, id));
+            let Some(ix) = self.table.origin_ix(id) else { continue };
+            self.look_at(now, ix);
+        }
+        for _ in 0..TURN {
+            let Some(entry) = self.reaping.estate.first_entry().filter(|entry| entry.key().0 <= now.ns) else { break };
+            let ((_, uid), (claim, content)) = entry.remove_entry();
+            self.inherit(now, uid, claim, content);
+        }
+    }
+
+    fn look_at(&mut self, now: Now, ix: OriginIx) {
+        let origin = self.table.origin(ix);
+        let gone_ms = now.ns.saturating_sub(origin.life.since_ns) / 1_000_000;
+        if !origin.life.is_named {
+            if gone_ms >= UNNAMED_MS_MAX {
+                self.counters.origins_unnamed += 1;
+                self.forget_origin(ix);
+                return;
+            }
+        } else if let Some(day) = origin.flags.reaped {
+            if now.wall_ms >= mark_ends_ms(day) && !origin.life.is_alive() {
+                self.forget_origin(ix);
+                return;
+            }
+        } else if ix != self.own_ix && !origin.life.is_alive() && gone_ms >= self.reap_after_ms(origin.id) {
+            self.give_up(now, ix);
+            return;
+        }
+        self.refresh_life(now, ix);
+    }
+
+    /// Puts the mark on an origin and takes its place for what outlives it.
+    fn give_up(&mut self, now: Now, ix: OriginIx) {
+        let origin = self.table.origin(ix);
+        if origin.flags.reaped.is_some() {
+            return;
+        }
+        if origin.epoch == 0 {
+            // Nothing of it was ever known: there is nothing to mark.
+            return;
+        }
+        let today = (now.wall_ms / DAY_MS) as u32;
+        let (id, epoch, seq) = (origin.id, origin.epoch, origin.seq);
+        self.bear_mark(now, ix, epoch, today, 0);
+        self.effects.push_back(Effect::Fresh { origin: id, seq, urgency: Urgency::Repair });
+    }
+
+    /// A peer tells of a mark.
+    pub(super) fn hear_mark(&mut self, now: Now, ix: OriginIx, advert: &Advert) -> Heard {
+        match self.apply_mark(now, ix, advert.epoch, *advert).tell_origin {
+            Some(mark) => Heard::TellOrigin(mark),
+            None if self.table.origin(ix).epoch > advert.epoch => Heard::Ahead,
+            None => Heard::Equal,
+        }
+    }
+
+    /// Takes another agent's mark, where membership does not hold the origin alive; there the origin must hear of it.
+    pub(super) fn apply_mark(&mut self, now: Now, ix: OriginIx, epoch: Epoch, mark: Advert) -> Applied {
+        let origin = self.table.origin(ix);
+        let today = now.wall_ms / DAY_MS;
+        let Some(day) = mark.flags.reaped.filter(|day| {
+            let day = u64::from(*day);
+            day <= today + 1 && today.saturating_sub(day) <= MARK_ACCEPTED_DAYS
+        }) else {
+            return Applied::default();
+        };
+        if epoch < origin.epoch || !origin.life.is_named {
+            return Applied::default();
+        }
+        if origin.life.is_alive() {
+            return Applied { tell_origin: Some(mark), ..Applied::default() };
+        }
+        let is_known = origin.epoch == epoch && origin.flags.reaped.is_some();
+        let day = origin.flags.reaped.filter(|_| is_known).map_or(day, |known| known.max(day));
+        if is_known && origin.flags.reaped == Some(day) {
+            return Applied::default();
+        }
+        self.bear_mark(now, ix, epoch, day, ESTATE_WAIT_MS);
+        Applied { advanced: true, news: Some(Urgency::Repair), ..Applied::default() }
+    }
+
+    /// Drops the records of a marked origin; what outlives it is issued anew after a while, unless somebody did.
+    fn bear_mark(&mut self, now: Now, ix: OriginIx, epoch: Epoch, day: u32, wait_ms: u64) {
+        self.counters.reaped += 1;
+        let share_ms = (self.me.0 >> 64) as u64 % ESTATE_WAIT_MS;
+        let due_ns = now.after_ms(if wait_ms == 0 { 0 } else { wait_ms + share_ms });
+        for slot in self.slots_of(ix) {
+            let record = self.table.slot(slot);
+            let (uid, claim, kind) = (record.uid(), record.claim, record.kind().unwrap_or(Kind(u8::MAX)));
+            let is_visible = claims::winner(&self.table, uid) == Some(slot);
+            if let Some(content) = record.content().filter(|_| kind.outlives_its_origin() && is_visible) {
+                self.reaping.estate.insert((due_ns, uid), (claim, content.clone()));
+            }
+            self.mark_before_removal(slot);
+            self.table.remove(slot);
+            self.mark(uid, kind);
+        }
+        self.table.change_head(ix, |origin| {
+            origin.held.clear();
+            origin.epoch = epoch;
+            origin.flags.reaped = Some(day);
+            origin.is_disputed = false;
+            origin.changed_ns = now.ns;
+        });
+        self.effects.push_back(Effect::HeadMoved(self.table.origin(ix).id));
+        self.refresh_life(now, ix);
+        self.settle_estate(now);
+    }
+
+    /// What is due at once need not wait for a timer.
+    fn settle_estate(&mut self, now: Now) {
+        while let Some(entry) = self.reaping.estate.first_entry().filter(|entry| entry.key().0 <= now.ns) {
+            let ((_, uid), (claim, content)) = entry.remove_entry();
+            self.inherit(now, uid, claim, content);
+        }
+    }
+
+    /// Issues anew, with the same claim, what a gone origin left, unless somebody did or wrote or deleted it later.
+    fn inherit(&mut self, now: Now, uid: Uid, claim: Claim, content: Content) {
+        let is_settled = self.table.chain(uid).any(|ix| self.table.slot(ix).claim >= claim);
+        if !is_settled {
+            self.write(now, uid, claim, RecordState::Live(content), Urgency::Repair);
+        }
+    }
+
+    fn forget_origin(&mut self, ix: OriginIx) {
+        for slot in self.slots_of(ix) {
+            let record = self.table.slot(slot);
+            let (uid, kind) = (record.uid(), record.kind().unwrap_or(Kind(u8::MAX)));
+            self.mark_before_removal(slot);
+            self.table.remove(slot);
+            self.mark(uid, kind);
+        }
+        self.unnamed.remove(&self.table.origin(ix).id);
+        self.fold.forget_origin(ix);
+        self.table.remove_origin(ix);
+    }
+
+    /// Everything of an origin that competes from now on may end a claim of this agent's.
+    fn yield_to(&mut self, now: Now, ix: OriginIx) {
+        for slot in self.slots_of(ix) {
+            let uid = self.table.slot(slot).uid();
+            let kind = self.table.slot(slot).kind().unwrap_or(Kind(u8::MAX));
+            self.mark(uid, kind);
+            self.yield_key(now, uid);
+        }
+    }
+}
+
+/// When a mark of that day is forgotten, by the wall clock in milliseconds.
+fn mark_ends_ms(day: u32) -> u64 {
+    (u64::from(day) + MARK_KEPT_DAYS) * DAY_MS
+}

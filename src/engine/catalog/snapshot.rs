@@ -1,0 +1,53 @@
+//! An origin's history as a whole, read in turns while it goes on (protocol §2, snapshots).
+
+use super::Catalog;
+use super::history::encoded_bytes;
+use crate::model::names::NodeId;
+use crate::model::record::{Head, Record, Seq};
+use std::ops::Bound::{Excluded, Unbounded};
+
+/// A cursor over an origin's records, in order of seq: what changes meanwhile moves to the end and is read there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotReader {
+    /// The contiguous head at the start: what the snapshot is as of.
+    pub head: Head,
+    /// The sum over the live records then; none where something lay beyond a gap.
+    pub sum: Option<u64>,
+    after: Seq,
+}
+
+/// A turn's worth of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chunk {
+    Records(Vec<Record>),
+    End,
+    /// The origin began another life, or was given up: this snapshot cannot be completed.
+    Broken,
+}
+
+impl Catalog {
+    /// Begins a snapshot of an origin that is told to others. While it is read, keep its tombstones: [`Catalog::hold_tombstones`].
+    pub fn snapshot(&self, origin: NodeId) -> Option<SnapshotReader> {
+        let origin = self.known(origin).filter(|origin| origin.is_advertised())?;
+        Some(SnapshotReader { head: origin.head(), sum: origin.is_gapless().then_some(origin.sum), after: 0 })
+    }
+}
+
+impl SnapshotReader {
+    /// The next records, of about `bytes_max` encoded; at least one.
+    pub fn next(&mut self, catalog: &Catalog, bytes_max: usize) -> Chunk {
+        let origin = catalog.known(self.head.origin).filter(|origin| origin.epoch == self.head.epoch && origin.flags.reaped.is_none());
+        let Some(origin) = origin else { return Chunk::Broken };
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for (seq, ix) in origin.by_seq.range((Excluded(self.after), Unbounded)) {
+            let record = catalog.table.slot(*ix).record();
+            bytes += encoded_bytes(&record);
+            if bytes > bytes_max && !records.is_empty() {
+                break;
+            }
+            self.after = *seq;
+            records.push(record);
+        }
+        if records.is_empty() { Chunk::End } else { Chunk::Records(records) }
+    }
+}
