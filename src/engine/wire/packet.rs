@@ -5,7 +5,7 @@
 
 use crate::model::command::{Command, Refusal, Reply};
 use crate::model::names::NodeId;
-use crate::model::record::{Batch, Epoch, Head, HeadFlags, Record, Seq};
+use crate::model::record::{Base, Batch, Epoch, Head, HeadFlags, Record, Seq};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ pub enum Part {
     Swim(Bytes),
     /// Sums over heads; equal ones mean that there is nothing to repair. Rides along with [`Part::Swim`] of ready agents.
     Roots(Roots),
-    /// A change in full. `hops` says how often it was passed on.
+    /// Changes of one origin in full. With a reach: the receiver passes them on to the members in it; without: they were asked for.
     Delta {
-        hops: u8,
-        batch: Batch,
+        reach: Option<Reach>,
+        changes: Changes,
     },
     /// Heads the sender has, without the changes: who lacks them asks.
     Adverts(Vec<Advert>),
@@ -63,12 +63,55 @@ pub struct Roots {
     pub remote: u64,
 }
 
+/// The members between two node ids, both among them; of the ids, the highest 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    pub first: u32,
+    pub last: u32,
+}
+
+/// A [`Batch`] as datagrams carry it. The base goes along only where it can be of use: a copy that stands at the base has a gap before
+/// any later interval, and has to ask anyway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    pub origin: NodeId,
+    pub epoch: Epoch,
+    pub base: Option<Base>,
+    pub from: Seq,
+    pub to: Seq,
+    pub flags: HeadFlags,
+    pub sum: Option<u64>,
+    pub records: Vec<Record>,
+}
+
+impl From<Batch> for Changes {
+    fn from(batch: Batch) -> Self {
+        let Batch { origin, epoch, base, from, to, flags, sum, records } = batch;
+        Self { origin, epoch, base: (from <= base.seq).then_some(base), from, to, flags, sum, records }
+    }
+}
+
+impl Changes {
+    /// The batch, if its base came along or the epoch it belongs to is the one `known` here.
+    pub fn into_batch(self, known: Option<&Head>) -> Option<Batch> {
+        let Self { origin, epoch, base, from, to, flags, sum, records } = self;
+        let base = base.or_else(|| known.filter(|head| head.epoch == epoch).map(|head| head.base))?;
+        Some(Batch { origin, epoch, base, from, to, flags, sum, records })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advert {
     pub origin: NodeId,
     pub epoch: Epoch,
     pub seq: Seq,
     pub flags: HeadFlags,
+}
+
+impl From<&Head> for Advert {
+    fn from(head: &Head) -> Self {
+        Self { origin: head.origin, epoch: head.epoch, seq: head.seq, flags: head.flags }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +162,8 @@ pub enum Frame {
     /// Send these, as batches or snapshots, in this order.
     Wants(Vec<Want>),
     WantsEnd,
-    Batch(Batch),
+    /// Postcard of a [`Batch`], compressed.
+    Batch(Bytes),
     /// A snapshot of one origin begins: the sender's contiguous head at its start, and the sum where it is known.
     SnapshotStart {
         head: Head,

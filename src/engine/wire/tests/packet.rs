@@ -278,7 +278,7 @@ fn parts() -> Vec<Part> {
     let others = [
         Part::Swim(Bytes::from_static(b"swim")),
         Part::Roots(Roots { local: 1, remote: u64::MAX }),
-        Part::Delta { hops: 2, batch: batch() },
+        Part::Delta { reach: Some(Reach { first: 0x0100_0000, last: u32::MAX }), changes: batch().into() },
         Part::Adverts(vec![advert(), Advert { flags: HeadFlags::default(), ..advert() }]),
         Part::Wants(vec![want()]),
         Part::FetchInstead(vec![ORIGIN]),
@@ -300,7 +300,7 @@ fn frames() -> Vec<Frame> {
         Frame::HeadsEnd,
         Frame::Wants(vec![want()]),
         Frame::WantsEnd,
-        Frame::Batch(batch()),
+        Frame::Batch(super::compress::pack(&postcard::to_stdvec(&batch()).unwrap()).into()),
         Frame::SnapshotStart { head: head(), sum: Some(0xbeef) },
         Frame::SnapshotRecords(super::compress::pack(&chunk).into()),
         Frame::SnapshotEnd { records: 3 },

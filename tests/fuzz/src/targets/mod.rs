@@ -31,7 +31,7 @@ use tidings::{
         instance::Instance,
         names::NodeId,
         node::{NodeInfo, Override},
-        record::{Content, HeadFlags, Record, RecordState},
+        record::{Batch, Content, HeadFlags, Record, RecordState},
     },
 };
 
@@ -127,8 +127,15 @@ pub fn frame_body(bytes: &[u8], trace: &mut Trace) {
     trace.see(("frame", discriminant(&frame)));
     match frame {
         Frame::SnapshotRecords(packed) => chunk(&packed, trace),
-        Frame::Batch(batch) => see_records(&batch.records, trace),
+        Frame::Batch(packed) => batch(&packed, trace),
         _ => {}
+    }
+}
+
+/// A packed batch.
+fn batch(bytes: &[u8], trace: &mut Trace) {
+    if let Some(batch) = compress::unpack(bytes).ok().and_then(|bytes| postcard::from_bytes::<Batch>(&bytes).ok()) {
+        see_records(&batch.records, trace);
     }
 }
 
@@ -153,7 +160,7 @@ fn see_part(part: Part, trace: &mut Trace) {
     assert_like(&part);
     trace.see(("part", discriminant(&part)));
     match part {
-        Part::Delta { batch, .. } => see_records(&batch.records, trace),
+        Part::Delta { changes, .. } => see_records(&changes.records, trace),
         Part::Ask { command, .. } => trace.see(("command", discriminant(&command))),
         Part::Answer { outcome: Ok(reply), .. } => trace.see(("reply", discriminant(&reply))),
         Part::Answer { outcome: Err(refusal), .. } => trace.see(("refusal", discriminant(&refusal))),
