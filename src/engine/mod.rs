@@ -6,7 +6,6 @@ pub mod forwarding;
 pub mod io;
 pub mod mail;
 pub mod membership;
-
 pub mod proof;
 pub mod spread;
 pub mod streams;

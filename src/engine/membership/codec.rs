@@ -53,6 +53,8 @@ pub(super) enum Remark {
     Accuse { node: NodeId, incarnation: u16, ask: bool },
     /// Goes with a TurnUndead: how many members the sender holds alive. Of two that hold each other down the one with fewer gives in.
     Standing { alive: u32 },
+    /// A sum over the members that the sender holds up, itself included: who differs, and goes on differing, exchanges state.
+    Digest { sum: u64 },
 }
 
 /// A packet taken apart.
@@ -83,6 +85,9 @@ impl Packet {
     pub fn encode(&self) -> Bytes {
         let mut buf = BytesMut::with_capacity(256);
         encode_header(&self.header, &mut buf);
+        if self.updates.is_empty() && self.remarks.is_empty() {
+            return buf.freeze();
+        }
         buf.put_u16(u16::try_from(self.updates.len()).expect("own packets carry a handful of updates"));
         for update in &self.updates {
             encode_update(update, &mut buf);
@@ -103,14 +108,27 @@ pub(super) fn header_bytes(header: &Header<Identity>) -> BytesMut {
 
 /// Adds one update to a packet that foca made; `header_len` is where its count of updates stands.
 pub(super) fn attach_update(packet: &mut BytesMut, header_len: usize, update: &Update) {
-    if packet.len() == header_len {
-        packet.put_u16(0);
-    }
+    ensure_count(packet, header_len);
     let mut count = &packet[header_len..];
     let count = count.get_u16();
     packet[header_len..header_len + 2].copy_from_slice(&count.saturating_add(1).to_be_bytes());
     encode_update(update, packet);
 }
+
+/// Adds a remark to a packet that foca made, after all updates.
+pub(super) fn attach_remark(packet: &mut BytesMut, header_len: usize, remark: &Remark) {
+    ensure_count(packet, header_len);
+    encode_remark(remark, packet);
+}
+
+fn ensure_count(packet: &mut BytesMut, header_len: usize) {
+    if packet.len() == header_len {
+        packet.put_u16(0);
+    }
+}
+
+/// The largest remark.
+pub(super) const REMARK_BYTES_MAX: usize = 19;
 
 pub(super) fn header_len(header: &Header<Identity>) -> usize {
     header_bytes(header).len()
@@ -192,6 +210,7 @@ pub(super) fn decode_update(buf: &mut impl Buf) -> Result<Update, CodecError> {
 const ACCUSE: u8 = 0;
 const ASK: u8 = 1;
 const STANDING: u8 = 2;
+const DIGEST: u8 = 3;
 
 fn encode_remark(remark: &Remark, buf: &mut impl BufMut) {
     match *remark {
@@ -203,6 +222,10 @@ fn encode_remark(remark: &Remark, buf: &mut impl BufMut) {
         Remark::Standing { alive } => {
             buf.put_u8(STANDING);
             buf.put_u32(alive);
+        }
+        Remark::Digest { sum } => {
+            buf.put_u8(DIGEST);
+            buf.put_u64(sum);
         }
     }
 }
@@ -217,6 +240,10 @@ fn decode_remark(buf: &mut impl Buf) -> Result<Remark, CodecError> {
         STANDING => {
             need(buf, 4)?;
             Ok(Remark::Standing { alive: buf.get_u32() })
+        }
+        DIGEST => {
+            need(buf, 8)?;
+            Ok(Remark::Digest { sum: buf.get_u64() })
         }
         tag => Err(CodecError::UnknownTag(tag)),
     }

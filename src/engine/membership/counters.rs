@@ -44,6 +44,8 @@ pub struct Counters {
     /// Times we took a new generation.
     pub renewals: u64,
     pub stalls: u64,
+    /// Times our members and a peer's went on differing, so that state was exchanged.
+    pub digests_differed: u64,
     /// Bugs: calls that foca refused although they cannot fail.
     pub internal_errors: u64,
 }

@@ -27,18 +27,24 @@ impl CutOff {
         }
     }
 
-    /// Whether an agent that holds `held` members alive, itself included, is the one cut off. What was lost longer than the window ago
-    /// counts no more: a cluster that really shrank by half gives its verdicts then.
-    pub fn is_cut_off(&mut self, now_ns: u64, held: usize, window_ns: u64) -> bool {
+    /// How many were lost within the window. What was lost before counts no more: a cluster that really shrank by half gives its verdicts
+    /// then.
+    pub fn lost_lately(&mut self, now_ns: u64, window_ns: u64) -> usize {
         while let Some(&(at, node)) = self.by_time.first()
             && at + window_ns <= now_ns
         {
             self.by_time.pop_first();
             self.since.remove(&node);
         }
-        let lost = self.since.len();
+        self.since.len()
+    }
+
+    /// Whether an agent that holds `held` members alive, itself included, is the one cut off. `missing` of them are lost as well, but not
+    /// suspected yet.
+    pub fn is_cut_off(&mut self, now_ns: u64, held: usize, missing: usize, window_ns: u64) -> bool {
+        let lost = self.lost_lately(now_ns, window_ns) + missing;
         // "At most half of held and lost together" is "no more than were lost".
-        lost >= 2 && held <= lost
+        lost >= 2 && held.saturating_sub(missing) <= lost
     }
 }
 
@@ -56,26 +62,32 @@ mod tests {
 
     #[test]
     fn one_lost_member_never_cuts_a_viewer_off() {
-        assert!(!lost(1, 0).is_cut_off(1, 1, 60));
+        assert!(!lost(1, 0).is_cut_off(1, 1, 0, 60));
     }
 
     #[test]
     fn who_keeps_half_or_less_is_cut_off_and_who_keeps_more_is_not() {
-        assert!(lost(9, 0).is_cut_off(1, 1, 60));
-        assert!(lost(5, 0).is_cut_off(1, 5, 60));
-        assert!(!lost(3, 0).is_cut_off(1, 7, 60));
+        assert!(lost(9, 0).is_cut_off(1, 1, 0, 60));
+        assert!(lost(5, 0).is_cut_off(1, 5, 0, 60));
+        assert!(!lost(3, 0).is_cut_off(1, 7, 0, 60));
+    }
+
+    #[test]
+    fn who_misses_members_at_a_roll_call_counts_them_as_lost() {
+        assert!(!lost(2, 0).is_cut_off(1, 8, 2, 60));
+        assert!(lost(2, 0).is_cut_off(1, 8, 3, 60));
     }
 
     #[test]
     fn what_was_lost_a_window_ago_is_the_new_normal() {
-        assert!(lost(9, 0).is_cut_off(59, 1, 60));
-        assert!(!lost(9, 0).is_cut_off(60, 1, 60));
+        assert!(lost(9, 0).is_cut_off(59, 1, 0, 60));
+        assert!(!lost(9, 0).is_cut_off(60, 1, 0, 60));
     }
 
     #[test]
     fn who_came_back_is_not_lost() {
         let mut cut = lost(2, 0);
         cut.settled(NodeId(0));
-        assert!(!cut.is_cut_off(1, 1, 60));
+        assert!(!cut.is_cut_off(1, 1, 0, 60));
     }
 }

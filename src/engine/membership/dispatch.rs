@@ -72,12 +72,16 @@ impl Membership {
             if let Message::Ping(number) = header.message {
                 self.probe = Some(Probe { target: to.node, number, sent_ns: now.ns, is_answered: false });
             }
+            let header_len = codec::header_len(header);
             // Who is suspected learns it with the very ping it is to answer.
             if matches!(header.message, Message::Ping(_) | Message::IndirectPing { .. })
                 && let Some(member) = self.table.find(to.node)
                 && member.state == MemberState::Suspect
             {
-                codec::attach_update(&mut packet, codec::header_len(header), &member.update());
+                codec::attach_update(&mut packet, header_len, &member.update());
+            }
+            if matches!(header.message, Message::Ping(_) | Message::Ack(_)) {
+                codec::attach_remark(&mut packet, header_len, &Remark::Digest { sum: self.digest() });
             }
         }
         self.send_bytes(&to, packet.freeze());
@@ -120,7 +124,7 @@ impl Membership {
 
     /// What follows from a change of one member, beside foca's part.
     pub(super) fn changed(&mut self, now: Now, node: NodeId, change: &Change) {
-        self.hearsay.remove(&node);
+        self.rumours.settled(node);
         let Some(member) = self.table.find(node) else { return };
         let (addr, left) = (member.addr, member.left);
         if let Some(replaced) = change.replaced

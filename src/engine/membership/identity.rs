@@ -4,6 +4,8 @@
 //! ports of services are records of the catalog and not here.
 
 use crate::model::names::NodeId;
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
 /// An agent's own identity, as it starts or as it has become.
@@ -50,6 +52,15 @@ impl Identity {
     /// Whether this identity replaces `other` of the same node.
     pub fn beats(&self, other: &Self) -> bool {
         self.rank() > other.rank()
+    }
+
+    /// Its share in a sum over members: equal wherever the same identity is held.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = SipHasher13::new();
+        hasher.write(&self.node.0.to_be_bytes());
+        hasher.write(&self.generation.to_be_bytes());
+        hasher.write(&self.boot.to_be_bytes());
+        hasher.finish()
     }
 
     /// Tells processes apart, whatever their generation: who gives a contested node id up is the lower one.

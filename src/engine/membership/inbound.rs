@@ -51,6 +51,11 @@ impl fmt::Display for PacketRefused {
 
 impl std::error::Error for PacketRefused {}
 
+/// Gossip of a change has settled after this.
+const DIGEST_CALM_NS: u64 = 2_000_000_000;
+/// Exchanges because of digests follow each other at this distance, more when they teach nothing.
+pub(super) const EXCHANGE_PAUSE_MIN_NS: u64 = 2_000_000_000;
+const EXCHANGE_PAUSE_MAX_NS: u64 = 300_000_000_000;
 /// A member that does not know how it stands is told at most this often.
 const TELL_PAUSE_NS: u64 = 100_000_000;
 
@@ -93,6 +98,7 @@ impl Membership {
         self.awareness.heard(now.ns);
         self.admit_sender(now, &header, &remarks)?;
         self.contact = Some(header.src.node);
+        self.roll_call.answered(header.src.node);
         let sender = Update::new(header.src, header.src_incarnation, State::Alive);
         self.take_in(now, &[sender], true);
         if self.table.find(header.src.node).is_none() {
@@ -162,7 +168,7 @@ impl Membership {
     fn gives_in(&self, src: Identity, header: &Header<Identity>, remarks: &[Remark]) -> bool {
         let standing = remarks.iter().find_map(|remark| match remark {
             Remark::Standing { alive } => Some(*alive as usize),
-            Remark::Accuse { .. } => None,
+            Remark::Accuse { .. } | Remark::Digest { .. } => None,
         });
         header.message == Message::TurnUndead && standing.is_some_and(|alive| (alive, src.node) > (self.alive(), self.me.node))
     }
@@ -217,6 +223,24 @@ impl Membership {
     /// Whether we have known anybody for a few seconds only.
     pub(super) fn is_newcomer(&self, now: Now) -> bool {
         self.first_contact_ns.is_none_or(|first| now.ns < first + super::state::NEWCOMER_NS)
+    }
+
+    /// Sums over our members and a peer's. They differ for a moment with every change; when they go on differing something got lost, and
+    /// the two exchange all they know. Where that teaches nothing (two may disagree about a third they cannot both reach) it gets rare.
+    pub(super) fn compare_digest(&mut self, now: Now, sum: u64) {
+        let is_calm = now.ns >= self.table.changed_ns() + DIGEST_CALM_NS;
+        if sum == self.digest() || !is_calm || now.ns < self.exchange_at || self.is_cut_off {
+            return;
+        }
+        self.exchange_at = now.ns + self.exchange_pause_ns / 1_000 * self.jitter();
+        self.exchange_pause_ns = (self.exchange_pause_ns * 2).min(EXCHANGE_PAUSE_MAX_NS);
+        self.counters.digests_differed += 1;
+        self.need_state();
+    }
+
+    /// Over ourselves and all that are up.
+    pub(super) fn digest(&self) -> u64 {
+        self.table.digest().wrapping_add(self.identity().fingerprint())
     }
 
     fn want_state(&mut self, now: Now, header: &Header<Identity>) {

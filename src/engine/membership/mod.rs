@@ -24,6 +24,7 @@ mod identity;
 mod inbound;
 mod jury;
 mod rejoin;
+mod rollcall;
 mod state;
 mod suspicion;
 mod swim;
@@ -46,6 +47,7 @@ use self::healing::Healing;
 use self::identity::Identity;
 use self::jury::Duties;
 use self::rejoin::Rival;
+use self::rollcall::RollCall;
 use self::suspicion::Suspicions;
 use self::swim::{Swim, SwimTimer};
 use self::table::Table;
@@ -94,7 +96,7 @@ pub enum Event {
     },
     /// Whether we take ourselves for the one that is cut off.
     CutOff(bool),
-    /// First contact after having none, or after a cut: exchange [`Membership::state_pages`] with this member over a stream. Comes again,
+    /// First contact after having none, after a cut, or the two pictures go on differing: exchange [`Membership::state_pages`] with this member over a stream. Comes again,
     /// a few times, until [`Membership::apply_state`] is called.
     NeedState {
         node: NodeId,
@@ -122,7 +124,7 @@ pub struct Membership {
     cutoff: CutOff,
     healing: Healing,
     /// Down only by what others told, unknown otherwise: being asked, and believed dead when they do not answer.
-    hearsay: BTreeMap<NodeId, state::Hearsay>,
+    rumours: state::Rumours,
     /// foca's timers, in the order in which they are due.
     timers: BTreeMap<(u64, u64), SwimTimer>,
     timer_count: u64,
@@ -137,6 +139,10 @@ pub struct Membership {
     renewed_ns: Option<u64>,
     first_contact_ns: Option<u64>,
     state_wanted: Option<StateWanted>,
+    /// No exchange because of differing digests before.
+    exchange_at: u64,
+    exchange_pause_ns: u64,
+    roll_call: RollCall,
     /// Whose packet is being handled.
     contact: Option<NodeId>,
     /// Members at whose address somebody else was met.
@@ -180,7 +186,7 @@ impl Membership {
             duties: Duties::default(),
             awareness: Awareness::new(now.ns),
             cutoff: CutOff::default(),
-            hearsay: BTreeMap::new(),
+            rumours: state::Rumours::default(),
             timers: BTreeMap::new(),
             timer_count: 0,
             gossip_at: None,
@@ -192,6 +198,9 @@ impl Membership {
             renewed_ns: None,
             first_contact_ns: None,
             state_wanted: Some(StateWanted { not_before: 0, tries: STATE_TRIES }),
+            exchange_at: 0,
+            exchange_pause_ns: inbound::EXCHANGE_PAUSE_MIN_NS,
+            roll_call: RollCall::default(),
             contact: None,
             doubted: Vec::new(),
             is_cut_off: false,
@@ -287,5 +296,14 @@ impl Membership {
     /// A factor of around 1,000, so that agents that started together drift apart.
     fn jitter(&mut self) -> u64 {
         self.rng.random_range(800..1_200)
+    }
+
+    /// foca's list and ours must never differ: whoever finds a difference found a bug.
+    #[cfg(test)]
+    fn assert_mirrors_foca(&self) {
+        let mut theirs: Vec<Update> = self.swim.iter_membership_state().cloned().collect();
+        theirs.sort_by_key(|update| update.id().node);
+        let ours: Vec<Update> = self.table.iter().map(|member| member.update()).collect();
+        assert_eq!(ours, theirs);
     }
 }

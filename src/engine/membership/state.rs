@@ -4,12 +4,13 @@
 //! who is not is asked before it is held dead (protocol section 3).
 
 use super::codec::{self, CodecError, Update};
-use super::table::{Merged, Verdict};
-use super::{MemberState, Membership};
+use super::table::Merged;
+use super::{Event, MemberState, Membership};
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use bytes::{Buf, Bytes, BytesMut};
 use foca::{Message, State};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// For so long after its first contact an agent takes what it learns for known to everybody else. Later it passes news on: two clusters
 /// meet through it.
@@ -17,8 +18,8 @@ pub(super) const NEWCOMER_NS: u64 = 10_000_000_000;
 /// Unconfirmed deaths that are looked into at a time; more are taken as unknown.
 const HEARSAY_MAX: usize = 4_096;
 const HEARSAY_PINGS: u8 = 3;
-/// Pings to hearsay dead of one turn.
-const HEARSAY_BURST: usize = 16;
+/// Looked at in one turn.
+const RUMOURS_BURST: usize = 16;
 
 /// Somebody said that this unknown member is dead.
 #[derive(Debug)]
@@ -26,6 +27,46 @@ pub(super) struct Hearsay {
     down: Update,
     at: u64,
     pings_left: u8,
+}
+
+/// Those that are said to be dead, and when to look at each again.
+#[derive(Debug, Default)]
+pub(super) struct Rumours {
+    dead: BTreeMap<NodeId, Hearsay>,
+    by_time: BTreeSet<(u64, NodeId)>,
+}
+
+impl Rumours {
+    fn add(&mut self, now_ns: u64, down: Update) {
+        let node = down.id().node;
+        if self.dead.len() >= HEARSAY_MAX || self.dead.contains_key(&node) {
+            return;
+        }
+        self.dead.insert(node, Hearsay { down, at: now_ns, pings_left: HEARSAY_PINGS });
+        self.by_time.insert((now_ns, node));
+    }
+
+    pub fn settled(&mut self, node: NodeId) {
+        if let Some(hearsay) = self.dead.remove(&node) {
+            self.by_time.remove(&(hearsay.at, node));
+        }
+    }
+
+    pub fn deadline(&self) -> Option<u64> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// The next that is due: to be pinged (true), or to be believed dead. Looked at again at `again`.
+    fn step(&mut self, now_ns: u64, again: u64) -> Option<(Update, bool)> {
+        let (at, node) = *self.by_time.first().filter(|(at, _)| *at <= now_ns)?;
+        self.by_time.remove(&(at, node));
+        let hearsay = self.dead.get_mut(&node).expect("by_time holds the dead only");
+        let is_to_ping = hearsay.pings_left > 0;
+        hearsay.pings_left = hearsay.pings_left.saturating_sub(1);
+        hearsay.at = again;
+        self.by_time.insert((again, node));
+        Some((hearsay.down.clone(), is_to_ping))
+    }
 }
 
 impl Membership {
@@ -67,7 +108,11 @@ impl Membership {
                 }
             }
         }
+        let known_before = self.digest();
         self.hear(now, &updates, spread);
+        if self.digest() != known_before {
+            self.exchange_pause_ns = super::inbound::EXCHANGE_PAUSE_MIN_NS;
+        }
         self.settle(now);
         outcome
     }
@@ -84,43 +129,27 @@ impl Membership {
             Some(member) if member.state == MemberState::Down || member.identity().beats(update.id()) => None,
             Some(_) => Some(Update::new(*update.id(), update.incarnation(), State::Suspect)),
             None => {
-                if self.hearsay.len() < HEARSAY_MAX {
-                    self.hearsay.insert(update.id().node, Hearsay { down: update, at: now.ns, pings_left: HEARSAY_PINGS });
-                }
+                self.rumours.add(now.ns, update);
                 None
             }
         }
     }
 
-    pub(super) fn hearsay_deadline(&self) -> Option<u64> {
-        self.hearsay.values().map(|hearsay| hearsay.at).min()
-    }
-
     /// Asks those that are said to be dead; who does not answer is.
-    pub(super) fn judge_hearsay(&mut self, now: Now) {
-        if self.hearsay.is_empty() {
-            return;
-        }
-        let due: Vec<NodeId> =
-            self.hearsay.iter().filter(|(_, hearsay)| hearsay.at <= now.ns).map(|(node, _)| *node).take(HEARSAY_BURST).collect();
-        let wait_ms = self.config.suspicion_min_ms;
-        for node in due {
-            let Some(hearsay) = self.hearsay.get_mut(&node) else { continue };
-            if hearsay.pings_left == 0 && !self.is_cut_off {
-                let down = hearsay.down.clone();
-                self.hearsay.remove(&node);
-                if let Merged::Changed(change) = self.table.merge(now, &down, self.config.members_max) {
-                    self.table.set_verdict(node, Verdict::Heard);
-                    self.changed(now, node, &change);
-                    self.event(super::Event::Down(node));
-                    self.swim_call(now, |swim, outbox| swim.apply_many([down].into_iter(), false, outbox));
-                }
-                continue;
+    pub(super) fn judge_rumours(&mut self, now: Now) {
+        let again = now.after_ms(self.config.suspicion_min_ms);
+        for _ in 0..RUMOURS_BURST {
+            let Some((down, is_to_ping)) = self.rumours.step(now.ns, again) else { return };
+            let id = *down.id();
+            if is_to_ping || self.is_cut_off {
+                self.send(id, Message::Ping(0), Vec::new(), Vec::new());
+            } else if let Merged::Changed(change) = self.table.merge(now, &down, self.config.members_max) {
+                self.changed(now, id.node, &change);
+                self.event(Event::Down(id.node));
+                self.swim_call(now, |swim, outbox| swim.apply_many([down].into_iter(), false, outbox));
+            } else {
+                self.rumours.settled(id.node);
             }
-            hearsay.pings_left = hearsay.pings_left.saturating_sub(1);
-            hearsay.at = now.after_ms(wait_ms);
-            let id = *hearsay.down.id();
-            self.send(id, Message::Ping(0), Vec::new(), Vec::new());
         }
     }
 }

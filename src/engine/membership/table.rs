@@ -142,6 +142,9 @@ pub(super) struct Table {
     by_addr: BTreeSet<(SocketAddr, NodeId)>,
     down: BTreeSet<(u64, NodeId)>,
     alive: usize,
+    /// Over the identities of all that are up.
+    digest: u64,
+    changed_ns: u64,
 }
 
 impl Table {
@@ -160,6 +163,16 @@ impl Table {
     /// Members held alive, suspects not counted.
     pub fn alive(&self) -> usize {
         self.alive
+    }
+
+    /// A sum over the members that are up: equal tables have equal ones.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// When the set of members last changed.
+    pub fn changed_ns(&self) -> u64 {
+        self.changed_ns
     }
 
     pub fn down_len(&self) -> usize {
@@ -209,6 +222,7 @@ impl Table {
         member.since = now;
         member.left = false;
         member.flap(now);
+        self.changed_ns = now.ns;
         self.link(node);
     }
 
@@ -221,6 +235,7 @@ impl Table {
                 return Merged::Full;
             }
             self.insert(now, update);
+            self.changed_ns = now.ns;
             return Merged::Changed(Change { was: None, is, replaced: None });
         };
         let was = member.state;
@@ -238,6 +253,9 @@ impl Table {
         let member = self.members.get_mut(&node).expect("found above");
         if was != is {
             member.since = now;
+        }
+        if replaced.is_some() || is == MemberState::Down {
+            self.changed_ns = now.ns;
         }
         if (was == MemberState::Down && is != MemberState::Down) || (replaced.is_some() && member.generation != update.id().generation) {
             member.flap(now);
@@ -295,6 +313,7 @@ impl Table {
             self.down.insert((member.since.ns, node));
             return;
         }
+        self.digest = self.digest.wrapping_add(member.identity().fingerprint());
         member.slot = Some(self.peers.len());
         self.peers.push(Peer { node, addr: member.addr });
         if member.state == MemberState::Alive {
@@ -310,6 +329,7 @@ impl Table {
             self.down.remove(&(member.since.ns, node));
             return;
         };
+        self.digest = self.digest.wrapping_sub(member.identity().fingerprint());
         if member.state == MemberState::Alive {
             self.alive -= 1;
         }

@@ -1,4 +1,9 @@
 //! Behaviour of many memberships in virtual time.
 
+mod cuts;
+mod detection;
+mod figures;
 mod formation;
 mod harness;
+mod limits;
+mod rejoin;

@@ -25,7 +25,7 @@ impl Membership {
             self.gossip_at,
             self.suspicions.deadline(),
             self.duties.deadline(),
-            self.hearsay_deadline(),
+            self.rumours.deadline(),
         ];
         for at in others.into_iter().flatten() {
             deadline = deadline.min(at);
@@ -42,7 +42,7 @@ impl Membership {
         self.swim_due(now);
         self.serve(now);
         self.judge(now);
-        self.judge_hearsay(now);
+        self.judge_rumours(now);
         self.gossip_due(now);
         self.join_due(now);
         self.heal_due(now);

@@ -9,12 +9,14 @@
 use super::codec::{Remark, Update};
 use super::identity::Identity;
 use super::jury::{Step, jury};
+use super::rollcall::SAMPLE;
 use super::suspicion::Terms;
 use super::table::{MemberState, Merged, Verdict};
 use super::{Event, Membership};
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use foca::{Message, State};
+use rand::RngExt;
 use std::collections::BTreeSet;
 
 /// A verdict that could not be given is looked at again after this.
@@ -42,6 +44,7 @@ impl Membership {
         self.suspicions.accuse(id.node, incarnation, self.me.node);
         self.ping(id.node);
         self.tell_jury(id.node, incarnation, true);
+        self.call_roll(now);
     }
 
     /// Starts the clock on a suspect.
@@ -82,7 +85,12 @@ impl Membership {
 
     /// A member's remark beside its updates.
     pub(super) fn heed(&mut self, now: Now, src: Identity, remark: Remark) {
-        let Remark::Accuse { node, incarnation, ask } = remark else { return };
+        let (node, incarnation, ask) = match remark {
+            Remark::Accuse { node, incarnation, ask } => (node, incarnation, ask),
+            Remark::Digest { sum } => return self.compare_digest(now, sum),
+            // Read before the sender was let in.
+            Remark::Standing { .. } => return,
+        };
         let Some(member) = self.table.find(node) else { return };
         if member.state != MemberState::Suspect || member.incarnation != incarnation {
             // We know better, or worse.
@@ -91,8 +99,8 @@ impl Membership {
             return;
         }
         self.suspicions.accuse(node, incarnation, src.node);
-        if ask && !self.is_deaf(now) {
-            self.duties.begin(now.ns, node, incarnation);
+        if ask && !self.is_deaf(now) && self.duties.begin(now.ns, node, incarnation) {
+            self.call_roll(now);
         }
     }
 
@@ -137,6 +145,10 @@ impl Membership {
                 self.suspicions.end(node);
                 continue;
             };
+            if let Some(at) = self.call_roll(now) {
+                self.suspicions.retry(node, at);
+                continue;
+            }
             if self.is_cut_off {
                 self.suspicions.retry(node, now.after_ms(RETRY_MS));
                 continue;
@@ -155,14 +167,47 @@ impl Membership {
             self.changed(now, node, &change);
         }
         let down = down.clone();
-        self.swim_call(now, |swim, outbox| swim.apply_many([down].into_iter(), true, outbox));
+        // A verdict given in solitude stays our own: told at the next contact it would hit the living.
+        let spread = verdict != Verdict::Alone;
+        self.swim_call(now, |swim, outbox| swim.apply_many([down].into_iter(), spread, outbox));
         self.gossip_soon(now);
+    }
+
+    /// Where several are lost, sees who else is before anybody is judged. Returns when the answers count, if that is still to come.
+    fn call_roll(&mut self, now: Now) -> Option<u64> {
+        let window_ns = self.config.cutoff_window_ms * 1_000_000;
+        if self.cutoff.lost_lately(now.ns, window_ns) < 2 || self.roll_call.is_fresh(now.ns) {
+            return None;
+        }
+        if let Some(closes) = self.roll_call.closes(now.ns) {
+            return Some(closes);
+        }
+        let mut called = BTreeSet::new();
+        let peers = self.table.peers().len();
+        // Suspects are drawn as well and skipped, hence a few more draws than members wanted.
+        for _ in 0..peers.min(SAMPLE) * 3 {
+            let peer = self.table.peers()[self.rng.random_range(0..peers)].node;
+            let is_alive = self.table.find(peer).is_some_and(|member| member.state == MemberState::Alive);
+            if is_alive && called.len() < SAMPLE {
+                called.insert(peer);
+            }
+        }
+        let closes = now.ns + self.awareness.stretch(self.config.probe_rtt_ms * 2 * 1_000_000);
+        for node in &called {
+            if let Some(id) = self.table.find(*node).map(|member| member.identity()) {
+                self.send(id, Message::Ping(0), Vec::new(), Vec::new());
+            }
+        }
+        self.roll_call.begin(called.into_iter(), closes);
+        Some(closes)
     }
 
     /// Whether we are the one cut off; tells of a change.
     pub(super) fn view_cutoff(&mut self, now: Now) {
         let window_ns = self.config.cutoff_window_ms * 1_000_000;
-        let by_losses = self.cutoff.is_cut_off(now.ns, self.table.alive() + 1, window_ns);
+        let alive = self.table.alive();
+        let missing = self.roll_call.missing_of(now.ns, alive);
+        let by_losses = self.cutoff.is_cut_off(now.ns, alive + 1, missing, window_ns);
         // Who hears nobody holds nobody, whatever its list says; after the window that is the new normal, as with losses.
         let silent_since = self.awareness.last_heard();
         let by_silence = self.is_silent(now) && now.ns < silent_since + window_ns;

@@ -40,6 +40,8 @@ pub struct World {
     cut: BTreeSet<(usize, usize)>,
     /// Answers `NeedState` by an exchange over a perfect stream.
     pub has_streams: bool,
+    /// Compares foca's lists with ours after each run: for small worlds.
+    pub mirror_checks: bool,
     pub streams: u64,
 }
 
@@ -67,6 +69,7 @@ impl World {
             latency_ns: 500_000..2 * MS,
             cut: BTreeSet::new(),
             has_streams: true,
+            mirror_checks: false,
             streams: 0,
         }
     }
@@ -74,6 +77,7 @@ impl World {
     /// A formed cluster of `count`, all joined through the first, and calm.
     pub fn formed(seed: u64, count: usize) -> Self {
         let mut world = Self::new(seed);
+        world.mirror_checks = count <= 16;
         world.form(count);
         world
     }
@@ -206,6 +210,16 @@ impl World {
         }
     }
 
+    /// Changes one byte of each packet that is on its way.
+    pub fn mutate_packets(&mut self, at: usize, to: u8) {
+        for (_, _, body) in self.packets.values_mut() {
+            let mut bytes = body.to_vec();
+            let len = bytes.len();
+            bytes[at % len] = to;
+            *body = bytes.into();
+        }
+    }
+
     /// One event. Returns false if nothing is left before `until`.
     fn step(&mut self, until: u64) -> bool {
         let packet = self.packets.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
@@ -250,6 +264,11 @@ impl World {
     pub fn run(&mut self, duration: u64) {
         let until = self.now + duration;
         while self.step(until) {}
+        if self.mirror_checks {
+            for agent in &self.agents {
+                agent.membership.assert_mirrors_foca();
+            }
+        }
     }
 
     /// Runs until the condition holds; how long that took, or None after `limit`.
