@@ -51,7 +51,14 @@ impl fmt::Display for PacketRefused {
 
 impl std::error::Error for PacketRefused {}
 
-/// Gossip of a change has settled after this.
+/// Gossip of a change should be through after this: its latest changes are then told to who does not know them ...
+const REMIND_CALM_NS: u64 = 200_000_000;
+const REMIND_PAUSE_NS: u64 = 50_000_000;
+/// ... if they are not older than this, ...
+const LATELY_NS: u64 = 15_000_000_000;
+/// ... and this many at most: a packet full.
+const REMIND_MAX: usize = 20;
+/// Only after this the peers exchange everything.
 const DIGEST_CALM_NS: u64 = 2_000_000_000;
 /// Exchanges because of digests follow each other at this distance, more when they teach nothing.
 pub(super) const EXCHANGE_PAUSE_MIN_NS: u64 = 2_000_000_000;
@@ -225,9 +232,18 @@ impl Membership {
         self.first_contact_ns.is_none_or(|first| now.ns < first + super::state::NEWCOMER_NS)
     }
 
-    /// Sums over our members and a peer's. They differ for a moment with every change; when they go on differing something got lost, and
-    /// the two exchange all they know. Where that teaches nothing (two may disagree about a third they cannot both reach) it gets rare.
-    pub(super) fn compare_digest(&mut self, now: Now, sum: u64) {
+    /// Sums over our members and a peer's. They differ for a moment with every change. If they still do when its gossip should be through,
+    /// the peer is told the latest changes again; if they go on differing, the two exchange all they know. Where that teaches nothing (two
+    /// may disagree about a third that one of them cannot reach) it gets rare.
+    pub(super) fn compare_digest(&mut self, now: Now, src: Identity, sum: u64) {
+        if sum != self.digest() && now.ns >= self.table.changed_ns() + REMIND_CALM_NS && now.ns >= self.remind_at {
+            let lately: Vec<Update> =
+                self.table.changed_since(now.ns.saturating_sub(LATELY_NS)).take(REMIND_MAX).map(|member| member.update()).collect();
+            if !lately.is_empty() {
+                self.remind_at = now.ns + REMIND_PAUSE_NS;
+                self.send(src, Message::Gossip, lately, Vec::new());
+            }
+        }
         let is_calm = now.ns >= self.table.changed_ns() + DIGEST_CALM_NS;
         if sum == self.digest() || !is_calm || now.ns < self.exchange_at || self.is_cut_off {
             return;

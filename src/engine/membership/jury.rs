@@ -33,22 +33,36 @@ fn rank(node: NodeId, suspect: NodeId, incarnation: u16) -> u64 {
     hasher.finish()
 }
 
-#[derive(Debug)]
-struct Duty {
-    incarnation: u16,
-    at: u64,
-    pings_left: u8,
-}
-
 /// What is to be done for a suspect now.
+///
+/// ```text
+/// asked:   Ping -> Ping -> Confirm -+
+/// accuser: -------------------------+-> AskAgain x 4 -> (over)
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Ping,
     /// It did not answer: say so.
     Confirm,
+    /// Jurors may be dead themselves, or the request lost: ask those that are on the jury now, unless enough have confirmed.
+    AskAgain,
 }
 
-/// The suspects this agent was asked to look at.
+const PINGS: u8 = 2;
+const ASKS: u8 = 4;
+/// Reminders follow each other at so many times the distance of pings.
+const ASK_WAITS: u64 = 4;
+
+#[derive(Debug)]
+struct Duty {
+    incarnation: u16,
+    at: u64,
+    pings_left: u8,
+    is_confirmed: bool,
+    asks_left: u8,
+}
+
+/// The suspects this agent was asked to look at, or accused itself.
 #[derive(Debug, Default)]
 pub(super) struct Duties {
     duties: BTreeMap<NodeId, Duty>,
@@ -56,16 +70,26 @@ pub(super) struct Duties {
 }
 
 impl Duties {
-    /// Takes one on, first step at once. Returns false if it is already being done, or too many are.
-    pub fn begin(&mut self, now_ns: u64, node: NodeId, incarnation: u16) -> bool {
+    /// Takes on what was asked for, first step at once. Returns false if it is being done already, or too much is.
+    pub fn look(&mut self, now_ns: u64, node: NodeId, incarnation: u16) -> bool {
+        self.begin(node, Duty { incarnation, at: now_ns, pings_left: PINGS, is_confirmed: false, asks_left: ASKS })
+    }
+
+    /// Reminds the jury of an own accusation from time to time.
+    pub fn remind(&mut self, now_ns: u64, node: NodeId, incarnation: u16, wait_ns: u64) {
+        let at = now_ns + wait_ns * ASK_WAITS;
+        self.begin(node, Duty { incarnation, at, pings_left: 0, is_confirmed: true, asks_left: ASKS });
+    }
+
+    fn begin(&mut self, node: NodeId, duty: Duty) -> bool {
         match self.duties.get(&node) {
-            Some(duty) if duty.incarnation >= incarnation => return false,
+            Some(known) if known.incarnation >= duty.incarnation => return false,
             Some(_) => self.end(node),
             None if self.duties.len() >= DUTIES_MAX => return false,
             None => {}
         }
-        self.duties.insert(node, Duty { incarnation, at: now_ns, pings_left: 2 });
-        self.by_time.insert((now_ns, node));
+        self.by_time.insert((duty.at, node));
+        self.duties.insert(node, duty);
         true
     }
 
@@ -79,19 +103,28 @@ impl Duties {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// The next step that is due; the one after follows `wait_ns` later. A duty ends with its confirmation.
+    /// The next step that is due.
     pub fn step(&mut self, now_ns: u64, wait_ns: u64) -> Option<(NodeId, u16, Step)> {
         let (at, node) = *self.by_time.first().filter(|(at, _)| *at <= now_ns)?;
-        self.by_time.remove(&(at, node));
         let duty = self.duties.get_mut(&node).expect("by_time holds duties only");
         let incarnation = duty.incarnation;
-        if duty.pings_left == 0 {
+        let (step, waits) = if duty.pings_left > 0 {
+            duty.pings_left -= 1;
+            (Step::Ping, 1)
+        } else if !duty.is_confirmed {
+            duty.is_confirmed = true;
+            (Step::Confirm, ASK_WAITS)
+        } else {
+            duty.asks_left -= 1;
+            (Step::AskAgain, ASK_WAITS)
+        };
+        self.by_time.remove(&(at, node));
+        if duty.asks_left == 0 {
             self.duties.remove(&node);
-            return Some((node, incarnation, Step::Confirm));
+        } else {
+            duty.at = now_ns + wait_ns * waits;
+            self.by_time.insert((duty.at, node));
         }
-        duty.pings_left -= 1;
-        duty.at = now_ns + wait_ns;
-        self.by_time.insert((duty.at, node));
-        Some((node, incarnation, Step::Ping))
+        Some((node, incarnation, step))
     }
 }

@@ -35,6 +35,11 @@ impl Suspicion {
         self.accusers.iter().copied()
     }
 
+    /// Whether more confirmations would shorten it.
+    pub fn lacks_confirmations(&self) -> bool {
+        self.accusers.len() <= self.wanted
+    }
+
     /// `max` without confirmation, `min` with all that were wanted, logarithmic between.
     fn due(&self) -> u64 {
         if self.wanted == 0 {

@@ -7,7 +7,7 @@ use super::identity::Identity;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use foca::State;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Member {
 
 /// Returns from the dead are added up while they follow each other within this, in nanoseconds.
 const FLAP_WINDOW_NS: u64 = 600_000_000_000;
+/// Changes of the set of members that are kept to be told again.
+const LATELY_MAX: usize = 32;
 const FLAPS_UNSTABLE: u32 = 3;
 
 /// Who holds a down member down.
@@ -144,7 +146,8 @@ pub(super) struct Table {
     alive: usize,
     /// Over the identities of all that are up.
     digest: u64,
-    changed_ns: u64,
+    /// The latest changes of the set of members, the newest last; at most [`LATELY_MAX`].
+    lately: VecDeque<(u64, NodeId)>,
 }
 
 impl Table {
@@ -172,7 +175,20 @@ impl Table {
 
     /// When the set of members last changed.
     pub fn changed_ns(&self) -> u64 {
-        self.changed_ns
+        self.lately.back().map_or(0, |(at, _)| *at)
+    }
+
+    /// Who changed since `since_ns`, the latest first; some may come twice.
+    pub fn changed_since(&self, since_ns: u64) -> impl Iterator<Item = &Member> {
+        let lately = self.lately.iter().rev().take_while(move |(at, _)| *at >= since_ns);
+        lately.filter_map(|(_, node)| self.members.get(node))
+    }
+
+    fn note_change(&mut self, now: Now, node: NodeId) {
+        if self.lately.len() >= LATELY_MAX {
+            self.lately.pop_front();
+        }
+        self.lately.push_back((now.ns, node));
     }
 
     pub fn down_len(&self) -> usize {
@@ -222,8 +238,8 @@ impl Table {
         member.since = now;
         member.left = false;
         member.flap(now);
-        self.changed_ns = now.ns;
         self.link(node);
+        self.note_change(now, node);
     }
 
     /// Takes an update in, by foca's rule: the later identity replaces the earlier; of one identity Down is final, a higher incarnation
@@ -235,7 +251,7 @@ impl Table {
                 return Merged::Full;
             }
             self.insert(now, update);
-            self.changed_ns = now.ns;
+            self.note_change(now, update.id().node);
             return Merged::Changed(Change { was: None, is, replaced: None });
         };
         let was = member.state;
@@ -254,9 +270,6 @@ impl Table {
         if was != is {
             member.since = now;
         }
-        if replaced.is_some() || is == MemberState::Down {
-            self.changed_ns = now.ns;
-        }
         if (was == MemberState::Down && is != MemberState::Down) || (replaced.is_some() && member.generation != update.id().generation) {
             member.flap(now);
         }
@@ -271,6 +284,9 @@ impl Table {
         member.state = is;
         member.verdict = Verdict::Heard;
         self.link(node);
+        if replaced.is_some() || is == MemberState::Down {
+            self.note_change(now, node);
+        }
         Merged::Changed(Change { was: Some(was), is, replaced })
     }
 

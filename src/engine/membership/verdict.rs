@@ -44,6 +44,7 @@ impl Membership {
         self.suspicions.accuse(id.node, incarnation, self.me.node);
         self.ping(id.node);
         self.tell_jury(id.node, incarnation, true);
+        self.duties.remind(now.ns, id.node, incarnation, self.juror_wait_ns());
         self.call_roll(now);
     }
 
@@ -87,7 +88,7 @@ impl Membership {
     pub(super) fn heed(&mut self, now: Now, src: Identity, remark: Remark) {
         let (node, incarnation, ask) = match remark {
             Remark::Accuse { node, incarnation, ask } => (node, incarnation, ask),
-            Remark::Digest { sum } => return self.compare_digest(now, sum),
+            Remark::Digest { sum } => return self.compare_digest(now, src, sum),
             // Read before the sender was let in.
             Remark::Standing { .. } => return,
         };
@@ -99,18 +100,22 @@ impl Membership {
             return;
         }
         self.suspicions.accuse(node, incarnation, src.node);
-        if ask && !self.is_deaf(now) && self.duties.begin(now.ns, node, incarnation) {
+        if ask && !self.is_deaf(now) && self.duties.look(now.ns, node, incarnation) {
             self.call_roll(now);
         }
     }
 
     /// Duties of a juror that are due.
     pub(super) fn serve(&mut self, now: Now) {
-        let wait_ns = self.awareness.stretch(self.config.juror_wait_ms * 1_000_000);
+        let wait_ns = self.juror_wait_ns();
         while let Some((node, incarnation, step)) = self.duties.step(now.ns, wait_ns) {
-            let stands = self.suspicions.find(node).is_some_and(|suspicion| suspicion.incarnation == incarnation);
+            let Some(suspicion) = self.suspicions.find(node).filter(|suspicion| suspicion.incarnation == incarnation) else {
+                self.duties.end(node);
+                continue;
+            };
             match step {
-                _ if !stands => self.duties.end(node),
+                Step::AskAgain if !suspicion.lacks_confirmations() => self.duties.end(node),
+                Step::AskAgain => self.tell_jury(node, incarnation, true),
                 Step::Ping => self.ping(node),
                 Step::Confirm if self.is_deaf(now) => {}
                 Step::Confirm => {
@@ -119,6 +124,10 @@ impl Membership {
                 }
             }
         }
+    }
+
+    fn juror_wait_ns(&self) -> u64 {
+        self.awareness.stretch(self.config.juror_wait_ms * 1_000_000)
     }
 
     /// Whether silence around us says more about us than about others.

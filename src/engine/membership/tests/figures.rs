@@ -90,3 +90,25 @@ fn idle_bytes() {
         );
     }
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn a_dead_rack() {
+    for seed in 50..54 {
+        let mut world = World::formed(seed, 30);
+        for dead in 0..9 {
+            world.kill(dead);
+        }
+        let start = world.now;
+        let took = world.run_until(30 * SECOND, World::is_whole).expect("the dead stay");
+        println!("30 agents, 9 die at once: gone after {} ms", took / MS);
+        for dead in 0..9 {
+            let node = world.node(dead);
+            let first = |wanted: &dyn Fn(&Event) -> bool| {
+                let all = world.living().flat_map(|agent| world.agents[agent].events.iter());
+                all.filter(|(_, event)| wanted(event)).map(|(at, _)| (at - start) / MS).min()
+            };
+            println!("  suspected {:?}, down {:?}", first(&|e| *e == Event::Suspected(node)), first(&|e| *e == Event::Down(node)));
+        }
+    }
+}
