@@ -160,12 +160,14 @@ impl Membership {
                 }
                 if change.was == Some(MemberState::Alive) {
                     self.cutoff.lost(now.ns, node);
+                    self.roll_call.lost(node);
                 }
                 self.suspect(now, node);
             }
             MemberState::Down => {
                 self.suspicions.end(node);
                 self.duties.end(node);
+                self.roll_call.lost(node);
                 if left {
                     self.cutoff.settled(node);
                 } else if change.was == Some(MemberState::Alive) {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 /// Members that are pinged; enough to tell a half from a third.
 pub(super) const SAMPLE: usize = 16;
 /// What a roll call found holds for so long.
-const FRESH_NS: u64 = 5_000_000_000;
+const FRESH_NS: u64 = 2_000_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct RollCall {
@@ -27,6 +27,13 @@ impl RollCall {
 
     pub fn answered(&mut self, node: NodeId) {
         self.missing.remove(&node);
+    }
+
+    /// This member is not held alive any more, which the list of the lost counts already.
+    pub fn lost(&mut self, node: NodeId) {
+        if self.missing.remove(&node) {
+            self.called -= 1;
+        }
     }
 
     /// When the answers count, if one is under way.

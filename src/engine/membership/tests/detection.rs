@@ -42,7 +42,7 @@ fn a_dead_rack_of_thirty_per_cent_is_gone_in_time() {
         world.kill(dead);
     }
     let took = world.run_until(30 * SECOND, World::is_whole).expect("the dead stay");
-    assert!(took < 6 * SECOND, "{} ms", took / MS);
+    assert!(took < 4 * SECOND, "{} ms", took / MS);
     assert!(world.living().all(|agent| !world.agents[agent].membership.is_cut_off()));
 }
 

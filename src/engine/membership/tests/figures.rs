@@ -1,5 +1,7 @@
 //! Figures, not checks: `cargo test --release -p tidings --lib --no-default-features membership::tests::figures -- --ignored --nocapture`.
 
+#![allow(clippy::disallowed_methods)] // measures real time
+
 use super::harness::{MS, SECOND, World};
 use crate::engine::membership::Event;
 
@@ -99,16 +101,29 @@ fn a_dead_rack() {
         for dead in 0..9 {
             world.kill(dead);
         }
-        let start = world.now;
         let took = world.run_until(30 * SECOND, World::is_whole).expect("the dead stay");
         println!("30 agents, 9 die at once: gone after {} ms", took / MS);
-        for dead in 0..9 {
-            let node = world.node(dead);
-            let first = |wanted: &dyn Fn(&Event) -> bool| {
-                let all = world.living().flat_map(|agent| world.agents[agent].events.iter());
-                all.filter(|(_, event)| wanted(event)).map(|(at, _)| (at - start) / MS).min()
-            };
-            println!("  suspected {:?}, down {:?}", first(&|e| *e == Event::Suspected(node)), first(&|e| *e == Event::Down(node)));
-        }
     }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn joining_a_thousand() {
+    let mut world = World::new(302);
+    let start = std::time::Instant::now();
+    world.form(1_000);
+    println!("1000 agents started at once through one seed: {} s of work for all of them", start.elapsed().as_secs());
+    let joiner = world.start();
+    world.agents[joiner].membership.set_seeds(vec![World::addr(17)]);
+    world.plan(joiner);
+    let took = world.run_until(10 * SECOND, World::is_whole).expect("unknown");
+    println!("a joiner knows 1000 members, and they know it, after {} ms", took / MS);
+    let pages = world.agents[0].membership.state_pages(16_384);
+    let mut fresh = World::new(303);
+    let agent = fresh.start();
+    let start = std::time::Instant::now();
+    for page in &pages {
+        fresh.with_agent(agent, |membership, now| membership.apply_state(now, page)).expect("decodes");
+    }
+    println!("{} pages of state applied in {} us", pages.len(), start.elapsed().as_micros());
 }
