@@ -4,13 +4,15 @@
 //! whole, and neither takes a head back.
 
 use super::history::encoded_bytes;
+use super::liveness::Life;
 use super::origin::Origin;
+use super::own::kind_of;
 use super::services::ServiceIx;
 use super::table::{OriginIx, Put};
 use super::{Catalog, Urgency, claims, epochs};
 use crate::engine::wire::packet::{Advert, Want};
 use crate::model::names::NodeId;
-use crate::model::record::{Batch, Head, Kind, Record, RecordState, Seq, Uid};
+use crate::model::record::{Batch, Head, Record, RecordState, Seq, Uid};
 use crate::model::time::Now;
 use std::collections::{BTreeMap, HashSet};
 
@@ -118,7 +120,9 @@ impl Catalog {
             return None;
         }
         self.unnamed.insert(origin);
-        Some(self.table.add_origin(Origin::new(origin, super::liveness::Life::unheard(now), now.ns)))
+        let ix = self.table.add_origin(Origin::new(origin, Life::unheard(now), now.ns));
+        self.refresh_life(now, ix);
+        Some(ix)
     }
 
     /// Moves to the batch's epoch where what is held is exactly what that epoch began with.
@@ -205,10 +209,7 @@ impl Catalog {
     /// One record of another origin; says whether it was news.
     fn take_in(&mut self, now: Now, ix: OriginIx, id: NodeId, record: Record) -> bool {
         let (uid, service) = self.place(id, &record);
-        let kind = match &record.state {
-            RecordState::Live(content) => content.key().map(|key| key.kind).unwrap_or(Kind(u8::MAX)),
-            RecordState::Deleted { kind, .. } => *kind,
-        };
+        let kind = kind_of(&record.state);
         if record.claim > now.wall_ms.saturating_add(claims::AHEAD_MS_MAX) {
             self.note_ahead(ix, record.claim);
         }
@@ -226,7 +227,7 @@ impl Catalog {
         if !is_live {
             self.bury(now, slot, seq);
         }
-        self.mark(uid, kind);
+        self.mark(ix, uid, kind);
         self.yield_key(now, uid);
         true
     }
@@ -329,17 +330,13 @@ impl Catalog {
             let record = self.table.slot(slot);
             let uid = record.uid();
             if record.seq <= speaks_to && (is_new_life || !kept.contains(&uid)) {
-                touched.insert(uid, record.kind().unwrap_or(Kind(u8::MAX)));
-                self.mark_before_removal(slot);
-                self.table.remove(slot);
+                let (uid, kind) = self.drop_slot(slot);
+                touched.insert(uid, kind);
             }
         }
         for (uid, service, record) in placed {
             let seq = record.seq;
-            let kind = match &record.state {
-                RecordState::Live(content) => content.key().map(|key| key.kind).unwrap_or(Kind(u8::MAX)),
-                RecordState::Deleted { kind, .. } => *kind,
-            };
+            let kind = kind_of(&record.state);
             let is_live = matches!(record.state, RecordState::Live(_));
             let (put, slot) = self.table.put(ix, uid, service, record);
             self.table.services.release(service);
@@ -375,7 +372,7 @@ impl Catalog {
         self.head_moved(ix);
         self.refresh_life(now, ix);
         for (uid, kind) in &touched {
-            self.mark(*uid, *kind);
+            self.mark(ix, *uid, *kind);
             self.yield_key(now, *uid);
         }
         !touched.is_empty()

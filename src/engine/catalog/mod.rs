@@ -8,7 +8,8 @@
 //! snapshot    an origin's history as a whole, in turns        tombstones  when deletes may be forgotten
 //! liveness    what membership says of an origin               reaping     origins that are given up
 //! commands    what clients ask for                            leases      signs of life that run out
-//! fold        what of all this readers see
+//! checks      results of checks, damped                       overrides   an operator's words
+//! nodes       agents' hosts and their names                   fold        what of all this readers see
 //! ```
 //!
 //! It leaves to others how changes travel (`spread`), who is alive (`membership`), and when a view is shown (the engine).
@@ -23,6 +24,7 @@ mod fold;
 mod history;
 mod leases;
 mod liveness;
+mod nodes;
 mod origin;
 mod overrides;
 mod own;
@@ -35,6 +37,7 @@ mod tombstones;
 pub use apply::{Applied, Staged};
 pub use history::{Heard, Supply};
 pub use liveness::Word;
+pub use nodes::MemberFacts;
 pub use origin::head_term;
 pub use snapshot::{Chunk, SnapshotReader};
 
@@ -160,6 +163,8 @@ pub struct Catalog {
     leases: leases::Leases,
     reaping: reaping::Reaping,
     checks: commands::Checks,
+    nodes: nodes::Nodes,
+    words: overrides::Words,
     fold: fold::Fold,
     /// Origins that only their records name.
     unnamed: BTreeSet<NodeId>,
@@ -184,10 +189,13 @@ impl Catalog {
             leases: leases::Leases::new(now),
             reaping: reaping::Reaping::default(),
             checks: commands::Checks::default(),
+            nodes: nodes::Nodes::default(),
+            words: overrides::Words::default(),
             unnamed: BTreeSet::new(),
             effects: VecDeque::new(),
             counters: Counters::default(),
         };
+        catalog.refresh_life(now, own_ix);
         catalog.begin_life(now, restored.head, restored.records.clone());
         for ix in catalog.slots_of(own_ix) {
             let uid = catalog.table.slot(ix).uid();
@@ -212,10 +220,10 @@ impl Catalog {
 
     /// The monotonic time at which [`Catalog::handle_timeout`] has something to do.
     pub fn deadline(&self) -> Option<u64> {
-        if self.fold.is_behind() {
+        if self.fold.is_behind() || self.words.is_dirty() {
             return Some(0);
         }
-        [self.graves.deadline(), self.leases.deadline(), self.reaping.deadline(), self.fold.deadline()].into_iter().flatten().min()
+        [self.graves.deadline(), self.leases.deadline(), self.reaping.deadline(), self.words.deadline()].into_iter().flatten().min()
     }
 
     /// Does what is due, as much as fits in a turn.
@@ -224,6 +232,11 @@ impl Catalog {
         self.forget_tombstones(now);
         self.reap(now);
         self.fold_turn(now);
+    }
+
+    /// Live records of all origins.
+    pub fn record_count(&self) -> u64 {
+        self.table.live()
     }
 
     fn head_moved(&mut self, ix: table::OriginIx) {

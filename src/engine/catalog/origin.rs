@@ -32,6 +32,8 @@ pub(super) struct Origin {
     pub held: Held,
     pub by_seq: BTreeMap<Seq, SlotIx>,
     pub live: u32,
+    /// Live records that are instances.
+    pub instances: u32,
     /// Over the live records; the origin's own sum where there is nothing beyond a gap.
     pub sum: u64,
     /// The highest seq of a tombstone that was forgotten here: below it, no batch is whole.
@@ -62,6 +64,7 @@ impl Origin {
             held: Held::default(),
             by_seq: BTreeMap::new(),
             live: 0,
+            instances: 0,
             sum: 0,
             floor: 0,
             retained_from: Vec::new(),

@@ -2,11 +2,14 @@
 
 use super::apply::Applied;
 use super::history::Heard;
+use super::liveness::{Life, Word};
+use super::origin::Origin;
 use super::services::ServiceIx;
 use super::table::SlotIx;
 use super::{Catalog, Effect, Urgency, claims, epochs};
 use crate::engine::io::StoreOp;
 use crate::engine::wire::packet::{Advert, Want};
+use crate::model::names::NodeId;
 use crate::model::record::{Base, Batch, Claim, Content, Epoch, Head, HeadFlags, Kind, Record, RecordState, Seq, Uid};
 use crate::model::time::Now;
 use std::collections::BTreeMap;
@@ -62,7 +65,7 @@ impl Catalog {
         if !is_live {
             self.bury(now, slot, seq);
         }
-        self.mark(placed, kind);
+        self.mark(self.own_ix, placed, kind);
     }
 
     /// Writes a record of this agent's own: the next in its order.
@@ -87,7 +90,7 @@ impl Catalog {
         self.effects.push_back(Effect::Store(StoreOp::Record { uid, record }));
         self.effects.push_back(Effect::Fresh { origin: self.me, seq, urgency });
         self.head_moved(me);
-        self.mark(uid, kind);
+        self.mark(me, uid, kind);
         slot
     }
 
@@ -200,15 +203,12 @@ impl Catalog {
         }
         for ix in self.slots_of(me) {
             let slot = self.table.slot(ix);
-            let (uid, kind) = (slot.uid(), slot.kind().unwrap_or(Kind(u8::MAX)));
             if slot.seq > began_at {
-                touched.insert(uid, (slot.claim, slot.record().state));
+                touched.insert(slot.uid(), (slot.claim, slot.record().state));
             }
-            self.mark_before_removal(ix);
-            self.table.remove(ix);
+            let (uid, _) = self.drop_slot(ix);
             self.leases.drop_instance(uid);
             self.effects.push_back(Effect::Store(StoreOp::Forget { uid }));
-            self.mark(uid, kind);
         }
         let highest = records.iter().map(|record| record.seq).max().unwrap_or(0).max(head.seq);
         let issued = self.table.origin(me).seq;
@@ -242,6 +242,44 @@ impl Catalog {
         }
         self.announce_node(now);
         Applied { advanced: true, ..Applied::default() }
+    }
+
+    /// A twin keeps this agent's id: goes on as `new`, with its own services, under new claims.
+    pub fn rename(&mut self, now: Now, new: NodeId) {
+        if new == self.me || self.table.origin_ix(new).is_some() {
+            return;
+        }
+        let old_ix = self.own_ix;
+        let mut records = Vec::new();
+        for slot in self.slots_of(old_ix) {
+            let record = self.table.slot(slot);
+            if let Some(content) = record.content().cloned() {
+                records.push((record.kind().unwrap_or(Kind(u8::MAX)), content));
+            }
+            let (uid, _) = self.drop_slot(slot);
+            self.leases.drop_instance(uid);
+            self.effects.push_back(Effect::Store(StoreOp::Forget { uid }));
+        }
+        // The twin's history is what counts under the old id; this agent has none of it yet.
+        self.table.change_head(old_ix, |origin| {
+            *origin = Origin::new(origin.id, Life { word: Some(Word::Alive), ..Life::own(now) }, now.ns);
+        });
+        self.me = new;
+        self.own_ix = self.table.add_origin(Origin::new(new, Life::own(now), now.ns));
+        self.own = Own::default();
+        self.effects.push_back(Effect::Store(StoreOp::Node { node: new }));
+        self.refresh_life(now, old_ix);
+        self.refresh_life(now, self.own_ix);
+        self.begin_life(now, None, Vec::new());
+        for (kind, content) in records.into_iter().filter(|(kind, _)| *kind != Kind::NODE) {
+            let Ok(uid) = content.key().map(|key| key.uid(new)) else { continue };
+            let claim = claims::next(&self.table, uid, now.wall_ms);
+            self.write(now, uid, claim, RecordState::Live(content), Urgency::Registration);
+            if kind == Kind::INSTANCE {
+                self.resume_lease(now, uid);
+            }
+        }
+        self.announce_node(now);
     }
 }
 

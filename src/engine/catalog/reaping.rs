@@ -112,8 +112,8 @@ impl Catalog {
         let since_ns = origin.life.since_ns;
         let gone_ms = now.ns.saturating_sub(since_ns) / 1_000_000;
         let is_listed = liveness != Liveness::Down || gone_ms < self.config.listed_ms;
-        let id = origin.id;
-        self.fold.show_origin(ix, liveness, is_listed);
+        let (id, is_named, mark) = (origin.id, origin.life.is_named, origin.flags.reaped);
+        self.show_origin(ix, liveness, is_listed);
         if ix == self.own_ix || matches!(liveness, Liveness::Alive | Liveness::Suspect) {
             return;
         }
@@ -122,8 +122,8 @@ impl Catalog {
             after(UNVERIFIED_MS_MAX),
             after(self.config.listed_ms),
             after(self.reap_after_ms(id)),
-            if origin.life.is_named { u64::MAX } else { after(UNNAMED_MS_MAX) },
-            origin.flags.reaped.map_or(u64::MAX, |day| now.after_ms(mark_ends_ms(day).saturating_sub(now.wall_ms).max(1_000))),
+            if is_named { u64::MAX } else { after(UNNAMED_MS_MAX) },
+            mark.map_or(u64::MAX, |day| now.after_ms(mark_ends_ms(day).saturating_sub(now.wall_ms).max(1_000))),
         ];
         let next = steps.into_iter().filter(|at| *at > now.ns && *at != u64::MAX).min();
         self.reaping.wakes.extend(next.map(|at| (at, id)));
@@ -235,9 +235,7 @@ impl Catalog {
             if let Some(content) = record.content().filter(|_| kind.outlives_its_origin() && is_visible) {
                 self.reaping.estate.insert((due_ns, uid), (claim, content.clone()));
             }
-            self.mark_before_removal(slot);
-            self.table.remove(slot);
-            self.mark(uid, kind);
+            self.drop_slot(slot);
         }
         self.table.change_head(ix, |origin| {
             origin.held.clear();
@@ -269,13 +267,10 @@ impl Catalog {
 
     fn forget_origin(&mut self, ix: OriginIx) {
         for slot in self.slots_of(ix) {
-            let record = self.table.slot(slot);
-            let (uid, kind) = (record.uid(), record.kind().unwrap_or(Kind(u8::MAX)));
-            self.mark_before_removal(slot);
-            self.table.remove(slot);
-            self.mark(uid, kind);
+            self.drop_slot(slot);
         }
         self.unnamed.remove(&self.table.origin(ix).id);
+        self.forget_node(ix);
         self.fold.forget_origin(ix);
         self.table.remove_origin(ix);
     }
@@ -285,7 +280,7 @@ impl Catalog {
         for slot in self.slots_of(ix) {
             let uid = self.table.slot(slot).uid();
             let kind = self.table.slot(slot).kind().unwrap_or(Kind(u8::MAX));
-            self.mark(uid, kind);
+            self.mark(ix, uid, kind);
             self.yield_key(now, uid);
         }
     }

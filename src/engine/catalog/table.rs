@@ -259,6 +259,7 @@ impl Table {
         if slot.is_live() {
             origin.sum = origin.sum.wrapping_add(sum_term(slot.uid(), slot.seq));
             origin.live += 1;
+            origin.instances += u32::from(slot.service != ServiceIx::NONE);
             self.live += 1;
         }
     }
@@ -270,6 +271,7 @@ impl Table {
         if slot.is_live() {
             origin.sum = origin.sum.wrapping_sub(sum_term(slot.uid(), slot.seq));
             origin.live -= 1;
+            origin.instances -= u32::from(slot.service != ServiceIx::NONE);
             self.live -= 1;
         }
     }
