@@ -2,10 +2,20 @@
 //!
 //! ```text
 //! handle     Command in, View out: the only door for everybody else
+//! driver     the one thread that owns the engine
+//! wake       tells those who wait that something changed
+//! clock      the two clocks and the entropy that the engine is handed
+//! sockets    the gossip port, UDP and TCP
+//! streams    connections between agents, as numbers and bytes
 //! store      what a restart finds again
+//! seeds      names of agents to join, resolved again and again
 //! ```
 //!
 //! No protocol decision is taken here: whatever agents say to each other is the engine's.
 
+pub mod clock;
 pub mod handle;
+pub mod seeds;
+pub mod sockets;
 pub mod store;
+mod streams;
