@@ -12,14 +12,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use super::metrics::{self, Sample};
 use crate::model::command::{Command, KeyId, LeaseId, Refusal, Reply};
 use crate::model::names::{Datacenter, NodeName, ServiceKey, Zone};
 use crate::view::View;
 
 /// Commands that were handed in and are not answered yet; what is above is refused as [`Refusal::Busy`].
 pub const COMMANDS_MAX: usize = 8_192;
+/// Questions for a sample of the counters that wait.
+const SAMPLES_MAX: usize = 4;
+/// How long the metrics wait for the engine's share.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// When a caller who was refused may try again.
 const BUSY_RETRY_MS: u64 = 500;
 /// The driver turns at least this often, so a longer silence means that it is stuck.
@@ -64,6 +70,10 @@ struct Shared {
     /// Held leases whose guards were dropped. At most as many as are open; never lost, however busy the engine is.
     ended_leases: Mutex<Vec<LeaseId>>,
     leases_ended: Notify,
+    samples: mpsc::Sender<oneshot::Sender<Sample>>,
+    halted: Notify,
+    /// What listeners and others count, beside what the engine does.
+    registry: Mutex<Registry>,
     /// Milliseconds since `started` at the engine's last turn.
     turned_at_ms: AtomicU64,
     started: Instant,
@@ -74,6 +84,7 @@ impl Handle {
     /// The door and the driver's side of it. The first view is what readers see until the engine publishes one.
     pub fn new(facts: Facts, view: Arc<View>) -> (Handle, DriverSide) {
         let (commands, calls) = mpsc::channel(COMMANDS_MAX);
+        let (samples, asked_samples) = mpsc::channel(SAMPLES_MAX);
         let shared = Arc::new(Shared {
             facts,
             view: ArcSwap::new(view),
@@ -83,11 +94,14 @@ impl Handle {
             in_flight: Arc::new(Semaphore::new(COMMANDS_MAX)),
             ended_leases: Mutex::default(),
             leases_ended: Notify::new(),
+            samples,
+            halted: Notify::new(),
+            registry: Mutex::default(),
             turned_at_ms: AtomicU64::new(0),
             started: now(),
             stopping: watch::Sender::new(false),
         });
-        (Handle { shared: Arc::clone(&shared) }, DriverSide { shared, calls })
+        (Handle { shared: Arc::clone(&shared) }, DriverSide { shared, calls, samples: asked_samples })
     }
 
     pub fn facts(&self) -> &Facts {
@@ -105,7 +119,7 @@ impl Handle {
     ///
     /// # Errors
     /// The engine's refusal; [`Refusal::Busy`] when too many commands wait already; [`Refusal::Unavailable`] when the agent has stopped.
-    pub async fn call(&self, command: Command) -> Result<Reply, Refusal> {
+    pub async fn call(&self, command: Command) -> Answer {
         let permit = Arc::clone(&self.shared.in_flight).try_acquire_owned().map_err(|_| busy())?;
         let (reply, answer) = oneshot::channel();
         self.shared.commands.try_send(Call { command, reply, permit }).map_err(|refused| match refused {
@@ -136,6 +150,26 @@ impl Handle {
     /// Waits for any change of the view.
     pub fn watch_all(&self) -> AgentWatch {
         AgentWatch { published: self.shared.published.subscribe(), handle: self.clone() }
+    }
+
+    /// Adds metrics to what [`Handle::metrics`] tells; call it once a thing that counts.
+    pub fn register_metrics(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut lock(&self.shared.registry));
+    }
+
+    /// All metrics as OpenMetrics text. Where the engine does not answer in time, its share is missing.
+    pub async fn metrics(&self) -> String {
+        let (reply, answer) = oneshot::channel();
+        let sample = match self.shared.samples.try_send(reply) {
+            Ok(()) => tokio::time::timeout(SAMPLE_TIMEOUT, answer).await.ok().and_then(Result::ok),
+            Err(_) => None,
+        };
+        metrics::encode(&lock(&self.shared.registry), sample.unwrap_or_default())
+    }
+
+    /// Ends the driver without leaving, as a crash would.
+    pub(super) fn halt(&self) {
+        self.shared.halted.notify_one();
     }
 
     /// How long ago the engine turned; the driver turns at least every [`TURN_INTERVAL`].
@@ -212,7 +246,7 @@ impl ServiceWatch {
     /// ```text
     /// let mut watch = handle.watch([key]);          // before the first look, or a change between the two is missed
     /// let mut view = handle.view();
-    /// while view.revision_of(..) == seen && !handle.is_stopping() { view = watch.changed().await }
+    /// while view.revision_of("default", "web") == seen && !handle.is_stopping() { view = watch.changed().await }
     /// ```
     pub async fn changed(&mut self) -> Arc<View> {
         tokio::select! {
@@ -292,12 +326,25 @@ impl Watchers {
 pub struct DriverSide {
     shared: Arc<Shared>,
     calls: mpsc::Receiver<Call>,
+    samples: mpsc::Receiver<oneshot::Sender<Sample>>,
+}
+
+pub type Answer = Result<Reply, Refusal>;
+
+/// What comes through the door.
+pub enum Request {
+    Call(Call),
+    /// Somebody wants to see the counters.
+    Sample(oneshot::Sender<Sample>),
+    /// Some leases ended; see [`DriverSide::take_ended_leases`].
+    LeasesEnded,
+    Halt,
 }
 
 /// A command on its way in.
 pub struct Call {
     pub command: Command,
-    pub reply: oneshot::Sender<Result<Reply, Refusal>>,
+    pub reply: oneshot::Sender<Answer>,
     /// Kept until the reply is given.
     pub permit: OwnedSemaphorePermit,
 }
@@ -311,18 +358,19 @@ pub enum Changed {
 }
 
 impl DriverSide {
-    /// The next command, when there is one; none for ever after all handles are gone.
-    pub async fn next_call(&mut self) -> Option<Call> {
-        self.calls.recv().await
+    /// The next request.
+    pub async fn next(&mut self) -> Request {
+        tokio::select! {
+            biased;
+            () = self.shared.halted.notified() => Request::Halt,
+            () = self.shared.leases_ended.notified() => Request::LeasesEnded,
+            Some(call) = self.calls.recv() => Request::Call(call),
+            Some(reply) = self.samples.recv() => Request::Sample(reply),
+        }
     }
 
     pub fn try_next_call(&mut self) -> Option<Call> {
         self.calls.try_recv().ok()
-    }
-
-    /// Waits until a held lease ended.
-    pub async fn lease_ended(&self) {
-        self.shared.leases_ended.notified().await;
     }
 
     pub fn take_ended_leases(&self) -> Vec<LeaseId> {
@@ -356,6 +404,11 @@ pub struct Waker {
 }
 
 impl Waker {
+    /// What readers see at this moment.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
     pub fn wake(&self, changed: &Changed) {
         self.shared.published.send_modify(|count| *count += 1);
         match changed {
@@ -430,7 +483,7 @@ mod tests {
             let handle = handle.clone();
             async move { handle.open_lease(None).await }
         });
-        let call = driver.next_call().await.unwrap();
+        let Request::Call(call) = driver.next().await else { panic!("a call") };
         call.reply.send(Ok(Reply::Lease(LeaseId(7)))).unwrap();
         drop(call.permit);
         let lease = opening.await.unwrap().ok().unwrap();
@@ -439,7 +492,7 @@ mod tests {
         }
         assert!(matches!(handle.call(Command::ListKeys).await, Err(Refusal::Busy { .. })));
         drop(lease);
-        assert!(returns(driver.lease_ended()).await);
+        assert!(matches!(driver.next().await, Request::LeasesEnded));
         assert_eq!(driver.take_ended_leases(), [LeaseId(7)]);
     }
 
