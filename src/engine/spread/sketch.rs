@@ -1,7 +1,7 @@
-//! What two agents' heads differ in, found with one datagram (protocol.md §4, Roots and Sketch).
+//! What two agents' heads differ in, found with one datagram (protocol.md §4, Sketch).
 //!
-//! A [`Root`] is a sum over heads: equal roots, equal heads, silence. A [`Sketch`] is an invertible Bloom lookup table over them:
-//! each head is mixed into four cells; the receiver takes its own heads out again, and what is left are the heads in which the two
+//! Where two roots, sums over heads, are not equal, a [`Sketch`] tells in what: it is an invertible Bloom lookup table over the
+//! heads. Each head is mixed into four cells; the receiver takes its own heads out again, and what is left are the heads in which the two
 //! differ, which come off one by one as long as some cell holds a single one.
 //!
 //! Fifty-five cells have to fit a datagram, so a cell holds no whole head but 14 bytes of it: a 48-bit short name of the origin, the
@@ -15,10 +15,7 @@
 use std::{collections::BTreeMap, fmt, hash::Hasher as _};
 
 use bytes::Bytes;
-use siphasher::{
-    sip::SipHasher24,
-    sip128::{Hasher128 as _, SipHasher24 as SipHasher24x128},
-};
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use crate::{
     engine::wire::{
@@ -70,47 +67,20 @@ impl Size {
     }
 }
 
-/// The keyed hashes over heads that the agents of one cluster share.
+/// The keyed hash over heads that the agents of one cluster share.
 #[derive(Clone, Copy)]
-pub struct HeadKey {
-    root: LabelKey,
-    sketch: LabelKey,
-}
+pub struct HeadKey(LabelKey);
 
 impl HeadKey {
-    /// The hashes of the cluster called `label`.
+    /// The hash of the cluster called `label`.
     pub fn new(label: &str) -> Self {
-        Self { root: LabelKey::new(label, b"tidings root   1"), sketch: LabelKey::new(label, b"tidings sketch 1") }
+        Self(LabelKey::new(label, b"tidings sketch 1"))
     }
 }
 
 impl fmt::Debug for HeadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("HeadKey")
-    }
-}
-
-/// The sum over a set of heads: equal for equal sets, in whatever order they came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Root(pub u64);
-
-impl Root {
-    /// Counts a head in.
-    pub fn add(&mut self, key: &HeadKey, head: &Advert) {
-        self.0 = self.0.wrapping_add(Self::term(key, head));
-    }
-
-    /// Counts a head out that was counted in.
-    pub fn remove(&mut self, key: &HeadKey, head: &Advert) {
-        self.0 = self.0.wrapping_sub(Self::term(key, head));
-    }
-
-    fn term(key: &HeadKey, head: &Advert) -> u64 {
-        let mut hasher = SipHasher24::new_with_key(key.root.bytes());
-        hasher.write(&head.origin.0.to_le_bytes());
-        hasher.write(&head.seq.to_le_bytes());
-        hasher.write(&life_bytes(head));
-        hasher.finish()
     }
 }
 
@@ -394,13 +364,13 @@ struct Mark {
 
 impl Salted {
     fn new(key: &HeadKey, salt: u64) -> Self {
-        let mut hasher = SipHasher24x128::new_with_key(key.sketch.bytes());
+        let mut hasher = SipHasher24::new_with_key(key.0.bytes());
         hasher.write(&salt.to_le_bytes());
         Self { key: hasher.finish128().as_bytes() }
     }
 
     fn hash(&self, what: u8, bytes: &[u8]) -> (u64, u64) {
-        let mut hasher = SipHasher24x128::new_with_key(&self.key);
+        let mut hasher = SipHasher24::new_with_key(&self.key);
         hasher.write(&[what]);
         hasher.write(bytes);
         hasher.finish128().as_u64()

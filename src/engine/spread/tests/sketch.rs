@@ -1,4 +1,4 @@
-//! Roots, sketches and what comes out of them.
+//! Sketches and what comes out of them.
 
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -34,35 +34,12 @@ fn sent(sketch: &Sketch) -> Sketch {
 }
 
 #[test]
-fn a_root_depends_on_the_set_alone() {
-    let (mut there, mut here) = (Root::default(), Root::default());
-    let heads = heads(50);
-    heads.iter().for_each(|head| there.add(&key(), head));
-    heads.iter().rev().for_each(|head| here.add(&key(), head));
-    assert_eq!(there, here);
-    let mut changed = there;
-    changed.remove(&key(), &heads[3]);
-    assert_ne!(changed, here);
-    changed.add(&key(), &head(3, 7, 1_001));
-    assert_ne!(changed, here);
-    changed.remove(&key(), &head(3, 7, 1_001));
-    changed.add(&key(), &heads[3]);
-    assert_eq!(changed, here);
-}
-
-#[test]
-fn each_field_of_a_head_counts_in_root_and_sketch() {
+fn each_field_of_a_head_counts() {
     let one = head(1, 7, 1_000);
     let flags =
         [HeadFlags { left: true, reaped: None }, HeadFlags { left: false, reaped: Some(0) }, HeadFlags { left: false, reaped: Some(1) }];
     let others = [head(2, 7, 1_000), head(1, 8, 1_000), head(1, 7, 1_001)].into_iter().chain(flags.map(|flags| Advert { flags, ..one }));
-    let root = |head: &Advert| {
-        let mut root = Root::default();
-        root.add(&key(), head);
-        root
-    };
     for other in others {
-        assert_ne!(root(&one), root(&other), "{other:?}");
         let sketch = Sketch::build(&key(), Size::Small, 5, [other]);
         assert_ne!(sketch.diff(&key(), [one]), Ok(Diff::default()), "{other:?}");
     }
