@@ -18,6 +18,12 @@ pub type Seq = u64;
 /// Decides between the writers of one datacenter-scoped key: hybrid time in milliseconds, max(own clock, highest seen for the key + 1).
 pub type Claim = u64;
 
+/// The highest epoch, seq or claim that is believed of others. They rise by ones or follow a clock in milliseconds, so that none ever
+/// comes near, and there is room above for what is one more than the highest heard.
+pub const NUMBER_MAX: u64 = 1 << 62;
+/// The same of this agent's own epochs and seqs, as others remember them: what it numbers after that is still believed by all.
+pub const OWN_NUMBER_MAX: u64 = NUMBER_MAX / 2;
+
 /// What a record is about. A number rather than an enum: kinds that a newer agent knows are kept and passed on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Kind(pub u8);
@@ -269,6 +275,28 @@ pub struct Batch {
     pub sum: Option<u64>,
     /// In ascending order of seq.
     pub records: Vec<Record>,
+}
+
+impl Head {
+    /// The highest of its epochs and seqs.
+    pub fn highest_number(&self) -> u64 {
+        self.epoch.max(self.seq).max(self.base.epoch).max(self.base.seq)
+    }
+}
+
+impl Record {
+    /// The higher of its seq and claim.
+    pub fn highest_number(&self) -> u64 {
+        self.seq.max(self.claim)
+    }
+}
+
+impl Batch {
+    /// The highest of its epochs, seqs and claims.
+    pub fn highest_number(&self) -> u64 {
+        let records = self.records.iter().map(Record::highest_number).max().unwrap_or(0);
+        records.max(self.epoch).max(self.from).max(self.to).max(self.base.epoch).max(self.base.seq)
+    }
 }
 
 /// One live record's share of its origin's additive sum.

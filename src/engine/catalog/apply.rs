@@ -12,7 +12,7 @@ use super::table::{OriginIx, Put};
 use super::{Catalog, Urgency, claims, epochs};
 use crate::engine::wire::packet::{Advert, Want};
 use crate::model::names::NodeId;
-use crate::model::record::{Batch, Head, Record, RecordState, Seq, Uid};
+use crate::model::record::{Batch, Head, NUMBER_MAX, OWN_NUMBER_MAX, Record, RecordState, Seq, Uid};
 use crate::model::time::Now;
 use std::collections::{BTreeMap, HashSet};
 
@@ -83,7 +83,7 @@ enum Footing {
 impl Catalog {
     /// Takes in what an origin changed in an interval.
     pub fn apply(&mut self, now: Now, batch: Batch) -> Applied {
-        if batch.from > batch.to || batch.epoch == 0 {
+        if batch.from > batch.to || batch.epoch == 0 || batch.highest_number() > self.believed_of(batch.origin) {
             self.counters.batches_malformed += 1;
             return Applied::default();
         }
@@ -261,6 +261,11 @@ impl Catalog {
         true
     }
 
+    /// The highest number that is believed of an origin.
+    pub(super) fn believed_of(&self, origin: NodeId) -> u64 {
+        if origin == self.me { OWN_NUMBER_MAX } else { NUMBER_MAX }
+    }
+
     /// Prepares to take a snapshot, unless it could bring nothing.
     pub fn stage(&mut self, now: Now, head: Head, sum: Option<u64>) -> Option<Staged> {
         let is_wanted = match self.table.origin_ix(head.origin) {
@@ -285,6 +290,11 @@ impl Catalog {
     pub fn finish(&mut self, now: Now, staged: Staged) -> Applied {
         let head = staged.head;
         if head.flags.reaped.is_some() || head.epoch == 0 {
+            return Applied::default();
+        }
+        let highest = staged.records.iter().map(Record::highest_number).max().unwrap_or(0).max(head.highest_number());
+        if highest > self.believed_of(head.origin) {
+            self.counters.batches_malformed += 1;
             return Applied::default();
         }
         if head.origin == self.me {

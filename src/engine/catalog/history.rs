@@ -79,6 +79,10 @@ impl Catalog {
 
     /// A peer says how far it knows an origin. What it says of this agent itself may start a new epoch.
     pub fn hear(&mut self, now: Now, advert: &Advert) -> Heard {
+        if advert.epoch.max(advert.seq) > self.believed_of(advert.origin) {
+            self.counters.batches_malformed += 1;
+            return Heard::Equal;
+        }
         if advert.origin == self.me {
             return self.hear_of_self(now, advert);
         }

@@ -117,8 +117,8 @@ struct Door {
 
 impl Door {
     fn new(&(name, run): &Target, seed: u64) -> Self {
-        let mut inputs = golden(name);
-        inputs.extend(targets::recorded(name));
+        let mut inputs = targets::golden_file(name).map(golden).unwrap_or_default();
+        inputs.extend(targets::recorded(name, golden));
         inputs.extend(kept(name));
         inputs.push(Vec::new());
         let mut known = Trace::default();
@@ -243,12 +243,9 @@ fn kept(target: &str) -> Vec<Vec<u8>> {
     paths.iter().filter_map(|path| fs::read(path).ok()).collect()
 }
 
-/// The bytes of a golden file: a name and hexadecimal digits a line.
-fn golden(target: &str) -> Vec<Vec<u8>> {
-    let Some(file) = targets::golden_file(target) else { return Vec::new() };
+fn golden(file: &str) -> Vec<Vec<u8>> {
     let text = fs::read_to_string(repository().join("tests/golden/wire").join(file)).expect("the golden files are committed");
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    text.lines().filter_map(|line| line.split_once(' ')?.1.as_bytes().chunks(2).map(byte).collect()).collect()
+    targets::golden_things(&text)
 }
 
 /// Writes an input to `tests/corpus`, named by its content.

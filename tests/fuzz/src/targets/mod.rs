@@ -2,9 +2,11 @@
 //!
 //! Each leaves a trace of what the bytes led to, so that a mutator can tell inputs that lead somewhere new.
 
+mod catalog;
 mod script;
 mod swim;
 
+pub use catalog::catalog;
 pub use swim::swim;
 
 use std::{
@@ -51,18 +53,32 @@ impl Trace {
 pub type Target = (&'static str, fn(&[u8], &mut Trace));
 
 /// All doors. Their names are those of the directories in `tests/corpus`.
-pub const ALL: &[Target] =
-    &[("datagram", datagram), ("body", body), ("frame", frame), ("frame_body", frame_body), ("chunk", chunk), ("swim", swim)];
+pub const ALL: &[Target] = &[
+    ("datagram", datagram),
+    ("body", body),
+    ("frame", frame),
+    ("frame_body", frame_body),
+    ("chunk", chunk),
+    ("swim", swim),
+    ("catalog", catalog),
+];
 
-/// First inputs of a door that are recorded rather than kept.
-pub fn recorded(target: &str) -> Vec<Vec<u8>> {
+/// First inputs of a door that are made rather than kept; `golden` are the things a golden file holds.
+pub fn recorded(target: &str, golden: impl Fn(&str) -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     match target {
         "swim" => swim::recorded(),
+        "catalog" => catalog::recorded(&golden("parts"), &golden("frames")),
         _ => Vec::new(),
     }
 }
 
-/// The bytes that golden files hold, as first inputs of a door.
+/// The things of a golden file: a name and hexadecimal digits a line.
+pub fn golden_things(text: &str) -> Vec<Vec<u8>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    text.lines().filter_map(|line| line.split_once(' ')?.1.as_bytes().chunks(2).map(byte).collect()).collect()
+}
+
+/// The golden file whose things are first inputs of a door.
 pub fn golden_file(target: &str) -> Option<&'static str> {
     match target {
         "datagram" => Some("datagrams"),
