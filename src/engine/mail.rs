@@ -48,6 +48,14 @@ impl Mail {
     }
 }
 
+/// A body of one part.
+pub fn body_of(part: &Part) -> Vec<u8> {
+    let mut mail = Mail::default();
+    // Any address will do: the body is taken back at once.
+    mail.post(([0, 0, 0, 0], 0).into(), part);
+    mail.take().map(|(_, body)| body).next().unwrap_or_default()
+}
+
 /// Why the rest of a body was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadBody {

@@ -1,12 +1,205 @@
-//! The registry as a pure state machine.
+//! The registry as a pure state machine: one [`Input`] in, [`Output`]s out, and nothing else touches the world.
+//!
+//! `handle(now, input)` takes one input; then `poll()` is drained until it has no output left; then the driver sleeps until `deadline()`
+//! or the next input. Equal inputs and an equal seed give equal outputs, byte for byte.
+//!
+//! ```text
+//! datagram ─> seal ─> parts ─┬─> membership ─ events ─┐
+//! stream ───> frames ────────┼─> spread <─────────────┼─> catalog ─> view
+//! command ───────────────────┴─> catalog <────────────┘      │
+//!                                                            └─> journal (disk), answers (clients), spread (peers)
+//! ```
+//!
+//! This file is the door and the order of a turn: what came in is routed ([`inbound`]), then the rooms hand each other what they found
+//! ([`pump`]) until all are quiet, then what leaves is packed and sealed.
 
-pub mod answers;
+mod answers;
 pub mod catalog;
-pub mod forwarding;
+pub mod config;
+mod counters;
+mod forwarding;
+mod inbound;
 pub mod io;
+mod journal;
 pub mod mail;
 pub mod membership;
-pub mod proof;
+mod operator;
+mod proof;
+mod pump;
 pub mod spread;
 pub mod streams;
+#[cfg(test)]
+mod tests;
 pub mod wire;
+
+use crate::model::names::NodeId;
+use crate::model::time::Now;
+use answers::{Answers, Asker, Outcome};
+use catalog::Catalog;
+use config::EngineConfig;
+pub use counters::Counters;
+use forwarding::Forwarding;
+use io::{Input, Output, Restored, StoreOp};
+use journal::Journal;
+use mail::Mail;
+use membership::{Me, Membership};
+use proof::Proofs;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha12Rng;
+use spread::Spread;
+use std::collections::VecDeque;
+use streams::Streams;
+use wire::keyring::Keyring;
+use wire::seal::Sealer;
+
+/// One agent's whole protocol.
+pub struct Engine {
+    config: EngineConfig,
+    rng: ChaCha12Rng,
+    sealer: Sealer,
+    proofs: Proofs,
+    streams: Streams,
+    membership: Membership,
+    catalog: Catalog,
+    spread: Spread,
+    forwarding: Forwarding,
+    answers: Answers,
+    journal: Journal,
+    mail: Mail,
+    /// Outcomes of this turn's writes; they are held once the turn's mark is known.
+    decided: Vec<(Asker, Outcome)>,
+    leaving: Option<operator::Leaving>,
+    /// When the view is published next, in nanoseconds; none while it shows everything.
+    publish_at: Option<u64>,
+    published_ms: u64,
+    /// When the list of members is made anew, in nanoseconds; none while it is right.
+    show_members_at: Option<u64>,
+    /// When the members' addresses are stored next, in nanoseconds.
+    store_members_at: Option<u64>,
+    out: VecDeque<Output>,
+    counters: Counters,
+}
+
+impl Engine {
+    /// An agent that starts now, with what its last life left on disk. Its first outputs wait to be polled.
+    pub fn new(config: EngineConfig, restored: Restored, seed: [u8; 32], now: Now) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let mut journal = Journal::default();
+        let node = restored.node.unwrap_or_else(|| {
+            let node = NodeId(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()));
+            journal.push(StoreOp::Node { node });
+            node
+        });
+        // SWIM orders boots by generation. Seconds of the wall clock rise from boot to boot; where the clock went back, peers that still
+        // hold the former boot for down make this one renew past it.
+        let generation = u32::try_from(now.wall_ms / 1_000).unwrap_or(u32::MAX);
+        let me = Me { node, addr: config.node.advertise, generation, boot: rng.next_u32() as u16 };
+        let mut membership = Membership::new(config.membership.clone(), me, seed_from(&mut rng), now);
+        membership.remember(restored.members.clone());
+        let sealer = Sealer::new(&config.label, ring(&config.keys, &restored.keys), node, rng.next_u64());
+        let catalog = Catalog::new(config.catalog.clone(), config.node.host(), node, &restored, now);
+        let spread = Spread::new(config.spread.clone(), &config.label, node, seed_from(&mut rng), now);
+        let mut engine = Self {
+            config,
+            rng,
+            sealer,
+            proofs: Proofs::default(),
+            streams: Streams::default(),
+            membership,
+            catalog,
+            spread,
+            forwarding: Forwarding::default(),
+            answers: Answers::default(),
+            journal,
+            mail: Mail::default(),
+            decided: Vec::new(),
+            leaving: None,
+            publish_at: None,
+            published_ms: 0,
+            show_members_at: Some(now.ns),
+            store_members_at: None,
+            out: VecDeque::new(),
+            counters: Counters::default(),
+        };
+        engine.pump(now);
+        engine
+    }
+
+    /// Takes one input; its outputs, if it has any, wait to be polled.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Datagram { from, bytes } => self.datagram(now, from, &bytes),
+            Input::StreamAccepted { stream, peer } => self.stream_accepted(now, stream, peer),
+            Input::StreamConnected { stream } => self.stream_connected(now, stream),
+            Input::StreamBytes { stream, bytes } => self.stream_bytes(now, stream, &bytes),
+            Input::StreamDrained { stream } => self.stream_drained(now, stream),
+            Input::StreamClosed { stream } => self.stream_closed(now, stream),
+            Input::Command { token, command } => self.command(now, token, command),
+            Input::Durable { mark } => self.durable(mark),
+            Input::NotDurable { why, .. } => self.not_durable(&why),
+            Input::Tick => {}
+        }
+        self.timeouts(now);
+        self.pump(now);
+    }
+
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due without any other input, in nanoseconds of the monotonic clock.
+    pub fn deadline(&self) -> Option<u64> {
+        [
+            self.membership.deadline(),
+            self.catalog.deadline(),
+            self.spread.deadline(),
+            self.forwarding.deadline(),
+            self.leaving.as_ref().map(operator::Leaving::deadline),
+            self.publish_at,
+            self.show_members_at,
+            self.store_members_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Who this agent is; changes when it gives its id up to a twin.
+    pub fn me(&self) -> Me {
+        self.membership.me()
+    }
+
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub fn spread(&self) -> &Spread {
+        &self.spread
+    }
+
+    /// Whether it has caught up with its datacenter once.
+    pub fn is_ready(&self) -> bool {
+        self.spread.is_ready()
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+fn seed_from(rng: &mut ChaCha12Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    seed
+}
+
+/// The ring as it was stored, or as it is configured; a configured key that the stored ring lacks is installed and used, since whoever
+/// configured it came later.
+fn ring(configured: &[[u8; 32]], stored: &[[u8; 32]]) -> Option<Keyring> {
+    let newcomer = configured.first().filter(|key| !stored.contains(key));
+    Keyring::from_stored(newcomer.into_iter().chain(stored).chain(configured).copied())
+}

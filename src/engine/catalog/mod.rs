@@ -220,7 +220,7 @@ impl Catalog {
 
     /// The monotonic time at which [`Catalog::handle_timeout`] has something to do.
     pub fn deadline(&self) -> Option<u64> {
-        if self.fold.is_behind() || self.words.is_dirty() {
+        if self.is_behind() {
             return Some(0);
         }
         [self.graves.deadline(), self.leases.deadline(), self.reaping.deadline(), self.words.deadline()].into_iter().flatten().min()
@@ -232,6 +232,11 @@ impl Catalog {
         self.forget_tombstones(now);
         self.reap(now);
         self.fold_turn(now);
+    }
+
+    /// Whether something waits to be folded into the next view.
+    pub fn is_behind(&self) -> bool {
+        self.fold.is_behind() || self.words.is_dirty()
     }
 
     /// Live records of all origins.

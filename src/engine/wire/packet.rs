@@ -53,6 +53,9 @@ pub enum Part {
         salt: u64,
         origins: Vec<u64>,
     },
+    /// In clear only: show that you receive what is sent to your address, by echoing this.
+    Challenge(u64),
+    Echo(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

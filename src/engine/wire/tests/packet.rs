@@ -36,6 +36,8 @@ fn part_kind(part: &Part) -> &'static str {
         Part::Ask { .. } => "ask",
         Part::Answer { .. } => "answer",
         Part::Whose { .. } => "whose",
+        Part::Challenge(_) => "challenge",
+        Part::Echo(_) => "echo",
     }
 }
 
@@ -286,6 +288,8 @@ fn parts() -> Vec<Part> {
         Part::Undecoded { id: 1, cells: 55 },
         Part::Heads(HeadsPage { after: None, until: Some(ORIGIN), heads: vec![advert()] }),
         Part::Whose { salt: 2, origins: vec![1, 0xffff_ffff_ffff] },
+        Part::Challenge(0x0102_0304_0506_0708),
+        Part::Echo(0x0102_0304_0506_0708),
     ];
     others.into_iter().chain(asks).chain(answers).collect()
 }

@@ -1,7 +1,0 @@
-//! Scenarios of the spread over real catalogs and memberships in virtual time.
-
-mod figures;
-mod join;
-mod repair;
-mod spread;
-mod world;

@@ -1,0 +1,71 @@
+//! The engine's settings: defaults and limits live with the room they are for; `lan` and `wan` gather them.
+
+use super::catalog::Host;
+pub use super::catalog::config::CatalogConfig;
+pub use super::membership::MembershipConfig;
+pub use super::spread::config::SpreadConfig;
+use crate::model::names::{Datacenter, NodeName, Zone};
+use crate::model::node::NodeInfo;
+use std::net::SocketAddr;
+
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Agents of another label refuse each other's packets; part of every datagram.
+    pub label: String,
+    pub node: NodeConfig,
+    /// Gossip keys, the one to seal with first; none: gossip travels in clear.
+    pub keys: Vec<[u8; 32]>,
+    pub membership: MembershipConfig,
+    pub catalog: CatalogConfig,
+    pub spread: SpreadConfig,
+}
+
+/// What an agent says of its own host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    pub name: NodeName,
+    pub datacenter: Datacenter,
+    pub zone: Option<Zone>,
+    /// Where peers reach this agent's gossip; its IP is the address of instances that name none.
+    pub advertise: SocketAddr,
+    pub http_port: Option<u16>,
+    pub dns_port: Option<u16>,
+    pub is_gateway: bool,
+    /// The version of the program.
+    pub version: String,
+    /// By key, in ascending order.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl NodeConfig {
+    /// The same as the catalog writes it down.
+    pub fn host(&self) -> Host {
+        let text = |text: &str| text.to_owned().into();
+        let info = NodeInfo {
+            address: self.advertise.ip().to_string().into(),
+            gossip: Some(self.advertise),
+            http_port: self.http_port,
+            dns_port: self.dns_port,
+            datacenter: text(self.datacenter.as_str()),
+            zone: self.zone.as_ref().map(|zone| text(zone.as_str())),
+            is_gateway: self.is_gateway,
+            version: text(&self.version),
+            metadata: self.metadata.iter().map(|(key, value)| (text(key), text(value))).collect(),
+        };
+        Host { name: self.name.clone(), info }
+    }
+}
+
+impl EngineConfig {
+    /// An agent of one datacenter: round trips of milliseconds.
+    pub fn lan(node: NodeConfig) -> Self {
+        Self {
+            label: format!("tidings/{}", node.datacenter),
+            node,
+            keys: Vec::new(),
+            membership: MembershipConfig::lan(),
+            catalog: CatalogConfig::default(),
+            spread: SpreadConfig::lan(),
+        }
+    }
+}
