@@ -56,10 +56,15 @@
 //! 12. The view equals the fold of the records; a feed's deltas fold to the snapshot of the same revision; revisions rise.
 //! 13. Every queue and table stays within its limit; idle repair traffic is zero.
 
+pub mod access;
 #[cfg(feature = "agent")]
 pub mod agent;
+#[cfg(feature = "agent")]
+pub mod api;
 pub mod engine;
 pub mod model;
+#[cfg(feature = "client")]
+pub mod schema;
 pub mod select;
 #[cfg(feature = "agent")]
 pub mod settings;

@@ -1,6 +1,7 @@
 //! Plain data that all rooms share: names, instances, records and their order, commands and replies, limits, the clocks' shape.
 
 pub mod command;
+pub mod duration;
 pub mod instance;
 pub mod limits;
 pub mod names;

@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 
-pub mod duration;
 pub mod layers;
 pub mod security;
 pub mod table;
 mod values;
 
+pub use crate::model::duration;
 pub use layers::{Layers, Source};
 
 /// The gossip port. 7946 is Docker Swarm's and Serf's, so it is not ours.

@@ -34,7 +34,7 @@ impl Service {
     }
 
     /// Entries of that id: one in datacenter scope, one an agent or node in theirs.
-    pub fn with_id<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Entry> {
+    pub fn with_id<'a, 'b>(&'a self, id: &'b str) -> impl Iterator<Item = &'a Entry> + use<'a, 'b> {
         self.entries.iter().filter(move |entry| entry.content.key().is_ok_and(|key| &*key.id == id))
     }
 

@@ -1,0 +1,38 @@
+//! The native HTTP API (api.md §1): routes to the handle and back.
+//!
+//! ```text
+//! app        one request: Host and Origin rules, the router, headers that every answer has
+//! routes     which path is whose
+//! reads      services and instances: lists, blocking, pages, pick, http_sd
+//! writes     register, merge, deregister, heartbeat, override, batch
+//! watch      server-sent events
+//! cluster    members, status, events, join, leave, keys
+//! encode     a view's entries as JSON
+//! request    query parameters, names in paths, bodies
+//! json       reading a body so that a refusal names the very place
+//! registration  the JSON of a registration as an Instance, and back
+//! refuse     problems as answers; the one place where a Refusal becomes one
+//! events     the last changes of the picture
+//! page       /ui/, one file
+//! ```
+//!
+//! Reads never leave the view. Writes are commands to the handle; their answer comes when they are durable and visible here.
+
+mod app;
+mod cluster;
+mod encode;
+mod events;
+mod json;
+mod page;
+mod reads;
+mod refuse;
+mod registration;
+mod request;
+mod routes;
+mod watch;
+mod writes;
+
+pub use app::{Api, App, Transport};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,600 @@
+//! The JSON of a registration as an [`Instance`], and back. Every limit of api.md §2 is checked here, with the place it stands at.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+
+use super::json::{At, Object};
+use crate::model::duration;
+use crate::model::instance::{Check, CheckKind, Endpoint, Health, Instance, Lease};
+use crate::model::limits;
+use crate::model::record::Scope;
+use crate::model::text::Text;
+use crate::model::time::WallMs;
+use crate::schema::{Kind, Problem};
+
+/// The fields of a registration.
+pub const FIELDS: &[&str] = &[
+    "namespace",
+    "address",
+    "port",
+    "secure_port",
+    "addresses",
+    "tags",
+    "metadata",
+    "weight",
+    "weight_warning",
+    "zone",
+    "enabled",
+    "status",
+    "ttl",
+    "remove_after",
+    "checks",
+    "scope",
+    "ext",
+];
+
+const CHECK_FIELDS: &[&str] = &[
+    "id",
+    "name",
+    "notes",
+    "kind",
+    "ttl",
+    "url",
+    "method",
+    "headers",
+    "body",
+    "skip_tls_verify",
+    "address",
+    "service",
+    "tls",
+    "args",
+    "interval",
+    "timeout",
+    "passing_after",
+    "warning_after",
+    "critical_after",
+    "status",
+];
+
+const HEALTHS: &[(&str, Health)] = &[
+    ("passing", Health::Passing),
+    ("warning", Health::Warning),
+    ("critical", Health::Critical),
+    ("starting", Health::Starting),
+    ("unknown", Health::Unknown),
+];
+
+const WEIGHT_MAX: f64 = 65_535.0;
+/// A remove_after longer than that is a mistake.
+const REMOVE_AFTER_MS_MAX: u64 = 30 * 86_400_000;
+const INTERVAL_MS_DEFAULT: u64 = 10_000;
+const INTERVAL_MS_MAX: u64 = 86_400_000;
+const TIMEOUT_MS_DEFAULT: u64 = 5_000;
+const TIMEOUT_MS_MIN: u64 = 10;
+const CHECK_TEXT_BYTES_MAX: usize = 1024;
+const URL_BYTES_MAX: usize = 2_048;
+const HEADERS_MAX: usize = 32;
+const ARGS_MAX: usize = 64;
+/// Results in a row before a check flips.
+const AFTER_MAX: i64 = 100;
+
+/// What a body says, apart from names that may stand elsewhere too.
+#[derive(Debug)]
+pub struct Said {
+    pub namespace: Option<String>,
+    pub scope: Scope<'static>,
+    pub instance: Instance<'static>,
+}
+
+/// What the reader of a registration knows besides the body.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Wall clock in Unix milliseconds.
+    pub now_ms: u64,
+    pub allows_scripts: bool,
+}
+
+/// Reads a registration out of an object that may hold further members: `known` has those of a registration and them.
+pub fn read(body: &At<'_>, known: &[&str], setting: Setting) -> Result<Said, Problem> {
+    let object = body.object(known)?;
+    let text = |name: &str, bytes_max: usize| object.get(name).map(|at| at.text_within(bytes_max).map(str::to_owned)).transpose();
+    let weight = read_weight(&object, "weight")?.unwrap_or(1_000);
+    let mut instance = Instance {
+        address: read_address(&object)?,
+        port: object.get("port").map(|at| at.port()).transpose()?,
+        secure_port: object.get("secure_port").map(|at| at.port()).transpose()?,
+        addresses: read_addresses(&object)?,
+        tags: read_tags(&object)?,
+        metadata: read_metadata(&object)?,
+        weight,
+        weight_warning: read_weight(&object, "weight_warning")?.unwrap_or(weight),
+        zone: text("zone", limits::NODE_NAME_BYTES_MAX)?.filter(|zone| !zone.is_empty()).map(Text::from),
+        enabled: object.get("enabled").map_or(Ok(true), |at| at.boolean())?,
+        status: object.get("status").map_or(Ok(Health::Passing), |at| at.word(HEALTHS))?,
+        lease: read_lease(&object)?,
+        checks: read_checks(&object, setting)?,
+        registered_at: WallMs(setting.now_ms),
+        changed_at: WallMs(setting.now_ms),
+        ..Instance::default()
+    };
+    instance.ext = read_ext(&object)?;
+    if instance.address.is_empty() && instance.port.is_none() {
+        return Err(Problem::new(Kind::MissingField, "a registration needs a port or an address").at(format!("{}/port", object.pointer)));
+    }
+    let namespace = text("namespace", limits::NAMESPACE_BYTES_MAX)?;
+    let scope = object.get("scope").map_or(Ok(false), |at| at.word(&[("datacenter", false), ("agent", true)]))?;
+    Ok(Said { namespace, scope: if scope { Scope::Agent } else { Scope::Datacenter }, instance })
+}
+
+/// One of the words for health.
+pub fn read_health(at: &At<'_>) -> Result<Health, Problem> {
+    at.word(HEALTHS)
+}
+
+fn read_address(object: &Object<'_>) -> Result<Text<'static>, Problem> {
+    let Some(at) = object.get("address") else { return Ok(Text::default()) };
+    let text = at.text()?;
+    check_address(&at, text)?;
+    Ok(text.to_owned().into())
+}
+
+/// An IP, a host name, or nothing.
+fn check_address(at: &At<'_>, text: &str) -> Result<(), Problem> {
+    const ALLOWED: &str = "an IP address or a host name of at most 255 bytes";
+    let is_label =
+        |label: &str| !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let is_name = || text.len() <= limits::ADDRESS_BYTES_MAX && text.trim_end_matches('.').split('.').all(is_label);
+    // A link-local address may name its interface.
+    let is_ip = || text.split('%').next().is_some_and(|ip| ip.parse::<IpAddr>().is_ok()) && text.len() <= limits::ADDRESS_BYTES_MAX;
+    if text.is_empty() || is_ip() || is_name() {
+        return Ok(());
+    }
+    Err(at.refuse(Kind::BadAddress, "that is no address").allowed(ALLOWED))
+}
+
+fn read_addresses(object: &Object<'_>) -> Result<Vec<(Text<'static>, Endpoint<'static>)>, Problem> {
+    let Some(at) = object.get("addresses") else { return Ok(Vec::new()) };
+    let named = at.any_object()?;
+    at.check_count(named.len(), limits::ADDRESSES_MAX)?;
+    let mut addresses = Vec::with_capacity(named.len());
+    for (name, at) in named.members() {
+        check_key(&at, name)?;
+        let object = at.object(&["address", "port"])?;
+        let address = object.need("address")?;
+        let text = address.text()?;
+        check_address(&address, text)?;
+        let port = object.need("port")?.port()?;
+        addresses.push((Text::from(name.to_owned()), Endpoint { address: text.to_owned().into(), port }));
+    }
+    addresses.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(addresses)
+}
+
+fn read_tags(object: &Object<'_>) -> Result<Vec<Text<'static>>, Problem> {
+    let Some(at) = object.get("tags") else { return Ok(Vec::new()) };
+    at.list(limits::TAGS_MAX)?.iter().map(|tag| tag.text_within(limits::TAG_BYTES_MAX).map(|tag| tag.to_owned().into())).collect()
+}
+
+fn read_metadata(object: &Object<'_>) -> Result<Vec<(Text<'static>, Text<'static>)>, Problem> {
+    let Some(at) = object.get("metadata") else { return Ok(Vec::new()) };
+    let pairs = at.any_object()?;
+    at.check_count(pairs.len(), limits::METADATA_PAIRS_MAX)?;
+    let mut metadata = Vec::with_capacity(pairs.len());
+    for (key, value) in pairs.members() {
+        check_key(&value, key)?;
+        metadata.push((Text::from(key.to_owned()), value.text_within(limits::METADATA_VALUE_BYTES_MAX)?.to_owned().into()));
+    }
+    metadata.sort_by(|(a, _): &(Text<'_>, _), (b, _)| a.cmp(b));
+    Ok(metadata)
+}
+
+fn check_key(at: &At<'_>, key: &str) -> Result<(), Problem> {
+    if !key.is_empty() && key.len() <= limits::METADATA_KEY_BYTES_MAX && !key.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let allowed = format!("1 to {} bytes without control characters", limits::METADATA_KEY_BYTES_MAX);
+    Err(at.refuse(Kind::BadName, "that key is not allowed").allowed(allowed))
+}
+
+/// In thousandths.
+fn read_weight(object: &Object<'_>, name: &str) -> Result<Option<u32>, Problem> {
+    let Some(at) = object.get(name) else { return Ok(None) };
+    let weight = at.number()?;
+    if !(0.0..=WEIGHT_MAX).contains(&weight) {
+        return Err(at.refuse(Kind::BadWeight, format!("{weight} is out of range")).allowed("0-65535"));
+    }
+    // In range, so nothing is cut but what lies behind the thousandths.
+    Ok(Some((weight * 1000.0).round() as u32))
+}
+
+fn read_lease(object: &Object<'_>) -> Result<Lease, Problem> {
+    let remove_after = object.get("remove_after").map(|at| at.duration(0..=REMOVE_AFTER_MS_MAX)).transpose()?;
+    match (object.get("ttl"), remove_after) {
+        (Some(at), remove_after) => {
+            let ttl_ms = at.duration(limits::TTL_MS_MIN..=limits::TTL_MS_MAX)?;
+            let remove_after_ms = remove_after.unwrap_or_else(|| (ttl_ms * limits::REMOVE_AFTER_TTLS).max(limits::REMOVE_AFTER_MS_MIN));
+            Ok(Lease::Ttl { ttl_ms, remove_after_ms })
+        }
+        (None, None) => Ok(Lease::Agent),
+        (None, Some(_)) => Err(Problem::new(Kind::Invalid, "remove_after counts from the end of a ttl, and there is none")
+            .at(format!("{}/remove_after", object.pointer))),
+    }
+}
+
+fn read_ext(object: &Object<'_>) -> Result<Vec<(Text<'static>, Text<'static>)>, Problem> {
+    const DIALECTS: &[&str] = &["consul", "nacos", "eureka", "etcd", "zookeeper"];
+    let Some(at) = object.get("ext") else { return Ok(Vec::new()) };
+    let mut ext = Vec::new();
+    for (dialect, value) in at.object(DIALECTS)?.members() {
+        let text = value.value.to_string();
+        if text.len() > limits::EXT_BYTES_MAX {
+            let detail = format!("it has {} bytes", text.len());
+            return Err(value.refuse(Kind::TooLarge, detail).allowed(format!("at most {} bytes", limits::EXT_BYTES_MAX)));
+        }
+        ext.push((Text::from(dialect.to_owned()), Text::from(text)));
+    }
+    ext.sort();
+    Ok(ext)
+}
+
+fn read_checks(object: &Object<'_>, setting: Setting) -> Result<Vec<Check<'static>>, Problem> {
+    let Some(at) = object.get("checks") else { return Ok(Vec::new()) };
+    let mut checks: Vec<Check<'static>> = Vec::new();
+    for at in at.list(limits::CHECKS_MAX)? {
+        let mut check = read_check(&at, setting)?;
+        if check.id.is_empty() {
+            check.id = free_id(kind_word(&check.kind), &checks).into();
+        } else if checks.iter().any(|other| other.id == check.id) {
+            return Err(at.refuse(Kind::BadCheck, format!("another check has the id {:?}", &*check.id)));
+        }
+        checks.push(check);
+    }
+    Ok(checks)
+}
+
+fn free_id(kind: &str, checks: &[Check<'_>]) -> String {
+    let numbered = (2..).map(|number| format!("{kind}-{number}"));
+    let is_free = |id: &String| checks.iter().all(|check| *check.id != **id);
+    std::iter::once(kind.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
+}
+
+fn read_check(at: &At<'_>, setting: Setting) -> Result<Check<'static>, Problem> {
+    let object = at.object(CHECK_FIELDS)?;
+    let text =
+        |name: &str| object.get(name).map_or(Ok(""), |at| at.text_within(CHECK_TEXT_BYTES_MAX)).map(|text| Text::from(text.to_owned()));
+    let after = |name: &str, default: u16| {
+        let Some(at) = object.get(name) else { return Ok(default) };
+        at.integer(Kind::BadCheck, 1..=AFTER_MAX).map(|count| u16::try_from(count).expect("the range is small"))
+    };
+    let kind = read_check_kind(&object, setting)?;
+    let interval_ms =
+        object.get("interval").map_or(Ok(INTERVAL_MS_DEFAULT), |at| at.duration(limits::CHECK_INTERVAL_MS_MIN..=INTERVAL_MS_MAX))?;
+    let timeout_ms = object.get("timeout").map(|at| at.duration(TIMEOUT_MS_MIN..=INTERVAL_MS_MAX)).transpose()?;
+    // A report is a sign of life, and so is the registration; what the agent checks itself is not known yet.
+    let first = if matches!(kind, CheckKind::Ttl { .. }) { Health::Passing } else { Health::Starting };
+    Ok(Check {
+        id: text("id")?,
+        name: text("name")?,
+        notes: text("notes")?,
+        kind,
+        interval_ms,
+        timeout_ms: timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT.min(interval_ms)),
+        passing_after: after("passing_after", 1)?,
+        warning_after: after("warning_after", 1)?,
+        critical_after: after("critical_after", 3)?,
+        state: object.get("status").map_or(Ok(first), |at| at.word(HEALTHS))?,
+        output: Text::default(),
+        since: WallMs(setting.now_ms),
+    })
+}
+
+/// The fields of one kind of check; those of another beside it are a mistake.
+fn read_check_kind(object: &Object<'_>, setting: Setting) -> Result<CheckKind<'static>, Problem> {
+    const KINDS: &[(&str, &[&str])] = &[
+        ("ttl", &["ttl"]),
+        ("http", &["url", "method", "headers", "body", "skip_tls_verify"]),
+        ("tcp", &["address"]),
+        ("grpc", &["address", "service", "tls"]),
+        ("script", &["args"]),
+        ("alias", &["service"]),
+    ];
+    let words: Vec<(&str, &[&str])> = KINDS.to_vec();
+    let at = object.need("kind")?;
+    let (kind, own) = (at.text()?, at.word(&words)?);
+    for (_, others) in KINDS {
+        for field in others.iter().filter(|field| !own.contains(field)) {
+            if let Some(at) = object.get(field) {
+                return Err(at.refuse(Kind::BadCheck, format!("a check of kind {kind} has no {field}")).allowed(own.join(", ")));
+            }
+        }
+    }
+    let text = |name: &str, bytes_max: usize| object.need(name)?.text_within(bytes_max).map(|text| Text::from(text.to_owned()));
+    let optional = |name: &str, bytes_max: usize| object.get(name).map_or(Ok(Text::default()), |_| text(name, bytes_max));
+    let flag = |name: &str| object.get(name).map_or(Ok(false), |at| at.boolean());
+    Ok(match kind {
+        "ttl" => CheckKind::Ttl { ttl_ms: object.need("ttl")?.duration(limits::TTL_MS_MIN..=limits::TTL_MS_MAX)? },
+        "http" => CheckKind::Http {
+            url: read_url(object)?,
+            method: read_method(object)?,
+            headers: read_headers(object)?,
+            body: optional("body", limits::CHECK_OUTPUT_BYTES_MAX)?,
+            skip_tls_verify: flag("skip_tls_verify")?,
+        },
+        "tcp" => CheckKind::Tcp { address: read_target(object)? },
+        "grpc" => CheckKind::Grpc { address: read_target(object)?, service: optional("service", CHECK_TEXT_BYTES_MAX)?, tls: flag("tls")? },
+        "script" if !setting.allows_scripts => {
+            return Err(at.refuse(Kind::BadCheck, "this agent runs no scripts; its setting checks.scripts allows them"));
+        }
+        "script" => CheckKind::Script { args: read_args(object)? },
+        _ => CheckKind::Alias { service: text("service", limits::SERVICE_BYTES_MAX)? },
+    })
+}
+
+fn read_url(object: &Object<'_>) -> Result<Text<'static>, Problem> {
+    let at = object.need("url")?;
+    let url = at.text_within(URL_BYTES_MAX)?;
+    let is_http = ["http://", "https://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    if is_http && url.parse::<axum::http::Uri>().is_ok() {
+        return Ok(url.to_owned().into());
+    }
+    Err(at.refuse(Kind::BadCheck, "that is no URL a check can ask").allowed("http://… or https://…"))
+}
+
+fn read_method(object: &Object<'_>) -> Result<Text<'static>, Problem> {
+    let Some(at) = object.get("method") else { return Ok("GET".into()) };
+    let method = at.text_within(16)?;
+    if !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase()) {
+        return Ok(method.to_owned().into());
+    }
+    Err(at.refuse(Kind::BadCheck, "that is no HTTP method").allowed("GET, HEAD, POST, …"))
+}
+
+fn read_headers(object: &Object<'_>) -> Result<Vec<(Text<'static>, Text<'static>)>, Problem> {
+    let Some(at) = object.get("headers") else { return Ok(Vec::new()) };
+    let headers = at.any_object()?;
+    at.check_count(headers.len(), HEADERS_MAX)?;
+    let mut read = Vec::with_capacity(headers.len());
+    for (name, at) in headers.members() {
+        let value = at.text_within(CHECK_TEXT_BYTES_MAX)?;
+        if axum::http::HeaderName::try_from(name).is_err() || axum::http::HeaderValue::try_from(value).is_err() {
+            return Err(at.refuse(Kind::BadCheck, "that is no header"));
+        }
+        read.push((Text::from(name.to_owned()), Text::from(value.to_owned())));
+    }
+    Ok(read)
+}
+
+/// `host:port`.
+fn read_target(object: &Object<'_>) -> Result<Text<'static>, Problem> {
+    let at = object.need("address")?;
+    let text = at.text_within(limits::ADDRESS_BYTES_MAX + 6)?;
+    let is_target = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        port.parse::<u16>().is_ok_and(|port| port > 0) && !host.is_empty() && check_address(&at, host).is_ok()
+    });
+    if is_target { Ok(text.to_owned().into()) } else { Err(at.refuse(Kind::BadCheck, "that is no host:port").allowed("host:port")) }
+}
+
+fn read_args(object: &Object<'_>) -> Result<Vec<Text<'static>>, Problem> {
+    let at = object.need("args")?;
+    let args = at.list(ARGS_MAX)?;
+    if args.is_empty() {
+        return Err(at.refuse(Kind::BadCheck, "the program's name is missing"));
+    }
+    args.iter().map(|arg| arg.text_within(CHECK_TEXT_BYTES_MAX).map(|arg| Text::from(arg.to_owned()))).collect()
+}
+
+pub fn kind_word(kind: &CheckKind<'_>) -> &'static str {
+    match kind {
+        CheckKind::Ttl { .. } => "ttl",
+        CheckKind::Http { .. } => "http",
+        CheckKind::Tcp { .. } => "tcp",
+        CheckKind::Grpc { .. } => "grpc",
+        CheckKind::Script { .. } => "script",
+        CheckKind::Alias { .. } => "alias",
+    }
+}
+
+/// The registration that an instance came from: what a merge patch is applied to.
+pub fn write(scope: &Scope<'_>, instance: &Instance<'_>) -> Value {
+    let texts = |pairs: &[(Text<'_>, Text<'_>)]| -> Map<String, Value> {
+        pairs.iter().map(|(key, value)| (key.to_string(), Value::from(value.as_str()))).collect()
+    };
+    let addresses: Map<String, Value> =
+        instance.addresses.iter().map(|(name, at)| (name.to_string(), json!({"address": at.address.as_str(), "port": at.port}))).collect();
+    // What a dialect keeps is JSON; what is not is kept as text rather than lost.
+    let ext: Map<String, Value> = instance
+        .ext
+        .iter()
+        .map(|(dialect, kept)| (dialect.to_string(), serde_json::from_str(kept).unwrap_or_else(|_| Value::from(kept.as_str()))))
+        .collect();
+    let mut body = json!({
+        "address": instance.address.as_str(),
+        "port": instance.port,
+        "secure_port": instance.secure_port,
+        "addresses": addresses,
+        "tags": instance.tags.iter().map(Text::as_str).collect::<Vec<_>>(),
+        "metadata": texts(&instance.metadata),
+        "weight": f64::from(instance.weight) / 1000.0,
+        "weight_warning": f64::from(instance.weight_warning) / 1000.0,
+        "zone": instance.zone.as_ref().map(Text::as_str),
+        "enabled": instance.enabled,
+        "status": instance.status.as_str(),
+        "checks": instance.checks.iter().map(write_check).collect::<Vec<_>>(),
+        "scope": if *scope == Scope::Agent { "agent" } else { "datacenter" },
+        "ext": ext,
+    });
+    if let Lease::Ttl { ttl_ms, remove_after_ms } = instance.lease {
+        body["ttl"] = duration::text(ttl_ms).into();
+        body["remove_after"] = duration::text(remove_after_ms).into();
+    }
+    body
+}
+
+fn write_check(check: &Check<'_>) -> Value {
+    let mut body = json!({
+        "id": check.id.as_str(),
+        "name": check.name.as_str(),
+        "notes": check.notes.as_str(),
+        "kind": kind_word(&check.kind),
+        "interval": duration::text(check.interval_ms),
+        "timeout": duration::text(check.timeout_ms),
+        "passing_after": check.passing_after,
+        "warning_after": check.warning_after,
+        "critical_after": check.critical_after,
+        "status": check.state.as_str(),
+    });
+    match &check.kind {
+        CheckKind::Ttl { ttl_ms } => body["ttl"] = duration::text(*ttl_ms).into(),
+        CheckKind::Http { url, method, headers, body: sent, skip_tls_verify } => {
+            body["url"] = url.as_str().into();
+            body["method"] = method.as_str().into();
+            body["headers"] = headers.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect();
+            body["body"] = sent.as_str().into();
+            body["skip_tls_verify"] = (*skip_tls_verify).into();
+        }
+        CheckKind::Tcp { address } => body["address"] = address.as_str().into(),
+        CheckKind::Grpc { address, service, tls } => {
+            body["address"] = address.as_str().into();
+            body["service"] = service.as_str().into();
+            body["tls"] = (*tls).into();
+        }
+        CheckKind::Script { args } => body["args"] = args.iter().map(Text::as_str).collect(),
+        CheckKind::Alias { service } => body["service"] = service.as_str().into(),
+    }
+    body
+}
+
+/// RFC 7396: members of the patch replace those of the target, null takes them away.
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(members) = target else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            members.shift_remove(name);
+        } else {
+            merge(members.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+/// What a merge did not touch of a check stays: its state, what it last said, since when.
+pub fn keep_findings(instance: &mut Instance<'_>, before: &Instance<'_>) {
+    for check in &mut instance.checks {
+        if let Some(known) = before.checks.iter().find(|known| known.id == check.id && known.kind == check.kind) {
+            check.state = known.state;
+            check.output = known.output.clone().into_owned();
+            check.since = known.since;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTING: Setting = Setting { now_ms: 1_000, allows_scripts: false };
+
+    fn said(body: &Value) -> Result<Said, Problem> {
+        read(&At::root(body), FIELDS, SETTING)
+    }
+
+    /// api.md's own example, with every field.
+    fn full() -> Value {
+        json!({
+            "address": "10.1.2.3", "port": 8080, "secure_port": 8443, "addresses": {"wan": {"address": "203.0.113.9", "port": 18080}},
+            "tags": ["grpc"], "metadata": {"version": "1.4.2", "env": "prod"}, "weight": 1.5, "weight_warning": 0.25, "zone": "a",
+            "enabled": true, "status": "passing", "ttl": "15s", "remove_after": "2m30s",
+            "checks": [
+                {"id": "live", "name": "n", "notes": "o", "kind": "http", "url": "http://10.1.2.3:8080/health", "method": "GET",
+                 "headers": {"x-a": "b"}, "body": "", "skip_tls_verify": false, "interval": "10s", "timeout": "2s",
+                 "passing_after": 1, "warning_after": 1, "critical_after": 3, "status": "starting"},
+                {"id": "t", "name": "", "notes": "", "kind": "ttl", "ttl": "30s", "interval": "10s", "timeout": "5s",
+                 "passing_after": 1, "warning_after": 1, "critical_after": 3, "status": "passing"},
+                {"id": "g", "name": "", "notes": "", "kind": "grpc", "address": "[::1]:50051", "service": "", "tls": true,
+                 "interval": "10s", "timeout": "5s", "passing_after": 1, "warning_after": 1, "critical_after": 3, "status": "starting"}
+            ],
+            "scope": "agent", "ext": {"eureka": {"hostName": "web1.example"}}
+        })
+    }
+
+    #[test]
+    fn a_registration_is_written_back_as_it_was_read() {
+        let read = said(&full()).unwrap();
+        assert_eq!(write(&read.scope, &read.instance), full());
+        assert_eq!(read.instance.weight, 1_500);
+        assert_eq!(read.instance.lease, Lease::Ttl { ttl_ms: 15_000, remove_after_ms: 150_000 });
+    }
+
+    #[test]
+    fn each_field_of_the_schema_is_read() {
+        let fields = serde_json::to_value(<crate::schema::Registration as utoipa::PartialSchema>::schema()).unwrap();
+        let mut known: Vec<&str> = fields["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut read = FIELDS.to_vec();
+        known.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(known, read);
+    }
+
+    #[test]
+    fn a_refusal_names_place_kind_and_what_is_allowed() {
+        let cases: &[(Value, &str, &str, &str)] = &[
+            (json!({"port": 65_536}), "tidings:bad-port", "/port", "0-65535"),
+            (json!({"port": "80"}), "tidings:bad-shape", "/port", "a whole number"),
+            (json!({"port": 1.5}), "tidings:bad-shape", "/port", "a whole number"),
+            (json!({"prot": 80}), "tidings:unknown-field", "/prot", &FIELDS.join(", ")),
+            (json!({}), "tidings:missing-field", "/port", ""),
+            (json!([]), "tidings:bad-shape", "", "an object"),
+            (json!({"port": 1, "weight": -1}), "tidings:bad-weight", "/weight", "0-65535"),
+            (json!({"port": 1, "ttl": "99ms"}), "tidings:bad-duration", "/ttl", "100ms to 1d"),
+            (json!({"port": 1, "ttl": "soon"}), "tidings:bad-duration", "/ttl", "100ms to 1d"),
+            (json!({"port": 1, "remove_after": "1s"}), "tidings:invalid", "/remove_after", ""),
+            (json!({"port": 1, "tags": [1]}), "tidings:bad-shape", "/tags/0", "a text"),
+            (json!({"port": 1, "tags": vec!["a"; 513]}), "tidings:too-many", "/tags", "at most 512"),
+            (json!({"port": 1, "metadata": {"a/b": 1}}), "tidings:bad-shape", "/metadata/a~1b", "a text"),
+            (json!({"port": 1, "address": "a b"}), "tidings:bad-address", "/address", "an IP address or a host name of at most 255 bytes"),
+            (json!({"port": 1, "status": "fine"}), "tidings:bad-value", "/status", "passing, warning, critical, starting, unknown"),
+            (json!({"port": 1, "checks": [{"kind": "tcp"}]}), "tidings:missing-field", "/checks/0/address", ""),
+            (
+                json!({"port": 1, "checks": [{"kind": "tcp", "address": "h:1", "url": "x"}]}),
+                "tidings:bad-check",
+                "/checks/0/url",
+                "address",
+            ),
+            (json!({"port": 1, "checks": [{"kind": "script", "args": ["x"]}]}), "tidings:bad-check", "/checks/0/kind", ""),
+            (json!({"port": 1, "ext": {"eureka": "x".repeat(17_000)}}), "tidings:too-large", "/ext/eureka", "at most 16384 bytes"),
+        ];
+        for (body, kind, pointer, allowed) in cases {
+            let problem = said(body).unwrap_err();
+            assert_eq!((problem.kind.as_str(), problem.pointer.as_deref()), (*kind, Some(*pointer)), "{body}");
+            assert_eq!(problem.allowed.as_deref().unwrap_or_default(), *allowed, "{body}");
+        }
+        assert!(said(&json!({"prot": 80})).unwrap_err().detail.contains("did you mean \"port\"?"));
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7396_merge_as_it_says() {
+        let cases = [
+            (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
+            (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
+            (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
+            (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
+            (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"e":null,"a":1}"#),
+            (r#"{}"#, r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
+        ];
+        for (target, patch, expected) in cases {
+            let mut value: Value = serde_json::from_str(target).unwrap();
+            merge(&mut value, &serde_json::from_str(patch).unwrap());
+            assert_eq!(value, serde_json::from_str::<Value>(expected).unwrap(), "{target} {patch}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! `GET /api/v1/watch`: server-sent events.
+//!
+//! ```text
+//!            no id, or one that cannot be resumed (then `resync` goes first)
+//!   connect ─────────────────────────────────────────▶ Snapshot ── put … put, synced ──▶ Live ⟲ put, remove, keep-alive
+//!      │                                                  ▲                               │
+//!      └── Last-Event-ID of this agent, in the journal ───┼──────────────────────────────▶│
+//!                                                         └── resync: the journal no longer reaches ──┘
+//! ```
+//!
+//! The stream is pulled by the connection, so a slow reader holds no queue: it falls behind in the journal that all share. One that is
+//! further behind than [`BEHIND_BYTES_MAX`] is closed, and resumes by its last id. An event's bytes are made once for all readers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName};
+use axum::http::{HeaderValue, Response, Uri};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream;
+use serde_json::json;
+
+use super::app::{Api, REVISION};
+use super::encode::{self, Decoded, With};
+use super::reads::{FILTERS, Query};
+use super::refuse::No;
+use super::request::{Parameters, service_key, wrong};
+use crate::agent::handle::{AgentWatch, ServiceWatch};
+use crate::model::names::ServiceKey;
+use crate::view::{Batch, Change, Changes, Entry, Event, Namespaces, RemoveReason, View};
+
+/// A reader that would have to be sent more than this at once is closed.
+const BEHIND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A snapshot is handed to the connection in pieces of about this size.
+const PIECE_BYTES: usize = 64 * 1024;
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Services one reader may name.
+const SERVICES_MAX: usize = 1_024;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+pub async fn watch(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Result<Response<Body>, No> {
+    let mut known = vec!["service"];
+    known.extend(FILTERS);
+    let parameters = Parameters::read(&uri, &known)?;
+    let query = Query::of(&api, &parameters)?;
+    let services: Vec<&str> = parameters.all("service").collect();
+    if services.len() > SERVICES_MAX {
+        return Err(wrong("service", format!("at most {SERVICES_MAX} of them")));
+    }
+    let interest = Interest::of(&query.namespaces, &services)?;
+    let last_id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default().to_owned());
+    let watch = Watch::begin(api, query, interest, last_id.as_deref());
+    let revision = watch.view.revision;
+    let mut response = Response::new(Body::from_stream(stream::unfold(watch, Watch::step)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REVISION, revision.into());
+    Ok(response)
+}
+
+/// Which services a reader follows.
+enum Interest {
+    These(Vec<ServiceKey>),
+    /// By name in all namespaces.
+    Named(Vec<String>),
+    All(Namespaces),
+}
+
+impl Interest {
+    fn of(namespaces: &Namespaces, services: &[&str]) -> Result<Self, No> {
+        match namespaces {
+            _ if services.is_empty() => Ok(Interest::All(namespaces.clone())),
+            Namespaces::One(namespace) => {
+                services.iter().map(|name| service_key(namespace.clone(), name)).collect::<Result<_, _>>().map(Interest::These)
+            }
+            Namespaces::All => Ok(Interest::Named(services.iter().map(|&name| name.to_owned()).collect())),
+        }
+    }
+
+    fn holds(&self, key: &ServiceKey) -> bool {
+        match self {
+            Interest::These(keys) => keys.contains(key),
+            Interest::Named(names) => names.iter().any(|name| name == key.service.as_str()),
+            Interest::All(Namespaces::One(namespace)) => key.namespace == *namespace,
+            Interest::All(Namespaces::All) => true,
+        }
+    }
+
+    /// Whether nothing of it changed after `revision`, without a look at the journal.
+    fn is_unchanged_since(&self, view: &View, revision: u64) -> bool {
+        let Interest::These(keys) = self else { return false };
+        revision <= view.revision && keys.iter().all(|key| view.revision_of(key.namespace.as_str(), key.service.as_str()) <= revision)
+    }
+}
+
+enum Wake {
+    Services(ServiceWatch),
+    Agent(AgentWatch),
+}
+
+enum Phase {
+    Snapshot { after: Option<ServiceKey>, is_resync: bool },
+    Live,
+    Ended,
+}
+
+struct Watch {
+    api: Api,
+    query: Query,
+    interest: Interest,
+    wake: Wake,
+    phase: Phase,
+    /// What is being told: the snapshot's, or the last one that was looked at.
+    view: Arc<View>,
+    /// All that happened up to here was told.
+    seen: u64,
+    /// It came back with an id, and has not been told what it missed yet.
+    is_resuming: bool,
+}
+
+impl Watch {
+    fn begin(api: Api, query: Query, interest: Interest, last_id: Option<&str>) -> Self {
+        api.counted.watchers.inc();
+        // The watch stands before the first look, or a change between the two would be missed.
+        let wake = match &interest {
+            Interest::These(keys) => Wake::Services(api.handle.watch(keys.iter().cloned())),
+            Interest::Named(_) | Interest::All(_) => Wake::Agent(api.handle.watch_all()),
+        };
+        let view = api.handle.view();
+        let resumed = last_id.and_then(|id| own_revision(&api.agent, id)).filter(|&revision| {
+            interest.is_unchanged_since(&view, revision) || matches!(view.changes_since(revision), Changes::Batches(_))
+        });
+        let (phase, seen) = match resumed {
+            Some(revision) => (Phase::Live, revision),
+            None => (Phase::Snapshot { after: None, is_resync: last_id.is_some() }, 0),
+        };
+        Self { api, query, interest, wake, phase, view, seen, is_resuming: resumed.is_some() }
+    }
+
+    /// The next bytes for the reader; waits until there are some.
+    async fn step(mut self) -> Option<(Result<Bytes, std::convert::Infallible>, Self)> {
+        loop {
+            let bytes = match self.phase {
+                Phase::Snapshot { .. } => self.snapshot(),
+                Phase::Live => self.live().await,
+                Phase::Ended => return None,
+            };
+            if !bytes.is_empty() {
+                return Some((Ok(bytes), self));
+            }
+        }
+    }
+
+    /// A piece of the snapshot; the last one ends with `synced`.
+    fn snapshot(&mut self) -> Bytes {
+        let with = self.with();
+        let Phase::Snapshot { after, is_resync } = &mut self.phase else { return Bytes::new() };
+        let mut text = BytesMut::new();
+        if std::mem::take(is_resync) {
+            text.put_slice(event("resync", None, &encode::to_bytes(&json!({"revision": self.view.revision}))).as_ref());
+        }
+        let from = after.clone();
+        let services = self.view.services_in(&self.query.namespaces, from.as_ref());
+        for service in services.filter(|service| self.interest.holds(&service.key)) {
+            for one in self.query.filter.select(service).filter_map(Decoded::of) {
+                // Without an id: who is cut off in the middle of a snapshot begins it again.
+                text.put_slice(event("put", None, &encode::to_bytes(&one.show(with))).as_ref());
+            }
+            if text.len() >= PIECE_BYTES {
+                *after = Some(service.key.clone());
+                return text.freeze();
+            }
+        }
+        self.seen = self.view.revision;
+        self.phase = Phase::Live;
+        let id = self.id(self.seen);
+        text.put_slice(event("synced", Some(&id), &encode::to_bytes(&json!({"revision": self.seen}))).as_ref());
+        text.freeze()
+    }
+
+    /// What happened since the last look; waits if nothing did. Empty only when the phase changed or nothing of it concerns the reader.
+    async fn live(&mut self) -> Bytes {
+        self.view = self.api.handle.view();
+        if self.interest.is_unchanged_since(&self.view, self.seen) {
+            self.seen = self.view.revision;
+        }
+        let text = match self.view.changes_since(self.seen) {
+            Changes::Resync => {
+                self.phase = Phase::Snapshot { after: None, is_resync: true };
+                return Bytes::new();
+            }
+            Changes::Batches(batches) => self.tell(&batches),
+        };
+        let Some(text) = text else {
+            // Closed here, a reader that has just come back would only come back again.
+            let anew = Phase::Snapshot { after: None, is_resync: true };
+            self.phase = if self.is_resuming { anew } else { Phase::Ended };
+            return Bytes::new();
+        };
+        self.is_resuming = false;
+        self.seen = self.view.revision;
+        if !text.is_empty() {
+            return text;
+        }
+        if self.api.handle.is_stopping() {
+            self.phase = Phase::Ended;
+            return Bytes::new();
+        }
+        let woken = async {
+            match &mut self.wake {
+                Wake::Services(watch) => watch.changed().await,
+                Wake::Agent(watch) => watch.changed().await,
+            }
+        };
+        match tokio::time::timeout(KEEP_ALIVE, woken).await {
+            Ok(_) => Bytes::new(),
+            Err(_) => Bytes::from_static(b": keep-alive\n\n"),
+        }
+    }
+
+    /// The events of these batches; none, if that is more than a reader may be behind.
+    fn tell(&self, batches: &[&Arc<Batch>]) -> Option<Bytes> {
+        let mut text = BytesMut::new();
+        for batch in batches {
+            for (i, change) in batch.changes.iter().enumerate().filter(|(_, change)| self.interest.holds(&change.service)) {
+                let Some(event) = change.event(&self.query.filter) else { continue };
+                // Whoever is cut off inside a batch is told all of it again: before its last change, the revision is not reached.
+                let revision = if i + 1 == batch.changes.len() { batch.revision } else { batch.revision - 1 };
+                match event {
+                    Event::Put(entry) => text.put_slice(&self.put(change, entry, revision)),
+                    Event::Remove(entry, reason) => text.put_slice(&self.remove(entry, reason, batch.revision, revision)),
+                }
+                if text.len() > BEHIND_BYTES_MAX {
+                    return None;
+                }
+            }
+        }
+        Some(text.freeze())
+    }
+
+    fn put(&self, change: &Change, entry: &Entry, revision: u64) -> Bytes {
+        let encode = || {
+            let data = Decoded::of(entry).map(|one| encode::to_bytes(&one.show(self.with())));
+            event("put", Some(&self.id(revision)), &data.unwrap_or_default())
+        };
+        if self.query.with.ext { encode() } else { change.encoded.get_or_init(encode).clone() }
+    }
+
+    fn remove(&self, entry: &Entry, reason: RemoveReason, at: u64, revision: u64) -> Bytes {
+        let Some(one) = Decoded::of(entry) else { return Bytes::new() };
+        let data = json!({
+            "uid": entry.uid.to_string(),
+            "id": one.key.id.as_str(),
+            "service": one.key.name.as_str(),
+            "namespace": one.key.namespace.as_str(),
+            "datacenter": entry.node.datacenter,
+            "node": entry.node.name,
+            "reason": reason.as_str(),
+            "revision": at,
+        });
+        event("remove", Some(&self.id(revision)), &encode::to_bytes(&data))
+    }
+
+    /// Reasons are left out: events are the same for all readers.
+    fn with(&self) -> With {
+        With { why: false, ext: self.query.with.ext }
+    }
+
+    fn id(&self, revision: u64) -> String {
+        format!("{}-{revision}", self.api.agent)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.api.counted.watchers.dec();
+    }
+}
+
+/// The revision in an event id, if it is this agent's.
+fn own_revision(agent: &str, id: &str) -> Option<u64> {
+    id.strip_prefix(agent)?.strip_prefix('-')?.parse().ok()
+}
+
+/// JSON has no line breaks of its own, so that one `data:` line holds it.
+fn event(name: &str, id: Option<&str>, data: &[u8]) -> Bytes {
+    let mut text = Vec::with_capacity(data.len() + 96);
+    text.extend_from_slice(b"event: ");
+    text.extend_from_slice(name.as_bytes());
+    if let Some(id) = id {
+        text.extend_from_slice(b"\nid: ");
+        text.extend_from_slice(id.as_bytes());
+    }
+    text.extend_from_slice(b"\ndata: ");
+    text.extend_from_slice(data);
+    text.extend_from_slice(b"\n\n");
+    text.into()
+}

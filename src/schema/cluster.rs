@@ -1,0 +1,146 @@
+//! What an agent answers about members, itself, datacenters, events and keys.
+
+use super::registration::Override;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Members<'a> {
+    pub datacenter: Cow<'a, str>,
+    pub revision: u64,
+    pub members: Vec<Member<'a>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Member<'a> {
+    pub node: Cow<'a, str>,
+    pub node_id: String,
+    /// Of its gossip.
+    pub address: String,
+    /// alive, suspect, down, left.
+    pub state: Cow<'a, str>,
+    /// When the state became what it is.
+    pub since: String,
+    pub datacenter: Cow<'a, str>,
+    pub zone: Option<Cow<'a, str>>,
+    /// Of its program; empty while it has not said.
+    pub version: Cow<'a, str>,
+    pub http_port: Option<u16>,
+    pub dns_port: Option<u16>,
+    pub gateway: bool,
+    pub instances: u64,
+    /// It is the agent that answers.
+    pub me: bool,
+    /// An older member has the same name.
+    pub name_taken: bool,
+    #[serde(rename = "override")]
+    pub word: Option<Override>,
+}
+
+/// The agent that answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Status<'a> {
+    pub node: Cow<'a, str>,
+    pub node_id: String,
+    pub datacenter: Cow<'a, str>,
+    pub zone: Option<Cow<'a, str>>,
+    pub version: Cow<'a, str>,
+    pub ready: bool,
+    /// It seems to be the one that is cut off from the others.
+    pub cut_off: bool,
+    pub leaving: bool,
+    pub revision: u64,
+    pub services: u64,
+    pub instances: u64,
+    pub members: MemberCounts,
+    /// What others give to `--join`.
+    pub gossip: String,
+    pub data_dir: Option<String>,
+    /// The gossip key it started with.
+    pub key: Option<String>,
+    pub started_at: String,
+    pub uptime: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct MemberCounts {
+    pub alive: u32,
+    pub suspect: u32,
+    pub down: u32,
+    pub left: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Datacenters<'a> {
+    pub datacenters: Vec<Datacenter<'a>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Datacenter<'a> {
+    pub datacenter: Cow<'a, str>,
+    /// The one of the agent that answers.
+    pub local: bool,
+    pub members: u32,
+    pub services: u64,
+    pub instances: u64,
+}
+
+/// The last changes of what the agent sees, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Events {
+    pub revision: u64,
+    pub events: Vec<Event>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Event {
+    pub at: String,
+    /// Of the view that showed it.
+    pub revision: u64,
+    /// member, agent, instance.
+    pub about: String,
+    /// A member's node name, an instance's `service/id`.
+    pub name: String,
+    /// What happened: joined, alive, suspect, down, left, forgotten; ready, cut_off, reconnected; put, removed.
+    pub what: String,
+    /// What else is to be said, as the reason of a removal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Join {
+    /// `host:port` of their gossip.
+    pub addresses: Vec<String>,
+}
+
+/// The gossip keys this agent accepts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Keys {
+    pub keys: Vec<Key>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Key {
+    pub id: String,
+    /// Whether it seals what this agent sends.
+    pub in_use: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct NewKey {
+    /// As `tidings keygen` prints it: base64 or hexadecimal.
+    pub key: String,
+}
