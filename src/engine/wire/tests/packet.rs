@@ -331,7 +331,7 @@ fn every_part_is_these_bytes() {
         part => part_kind(part),
     };
     check("parts", parts().into_iter().map(|part| (kind(&part), part)).collect());
-    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 12);
+    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 14);
 }
 
 #[test]
