@@ -271,8 +271,7 @@ pub struct Batch {
     pub from: Seq,
     pub to: Seq,
     pub flags: HeadFlags,
-    /// The sum over the origin's live records as of `to`; only where `to` was its newest when the origin wrote this.
-    pub sum: Option<u64>,
+    pub as_of: AsOf,
     /// In ascending order of seq.
     pub records: Vec<Record>,
 }
@@ -295,7 +294,27 @@ impl Batch {
     /// The highest of its epochs, seqs and claims.
     pub fn highest_number(&self) -> u64 {
         let records = self.records.iter().map(Record::highest_number).max().unwrap_or(0);
-        records.max(self.epoch).max(self.from).max(self.to).max(self.base.epoch).max(self.base.seq)
+        let known_to = if let AsOf::Later(seq) = self.as_of { seq } else { 0 };
+        records.max(known_to).max(self.epoch).max(self.from).max(self.to).max(self.base.epoch).max(self.base.seq)
+    }
+}
+
+/// What whoever wrote a batch knew of the origin beyond the batch's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AsOf {
+    /// Nothing: `to` was the newest, and this the sum over the live records.
+    Newest { sum: u64 },
+    /// Changes up to this seq: keys changed again until there are not in the batch, and a receiver that is not there yet may hold other
+    /// versions of them than the origin's history has.
+    Later(Seq),
+}
+
+impl AsOf {
+    pub fn sum(self) -> Option<u64> {
+        match self {
+            AsOf::Newest { sum } => Some(sum),
+            AsOf::Later(_) => None,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::table::{OriginIx, Put};
 use super::{Catalog, Urgency, claims, epochs};
 use crate::engine::wire::packet::{Advert, Want};
 use crate::model::names::NodeId;
-use crate::model::record::{Batch, Head, NUMBER_MAX, OWN_NUMBER_MAX, Record, RecordState, Seq, Uid};
+use crate::model::record::{AsOf, Batch, Head, NUMBER_MAX, OWN_NUMBER_MAX, Record, RecordState, Seq, Uid};
 use crate::model::time::Now;
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, HashSet};
 pub const UNNAMED_ORIGINS_MAX: usize = 1_024;
 /// What a snapshot may hold, encoded: more than any agent's worth of instances, less than a machine.
 pub const STAGED_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Changes after which a copy that was not exact is compared again with its origin's sums.
+const INEXACT_MAX: Seq = 1_000;
 /// How long an agent that knows more of an origin than its new life waits for the origin to take it over, in milliseconds.
 pub const TAIL_PATIENCE_MS: u64 = 60_000;
 
@@ -97,7 +99,7 @@ impl Catalog {
         if batch.from == 0 && self.table.origin(ix).is_disputed {
             // All there is, from the first change on: as good as a snapshot.
             let head = batch.head();
-            return self.finish(now, Staged { head, sum: batch.sum, records: batch.records, bytes: 0 });
+            return self.finish(now, Staged { head, sum: batch.as_of.sum(), records: batch.records, bytes: 0 });
         }
         match self.enter_epoch(now, ix, &batch) {
             Footing::Continues => self.apply_interval(now, ix, batch),
@@ -180,7 +182,7 @@ impl Catalog {
     }
 
     fn apply_interval(&mut self, now: Now, ix: OriginIx, batch: Batch) -> Applied {
-        let Batch { origin: id, epoch, from, to, flags, sum, records, .. } = batch;
+        let Batch { origin: id, epoch, from, to, flags, as_of, records, .. } = batch;
         let mut applied = Applied::default();
         let seq = self.table.origin(ix).seq;
         for record in records {
@@ -192,8 +194,16 @@ impl Catalog {
                 }
             }
         }
-        let news_of_head = self.advance(now, ix, from, to, flags.left);
-        applied.advanced = news_of_head;
+        applied.advanced = self.advance(now, ix, from, to, flags.left);
+        let origin = self.table.origin_mut(ix);
+        let sum = match as_of {
+            // Copies cut later left out what changed again: their holder's history is exact only from there on.
+            AsOf::Newest { sum } => (origin.exact_from <= to).then_some(sum),
+            AsOf::Later(seq) => {
+                origin.exact_from = origin.exact_from.max(seq);
+                None
+            }
+        };
         let origin = self.table.origin(ix);
         if origin.seq < to {
             applied.gap = Some(Want { origin: id, epoch, from: origin.seq, sum: origin.sum });
@@ -314,9 +324,9 @@ impl Catalog {
         }
         self.counters.snapshots += 1;
         let announced = staged.sum.filter(|_| staged.records.iter().all(|record| record.seq <= head.seq));
-        let news = self.swap(now, ix, &head, staged.records, is_new_life);
+        let news = self.swap(now, ix, &head, staged.records, is_new_life, staged.sum.is_some());
         let origin = self.table.origin(ix);
-        if announced.is_some_and(|sum| origin.is_gapless() && sum != origin.sum) {
+        if origin.seq == head.seq && announced.is_some_and(|sum| origin.is_gapless() && sum != origin.sum) {
             // Asking again would bring the same: the next batch of the origin decides.
             self.counters.sum_mismatches += 1;
         }
@@ -324,8 +334,11 @@ impl Catalog {
     }
 
     /// The swap itself: what the snapshot does not name goes, as far as it speaks of it.
-    fn swap(&mut self, now: Now, ix: OriginIx, head: &Head, records: Vec<Record>, is_new_life: bool) -> bool {
+    fn swap(&mut self, now: Now, ix: OriginIx, head: &Head, records: Vec<Record>, is_new_life: bool, is_exact: bool) -> bool {
         let id = head.origin;
+        // Without a sum the sponsor's copy was not exact itself, and until when is not known: not for long.
+        let newest = records.iter().map(|record| record.seq).max().unwrap_or(0);
+        let exact_from = if is_exact { newest } else { newest.max(head.seq).saturating_add(INEXACT_MAX) };
         let speaks_to = if is_new_life { Seq::MAX } else { head.seq };
         let placed: Vec<(Uid, ServiceIx, Record)> = records
             .into_iter()
@@ -368,7 +381,9 @@ impl Catalog {
                 origin.held.clear();
                 origin.seq = head.seq;
                 origin.flags = head.flags;
+                origin.exact_from = 0;
             }
+            origin.exact_from = origin.exact_from.max(exact_from);
             origin.epoch = head.epoch;
             origin.base = head.base;
             origin.flags.left |= head.flags.left;

@@ -5,7 +5,7 @@ use super::table::{OriginIx, SlotIx};
 use super::{Catalog, epochs};
 use crate::engine::wire::packet::{Advert, Want};
 use crate::model::names::NodeId;
-use crate::model::record::{Batch, Epoch, Head, HeadFlags, Record, RecordState, Seq, Uid};
+use crate::model::record::{AsOf, Batch, Epoch, Head, HeadFlags, Record, RecordState, Seq, Uid};
 use crate::model::time::Now;
 use std::ops::Bound::{Excluded, Included};
 
@@ -147,7 +147,7 @@ impl Catalog {
             from,
             to,
             flags: origin.flags,
-            sum: None,
+            as_of: AsOf::Later(to),
             records: Vec::new(),
         };
         let mut bytes = BATCH_BYTES;
@@ -160,9 +160,10 @@ impl Catalog {
             }
             batch.records.push(record);
         }
-        if batch.to == origin.seq && origin.is_gapless() {
-            batch.sum = Some(origin.sum);
-        }
+        batch.as_of = match origin.exact_sum().filter(|_| batch.to == origin.seq) {
+            Some(sum) => AsOf::Newest { sum },
+            None => AsOf::Later(origin.known_to()),
+        };
         Some(batch)
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Origin {
     pub floor: Seq,
     /// Heads from which snapshots are being sent: tombstones above them stay.
     pub retained_from: Vec<Seq>,
+    /// At heads from here on, the records are exactly the origin's history: nothing that came was cut by somebody who knew more.
+    pub exact_from: Seq,
     /// The sums differed: the next snapshot at the same head is taken too.
     pub is_disputed: bool,
     /// Since when new lives of it are refused, because more is known here than they stand on.
@@ -68,6 +70,7 @@ impl Origin {
             sum: 0,
             floor: 0,
             retained_from: Vec::new(),
+            exact_from: 0,
             is_disputed: false,
             tail_refused_ns: None,
             is_ahead: false,
@@ -94,6 +97,17 @@ impl Origin {
     /// Whether the records are exactly the origin's at `seq`.
     pub fn is_gapless(&self) -> bool {
         self.held.is_empty() && self.by_seq.last_key_value().is_none_or(|(last, _)| *last <= self.seq)
+    }
+
+    /// The sum over the live records, where it is the origin's own at `seq`.
+    pub fn exact_sum(&self) -> Option<u64> {
+        (self.is_gapless() && self.exact_from <= self.seq).then_some(self.sum)
+    }
+
+    /// What is known beyond `seq`, for whoever takes part of it.
+    pub fn known_to(&self) -> Seq {
+        let last = self.by_seq.last_key_value().map_or(0, |(last, _)| *last);
+        self.seq.max(last).max(self.exact_from)
     }
 
     /// Its share of the root.

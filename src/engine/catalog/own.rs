@@ -160,7 +160,7 @@ impl Catalog {
         match self.hear_of_self(now, &advert) {
             Heard::Behind(_) if batch.from == 0 => {
                 let head = Head { origin: batch.origin, epoch: batch.epoch, seq: batch.to, base: batch.base, flags: batch.flags };
-                self.adopt(now, head, batch.sum, batch.records)
+                self.adopt(now, head, batch.as_of.sum(), batch.records)
             }
             Heard::Behind(want) => Applied { needs_snapshot: true, gap: Some(want), ..Applied::default() },
             _ => Applied::default(),

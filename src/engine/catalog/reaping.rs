@@ -134,7 +134,7 @@ impl Catalog {
         let mixed = (self.me.0 ^ origin.0.rotate_left(64)) as u64;
         let share = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let spread_ms = REAP_SPREAD_MS.min(self.config.reap_after_ms / 10);
-        self.config.reap_after_ms.saturating_add(share * spread_ms >> 32)
+        self.config.reap_after_ms.saturating_add((share * spread_ms) >> 32)
     }
 
     /// Looks at origins whose time has come, and at what the gone ones left.

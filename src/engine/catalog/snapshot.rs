@@ -11,7 +11,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 pub struct SnapshotReader {
     /// The contiguous head at the start: what the snapshot is as of.
     pub head: Head,
-    /// The sum over the live records then; none where something lay beyond a gap.
+    /// The sum over the live records then, where they were exactly the origin's.
     pub sum: Option<u64>,
     after: Seq,
 }
@@ -29,7 +29,7 @@ impl Catalog {
     /// Begins a snapshot of an origin that is told to others. While it is read, keep its tombstones: [`Catalog::hold_tombstones`].
     pub fn snapshot(&self, origin: NodeId) -> Option<SnapshotReader> {
         let origin = self.known(origin).filter(|origin| origin.is_advertised())?;
-        Some(SnapshotReader { head: origin.head(), sum: origin.is_gapless().then_some(origin.sum), after: 0 })
+        Some(SnapshotReader { head: origin.head(), sum: origin.exact_sum(), after: 0 })
     }
 }
 

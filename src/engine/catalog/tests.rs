@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::engine::wire::packet::Want;
-use crate::model::command::{Condition, Registration, Target, WriteResult};
-use crate::model::instance::Instance;
-use crate::model::names::{InstanceId, Namespace, ServiceKey, ServiceName};
+use crate::model::command::{Condition, LeaseId, OverrideTarget, Registration, Target, WriteResult};
+use crate::model::instance::{Health, Instance, Lease};
+use crate::model::names::{InstanceId, Namespace, ServiceName};
+use crate::model::node::{Liveness, Override};
 use crate::model::record::Scope;
 use crate::view::Entry;
 
 mod epochs;
-mod spread_by_hand;
+mod exchange;
+mod lives;
 mod writes;
 
 /// The wall clock when the tests' engines start, in Unix milliseconds.
@@ -25,7 +27,6 @@ struct World {
 struct Agent {
     catalog: Catalog,
     disk: Restored,
-    name: String,
     replies: Vec<(Token, Result<Reply, Refusal>)>,
     forwards: Vec<(Token, NodeId, Command)>,
     fresh: Vec<(NodeId, Seq)>,
@@ -110,8 +111,9 @@ impl World {
         self.agents[at].catalog.command(now, token, command);
         self.agents[at].drain();
         if let Some((_, to, command)) = self.agents[at].forwards.pop() {
-            let to = (0..self.agents.len()).find(|n| node(*n) == to).unwrap();
-            let (outcome, _) = self.agents[to].catalog.forwarded(now, node(at), command);
+            let to = (0..self.agents.len()).find(|n| self.agents[*n].catalog.me() == to).unwrap();
+            let from = self.agents[at].catalog.me();
+            let (outcome, _) = self.agents[to].catalog.forwarded(now, from, command);
             self.agents[to].drain();
             return outcome;
         }
@@ -143,7 +145,7 @@ impl World {
             match self.agents[to].catalog.hear(now, &advert) {
                 Heard::Behind(want) => snapshots += self.serve(from, to, want),
                 // The origin hears it, if it is the teller.
-                Heard::TellOrigin(advert) if advert.origin == node(from) => {
+                Heard::TellOrigin(advert) if advert.origin == self.agents[from].catalog.me() => {
                     self.agents[from].catalog.hear(now, &advert);
                 }
                 // Who tells of a reaped origin is told of its mark.
@@ -178,7 +180,7 @@ impl World {
 
     /// An origin that must hear something hears it, if it is the one who told.
     fn after(&mut self, from: usize, to: usize, applied: &Applied) {
-        let Some(advert) = applied.tell_origin.filter(|advert| advert.origin == node(from)) else { return };
+        let Some(advert) = applied.tell_origin.filter(|advert| advert.origin == self.agents[from].catalog.me()) else { return };
         if let Heard::Behind(want) = self.agents[from].catalog.hear(self.now, &advert) {
             self.serve(to, from, want);
         }
@@ -240,18 +242,18 @@ impl World {
         while catalog.deadline().is_some_and(|due| due <= now.ns) {
             catalog.handle_timeout(now);
         }
-        catalog.fold_turn(now);
+        catalog.editor().block_reserved(1 << 60);
+        catalog.publish(now);
         self.agents[at].drain();
-        let key = ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() };
-        self.agents[at].catalog.editor().entries(&key).to_vec()
+        let view = self.agents[at].catalog.view();
+        view.service("default", service).map_or_else(Vec::new, |service| service.entries.to_vec())
     }
 }
 
 impl Agent {
     fn start(n: usize, disk: Restored, now: Now) -> Self {
-        let name = format!("n{n}");
-        let catalog = Catalog::new(CatalogConfig::default(), host(&name), node(n), &disk, now);
-        let mut agent = Self { catalog, disk, name, replies: Vec::new(), forwards: Vec::new(), fresh: Vec::new() };
+        let catalog = Catalog::new(CatalogConfig::default(), host(&format!("n{n}")), node(n), &disk, now);
+        let mut agent = Self { catalog, disk, replies: Vec::new(), forwards: Vec::new(), fresh: Vec::new() };
         agent.drain();
         agent
     }

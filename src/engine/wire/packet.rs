@@ -5,7 +5,7 @@
 
 use crate::model::command::{Command, Refusal, Reply};
 use crate::model::names::NodeId;
-use crate::model::record::{Base, Batch, Epoch, Head, HeadFlags, Record, Seq};
+use crate::model::record::{AsOf, Base, Batch, Epoch, Head, HeadFlags, Record, Seq};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -83,23 +83,23 @@ pub struct Changes {
     pub from: Seq,
     pub to: Seq,
     pub flags: HeadFlags,
-    pub sum: Option<u64>,
+    pub as_of: AsOf,
     pub records: Vec<Record>,
 }
 
 impl From<Batch> for Changes {
     fn from(batch: Batch) -> Self {
-        let Batch { origin, epoch, base, from, to, flags, sum, records } = batch;
-        Self { origin, epoch, base: (from <= base.seq).then_some(base), from, to, flags, sum, records }
+        let Batch { origin, epoch, base, from, to, flags, as_of, records } = batch;
+        Self { origin, epoch, base: (from <= base.seq).then_some(base), from, to, flags, as_of, records }
     }
 }
 
 impl Changes {
     /// The batch, if its base came along or the epoch it belongs to is the one `known` here.
     pub fn into_batch(self, known: Option<&Head>) -> Option<Batch> {
-        let Self { origin, epoch, base, from, to, flags, sum, records } = self;
+        let Self { origin, epoch, base, from, to, flags, as_of, records } = self;
         let base = base.or_else(|| known.filter(|head| head.epoch == epoch).map(|head| head.base))?;
-        Some(Batch { origin, epoch, base, from, to, flags, sum, records })
+        Some(Batch { origin, epoch, base, from, to, flags, as_of, records })
     }
 }
 

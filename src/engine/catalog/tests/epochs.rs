@@ -1,1 +1,184 @@
+//! The lives of an origin: what a restart costs, and what it must not lose or bring back.
 
+use super::*;
+
+fn epoch(world: &World, at: usize) -> u64 {
+    world.agents[at].catalog.head(node(at)).unwrap().epoch
+}
+
+#[test]
+fn a_clean_return_costs_nothing() {
+    let mut world = World::new(3);
+    for id in 0..20 {
+        world.register(0, "web", &id.to_string(), 80);
+    }
+    world.deregister(0, "web", "3");
+    world.settle();
+    for _ in 0..3 {
+        let before = epoch(&world, 0);
+        let disk = world.agents[0].disk.clone();
+        world.restart(0, disk);
+        assert!(epoch(&world, 0) > before);
+        assert_eq!(world.see(0, "web").len(), 19, "known from the disk, before anybody is heard");
+        world.tell(1, 0);
+        assert_eq!((world.tell(0, 1), world.tell(0, 2)), (0, 0), "no snapshot");
+        assert_eq!(world.agents[1].catalog.head(node(0)), world.agents[0].catalog.head(node(0)));
+    }
+    world.register(0, "web", "new", 80);
+    world.settle();
+    assert_eq!(world.see(2, "web").len(), 20);
+}
+
+#[test]
+fn with_a_clock_that_went_back_an_epoch_still_rises() {
+    let mut world = World::new(1);
+    let before = epoch(&world, 0);
+    let disk = world.agents[0].disk.clone();
+    world.now.wall_ms -= 1_000_000;
+    world.restart(0, disk);
+    assert!(epoch(&world, 0) > before);
+}
+
+#[test]
+fn an_older_copy_of_the_disk_loses_nothing_and_brings_nothing_back() {
+    let mut world = World::new(3);
+    for id in ["kept", "changed", "deleted", "again"] {
+        world.register(0, "web", id, 80);
+    }
+    let copy = world.agents[0].disk.clone();
+    world.register(0, "web", "changed", 81);
+    world.deregister(0, "web", "deleted");
+    world.deregister(0, "web", "again");
+    world.register(0, "web", "again", 82);
+    world.register(0, "web", "late", 83);
+    world.settle();
+    // Longer than tombstones are kept.
+    world.wait(700_000);
+    world.restart(0, copy);
+    // In this life, before anybody is heard:
+    world.register(0, "web", "changed", 90);
+    world.register(0, "web", "fresh", 91);
+    world.deregister(0, "web", "kept");
+    world.settle();
+    let mut expected = [("again", 82), ("changed", 90), ("fresh", 91), ("late", 83)].map(|(id, port)| (id.to_owned(), port)).to_vec();
+    for at in 0..3 {
+        let mut seen = world.see(at, "web");
+        seen.sort();
+        expected.sort();
+        assert_eq!(seen, expected, "at agent {at}");
+    }
+    assert_eq!(world.agents[0].catalog.counters.adoptions, 1);
+    // The disk holds what was taken back.
+    let disk = world.agents[0].disk.clone();
+    world.restart(0, disk);
+    assert_eq!(world.tell(0, 1), 0);
+    assert_eq!(world.see(0, "web").len(), 4);
+}
+
+#[test]
+fn what_was_sent_but_not_stored_is_taken_back_from_who_got_it() {
+    let mut world = World::new(2);
+    world.register(0, "web", "1", 80);
+    let stored = world.agents[0].disk.clone();
+    world.register(0, "web", "2", 80);
+    world.settle();
+    world.restart(0, stored);
+    world.register(0, "web", "3", 80);
+    world.settle();
+    for at in 0..2 {
+        assert_eq!(world.see(at, "web").len(), 3);
+    }
+}
+
+#[test]
+fn whoever_knows_most_of_a_lost_tail_is_heard_in_the_end() {
+    let mut world = World::new(4);
+    world.register(0, "web", "1", 80);
+    world.settle();
+    let copy = world.agents[0].disk.clone();
+    for at in 1..4 {
+        world.register(0, "web", &format!("tail{at}"), 80);
+        world.tell(0, at);
+    }
+    world.restart(0, copy);
+    world.register(0, "web", "new", 80);
+    // The one that knows least is heard first, and tells nobody else.
+    for at in 1..4 {
+        world.tell(at, 0);
+        world.tell(0, at);
+        world.register(0, "web", &format!("between{at}"), 80);
+        world.tell(0, at);
+    }
+    world.settle();
+    for at in 0..4 {
+        assert_eq!(world.see(at, "web").len(), 8, "at agent {at}");
+    }
+}
+
+#[test]
+fn a_new_life_is_refused_while_more_is_known_than_it_stands_on() {
+    let mut world = World::new(2);
+    world.register(0, "web", "1", 80);
+    let copy = world.agents[0].disk.clone();
+    world.register(0, "web", "2", 80);
+    world.settle();
+    world.restart(0, copy);
+    let now = world.now;
+    let Supply::Batch(batch) = world.agents[0].catalog.batch_after(node(0), 0, 0, 0, usize::MAX) else {
+        let mut reader = world.agents[0].catalog.snapshot(node(0)).unwrap();
+        let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum).unwrap();
+        while let Chunk::Records(records) = reader.next(&world.agents[0].catalog, 1_000) {
+            staged.push(records);
+        }
+        let applied = world.agents[1].catalog.finish(now, staged);
+        assert_eq!(applied.tell_origin.map(|advert| advert.epoch), world.agents[1].catalog.head(node(0)).map(|head| head.epoch));
+        assert_eq!(world.see(1, "web").len(), 2, "what is known is kept");
+        // An origin that never answers does not hold everybody up for ever.
+        world.wait(61_000);
+        let now = world.now;
+        let mut reader = world.agents[0].catalog.snapshot(node(0)).unwrap();
+        let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum).unwrap();
+        while let Chunk::Records(records) = reader.next(&world.agents[0].catalog, 1_000) {
+            staged.push(records);
+        }
+        assert!(world.agents[1].catalog.finish(now, staged).advanced);
+        assert_eq!(world.agents[1].catalog.counters.tails_lost, 1);
+        return;
+    };
+    panic!("a restarted origin has a floor: {batch:?}");
+}
+
+#[test]
+fn an_agent_that_hears_of_a_later_life_of_its_own_takes_an_epoch_above() {
+    let mut world = World::new(2);
+    world.register(0, "web", "1", 80);
+    world.settle();
+    let disk = world.agents[0].disk.clone();
+    // A copy of the disk ran elsewhere for a while, with a fast clock.
+    world.now.wall_ms += 10_000_000;
+    world.restart(0, disk.clone());
+    world.register(0, "web", "elsewhere", 80);
+    world.settle();
+    let heard = epoch(&world, 0);
+    world.now.wall_ms -= 10_000_000;
+    world.restart(0, disk);
+    world.settle();
+    assert!(epoch(&world, 0) > heard);
+    for at in 0..2 {
+        assert_eq!(world.see(at, "web").len(), 2);
+    }
+}
+
+#[test]
+fn an_agent_that_missed_a_life_takes_a_snapshot_of_the_next() {
+    let mut world = World::new(2);
+    world.register(0, "web", "1", 80);
+    world.settle();
+    for id in ["2", "3"] {
+        let disk = world.agents[0].disk.clone();
+        world.restart(0, disk);
+        world.register(0, "web", id, 80);
+    }
+    assert_eq!(world.tell(0, 1), 1);
+    assert_eq!(world.see(1, "web").len(), 3);
+}

@@ -15,7 +15,7 @@ use crate::model::{
     instance::{Check, CheckKind, Endpoint, Health, Instance, Lease, Source},
     names::{InstanceId, Namespace, NodeId, NodeName, ServiceName},
     node::{NodeInfo, Override},
-    record::{Base, Batch, Content, Head, HeadFlags, Key, Kind, Record, RecordState, Scope, Uid},
+    record::{AsOf, Base, Batch, Content, Head, HeadFlags, Key, Kind, Record, RecordState, Scope, Uid},
     time::WallMs,
 };
 
@@ -199,7 +199,7 @@ fn batch() -> Batch {
         from: 997,
         to: 1_000,
         flags: flags(),
-        sum: Some(0xbeef),
+        as_of: AsOf::Newest { sum: 0xbeef },
         records: records(),
     }
 }
