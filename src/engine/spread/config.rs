@@ -86,8 +86,8 @@ impl SpreadConfig {
         Self {
             fanout: 4,
             coalesce_ms: 5,
-            advert_copies: 2,
-            advert_delay_ms: 40,
+            advert_copies: 3,
+            advert_delay_ms: 30,
             advert_tick_ms: 20,
             advert_copies_large: 8,
             rides: 6,

@@ -30,6 +30,8 @@ mod repair;
 mod ring;
 pub mod sketch;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use config::SpreadConfig;
 pub use counters::{Counters, Dropped};
