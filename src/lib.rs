@@ -67,5 +67,7 @@ pub mod model;
 pub mod schema;
 pub mod select;
 #[cfg(feature = "agent")]
+pub mod serve;
+#[cfg(feature = "agent")]
 pub mod settings;
 pub mod view;

@@ -1,0 +1,183 @@
+//! Sockets to routers: listeners, limits, timeouts and a clean stop (design.md §3, §5).
+//!
+//! One thread a core, each with a runtime of its own and a socket of its own on the same port (SO_REUSEPORT): no connection crosses a
+//! core, which for short answers out of memory is about twice what one shared runtime yields. What a request means is the router's.
+//!
+//! Not here yet: TLS, and several dialects on one port.
+
+mod listen;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::access::Door;
+use crate::agent::handle::Handle;
+use crate::api::{Api, App, Transport};
+use crate::settings::Listen;
+pub use listen::{BindError, Bound, bind};
+use listen::{Socket, Unregistered, is_of_one_connection};
+
+/// Open connections of all listeners, where the limit of open files leaves room for them.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Files that are not for connections: gossip, streams, the store, checks.
+const FILES_RESERVED: usize = 512;
+/// A request's line and headers.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEADERS_MAX: usize = 100;
+/// For a whole head to arrive, and for the next one on a connection that is kept open.
+const HEAD_PATIENCE: Duration = Duration::from_secs(75);
+/// Requests at once on one connection of HTTP/2.
+const STREAMS_MAX: u32 = 256;
+/// What is under way when the agent stops may take so long to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// The pause after the system refused to hand out a connection, as when files run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listeners at work; they stop when the agent does.
+pub struct Serving {
+    workers: Vec<JoinHandle<()>>,
+    /// As it came to be: the port that the kernel chose where none was given.
+    pub listening: Vec<Listen>,
+}
+
+impl Serving {
+    /// Waits until every listener has stopped, which they do when the agent stops.
+    pub fn join(self) {
+        for worker in self.workers {
+            // A panic of a worker was printed by itself.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// As many workers as there are cores.
+pub fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Starts to answer for the agent on what is bound. `hosts` are names by which it may be called, besides IPs and localhost.
+///
+/// # Errors
+/// The system has no threads or no entropy to give.
+#[allow(clippy::disallowed_methods, reason = "the shell has threads")]
+pub fn serve(bound: Bound, hosts: &[String], handle: &Handle) -> io::Result<Serving> {
+    let api = Api::new(handle.clone(), getrandom::u64().map_err(io::Error::other)?);
+    let app = App::new(api.clone(), Door::new(hosts.iter().map(String::as_str)));
+    let Bound { by_worker, listening, files } = bound;
+    let places = Arc::new(Semaphore::new(connections_max()));
+    let mut workers = Vec::new();
+    for (i, sockets) in by_worker.into_iter().enumerate() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (app, handle, places) = (app.clone(), handle.clone(), Arc::clone(&places));
+        // One of them also notes what happens, for people to read.
+        let follower = (i == 0).then(|| api.clone().follow());
+        let files = if i == 0 { files.clone() } else { Vec::new() };
+        let worker = std::thread::Builder::new().name(format!("tidings-http-{i}"));
+        workers.push(worker.spawn(move || {
+            runtime.block_on(async {
+                follower.map(tokio::spawn);
+                match sockets.into_iter().map(Unregistered::register).collect::<io::Result<Vec<Socket>>>() {
+                    Ok(sockets) => work(sockets, app, handle, places).await,
+                    Err(error) => tracing::error!(%error, "a worker cannot wait for its listeners"),
+                }
+            });
+            for file in files {
+                // Left behind, it would only be found dead by the next start.
+                let _ = std::fs::remove_file(file);
+            }
+        })?);
+    }
+    Ok(Serving { workers, listening })
+}
+
+/// One worker: accepts on its sockets until the agent stops, then lets end what is under way.
+async fn work(sockets: Vec<Socket>, app: App, handle: Handle, places: Arc<Semaphore>) {
+    let connections = Arc::new(GracefulShutdown::new());
+    let mut acceptors = JoinSet::new();
+    for socket in sockets {
+        acceptors.spawn(accept(socket, Server { app: app.clone(), connections: Arc::clone(&connections) }, Arc::clone(&places)));
+    }
+    handle.stopping().await;
+    acceptors.shutdown().await;
+    let Some(graceful) = Arc::into_inner(connections) else { return };
+    if tokio::time::timeout(STOP_PATIENCE, graceful.shutdown()).await.is_err() {
+        tracing::info!(patience = ?STOP_PATIENCE, "some connections were cut off: their requests did not end in time");
+    }
+}
+
+async fn accept(socket: Socket, server: Server, places: Arc<Semaphore>) {
+    loop {
+        // Without a place nothing is accepted: clients wait in the kernel's queue, and no more of them than it holds.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let accepted = match &socket {
+            Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                listen::prepare(&stream);
+                server.clone().spawn(stream, Transport::Tcp, place);
+            }),
+            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| server.clone().spawn(stream, Transport::Unix, place)),
+        };
+        if let Err(error) = accepted
+            && !is_of_one_connection(&error)
+        {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// Answers connections.
+#[derive(Clone)]
+struct Server {
+    app: App,
+    connections: Arc<GracefulShutdown>,
+}
+
+impl Server {
+    fn spawn<S>(self, stream: S, transport: Transport, place: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let app = self.app;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut app = app.clone();
+            async move { Ok::<_, Infallible>(app.answer(request, transport).await) }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_BYTES_MAX as u32);
+        let connection = self.connections.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// What the limit of open files leaves for connections.
+fn connections_max() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is ours and outlives the call, which only writes to it.
+    let files = match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
+        0 => usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX),
+        _ => 1_024,
+    };
+    // Half at worst: with a very low limit both sides must live.
+    CONNECTIONS_MAX.min(files.saturating_sub(FILES_RESERVED).max(files / 2)).max(1)
+}

@@ -1,0 +1,116 @@
+//! Listeners with a door behind them that no engine answers.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use super::*;
+use crate::agent::handle::{DriverSide, Facts};
+use crate::model::names::{Datacenter, NodeName};
+use crate::view::View;
+
+fn door() -> (Handle, DriverSide) {
+    let facts = Facts {
+        node: NodeName::new("n1").unwrap(),
+        datacenter: Datacenter::new("dc1").unwrap(),
+        zone: None,
+        version: "0",
+        gossip: "127.0.0.1:1".parse().unwrap(),
+        advertise: "127.0.0.1:1".parse().unwrap(),
+        data_dir: None,
+        key: None,
+        allows_scripts: false,
+        started_at_ms: 0,
+    };
+    Handle::new(facts, Arc::new(View::default()))
+}
+
+fn start(listen: &[Listen], workers: usize) -> (Serving, Handle, DriverSide) {
+    let (handle, driver) = door();
+    driver.turned();
+    (serve(bind(listen, workers).unwrap(), &[], &handle).unwrap(), handle, driver)
+}
+
+fn any_port() -> Listen {
+    Listen::Tcp("127.0.0.1:0".parse().unwrap())
+}
+
+fn address(serving: &Serving) -> SocketAddr {
+    let Listen::Tcp(address) = serving.listening[0] else { panic!("it is TCP") };
+    assert_ne!(address.port(), 0);
+    address
+}
+
+/// Sends bytes, and reads until the other side closes.
+fn talk(mut stream: impl std::io::Read + std::io::Write, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+#[test]
+fn every_worker_answers_on_one_port_and_all_stop_with_the_agent() {
+    let (serving, _handle, driver) = start(&[any_port()], 3);
+    let address = address(&serving);
+    for _ in 0..20 {
+        let answer = talk(TcpStream::connect(address).unwrap(), HEALTHZ);
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.contains("tidings-revision: "), "{answer}");
+    }
+    // A connection that is kept open idle does not hold the stop up.
+    let mut idle = TcpStream::connect(address).unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    idle.read_exact(&mut [0; 15]).unwrap();
+    driver.stop();
+    let start = std::time::Instant::now();
+    serving.join();
+    assert!(start.elapsed() < STOP_PATIENCE);
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_port_that_somebody_listens_on_is_refused_with_what_to_type() {
+    let (serving, _handle, driver) = start(&[any_port()], 2);
+    let taken = Listen::Tcp(address(&serving));
+    let refused = bind(std::slice::from_ref(&taken), 2).err().expect("it is taken, though its owner shares it").to_string();
+    assert!(refused.contains("is taken") && refused.contains("--http 127.0.0.1:"), "{refused}");
+    driver.stop();
+    serving.join();
+    bind(&[taken], 2).unwrap();
+}
+
+#[test]
+fn a_unix_socket_outlives_no_agent_and_replaces_a_dead_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    // What a killed agent leaves behind.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let (serving, _handle, driver) = start(&[Listen::Unix(path.clone())], 2);
+    let answer = talk(std::os::unix::net::UnixStream::connect(&path).unwrap(), &HEALTHZ.replace("localhost", "anything"));
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let refused = bind(&[Listen::Unix(path.clone())], 1).err().unwrap().to_string();
+    assert!(refused.contains("another process listens"), "{refused}");
+    driver.stop();
+    serving.join();
+    assert!(!path.exists());
+}
+
+#[test]
+fn heads_without_end_and_requests_that_are_none_are_turned_away() {
+    let (serving, _handle, driver) = start(&[any_port()], 1);
+    let address = address(&serving);
+    let long = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
+    let answer = talk(TcpStream::connect(address).unwrap(), &long);
+    assert!(answer.starts_with("HTTP/1.1 431") || answer.starts_with("HTTP/1.1 414"), "{answer}");
+    let many: String = (0..=HEADERS_MAX).map(|i| format!("x-{i}: 1\r\n")).collect();
+    let answer = talk(TcpStream::connect(address).unwrap(), &format!("GET / HTTP/1.1\r\nhost: localhost\r\n{many}\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let answer = talk(TcpStream::connect(address).unwrap(), "this is not HTTP\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 400") || answer.is_empty(), "{answer}");
+    let answer = talk(TcpStream::connect(address).unwrap(), "GET /healthz HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    driver.stop();
+    serving.join();
+}
