@@ -61,6 +61,8 @@ pub mod access;
 pub mod agent;
 #[cfg(feature = "agent")]
 pub mod api;
+#[cfg(feature = "agent")]
+pub mod cli;
 pub mod engine;
 pub mod model;
 #[cfg(feature = "client")]

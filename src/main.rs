@@ -1,2 +1,5 @@
 //! The agent and its command line.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    tidings::cli::run()
+}

@@ -21,7 +21,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("api", &["agent::handle", "select", "access", "view", "model", "schema"]),
     ("dialects", &["agent::handle", "select", "access", "view", "model"]),
     ("serve", &["agent", "api", "dialects", "access", "settings"]),
-    ("cli", &["serve", "settings", "client", "schema"]),
+    // `tidings agent` puts the agent and its listeners together.
+    ("cli", &["agent", "serve", "settings", "client", "schema"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

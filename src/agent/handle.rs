@@ -382,6 +382,11 @@ impl DriverSide {
         self.shared.view.store(view);
     }
 
+    /// What readers see at this moment.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
     /// Says that the engine turns.
     pub fn turned(&self) {
         let since_start = now().saturating_duration_since(self.shared.started).as_millis();

@@ -17,13 +17,277 @@
 //!
 //! No protocol decision is taken here: whatever agents say to each other is the engine's.
 
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use self::clock::Clock;
+use self::driver::{Driver, World};
+use self::handle::{Facts, Handle};
+use self::sockets::{BindError, NoAddress, Sockets};
+use self::store::{Store, StoreError};
+use self::streams::Streams;
+use self::wake::WakeThread;
+use crate::engine::Engine;
+use crate::engine::config::{EngineConfig, NodeConfig};
+use crate::engine::io::Restored;
+use crate::engine::wire::keyring::Key;
+use crate::model::command::Command;
+use crate::settings::Settings;
+use crate::view::{AgentView, View};
+
 mod checks;
 pub mod clock;
+mod driver;
 pub mod handle;
+pub mod lifecycle;
 pub mod metrics;
 mod notify;
 pub mod seeds;
 pub mod sockets;
 pub mod store;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod wake;
+
+/// How long the engine's thread may take to end after it was told to.
+const HALT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A running agent.
+pub struct Agent {
+    handle: Handle,
+    ended: oneshot::Receiver<()>,
+    seeds: watch::Sender<Vec<String>>,
+    settings: Settings,
+}
+
+/// How an agent's engine came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Left,
+    /// It did not leave in time.
+    TooSlow,
+    /// By itself.
+    Broken,
+}
+
+impl Agent {
+    /// Starts an agent on the current runtime: locks its data directory, binds its gossip port, lets the engine run.
+    ///
+    /// `http_port` is what other agents are told of this one's HTTP API.
+    ///
+    /// # Errors
+    /// Each says what cannot be had, and what to type instead.
+    pub async fn start(settings: &Settings, http_port: Option<u16>) -> Result<Agent, StartError> {
+        let (store, restored) = match &settings.node.data_dir {
+            Some(dir) => Store::open(dir).map(|(store, restored)| (Some(store), restored))?,
+            None => (None, Restored::default()),
+        };
+        let sockets = Sockets::bind(settings.gossip.listen)?;
+        let (towards, _) = seeds::resolve(settings.gossip.join.get(..1).unwrap_or_default()).await;
+        let advertise = sockets::advertised(settings.gossip.advertise, sockets.address, towards.first().copied())?;
+        let clock = Clock::start();
+        let facts = facts(settings, &restored, sockets.address, advertise);
+        let (handle, door) = Handle::new(facts, Arc::new(first_view(settings, &restored)));
+        let world = World {
+            clock,
+            wake: WakeThread::start(door.waker())?,
+            door,
+            udp: sockets.udp,
+            streams: Streams::new(sockets.tcp, tokio::runtime::Handle::current())?,
+            store: store.map(Store::start).transpose()?,
+        };
+        let config = engine_config(settings, advertise, http_port);
+        let engine = Engine::new(config, restored, clock::seed()?, clock.now());
+        let ended = drive(engine, world)?;
+        let (wanted, resolved) = watch::channel(settings.gossip.join.clone());
+        tokio::spawn(seeds::keep_resolved(handle.clone(), resolved));
+        tokio::spawn(checks::run(handle.clone(), settings.checks.clone()));
+        Ok(Agent { handle, ended, seeds: wanted, settings: settings.clone() })
+    }
+
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Waits until the engine ends by itself, which it does when somebody made it leave.
+    pub async fn ended(&mut self) -> Ended {
+        match (&mut self.ended).await {
+            Ok(()) => Ended::Left,
+            Err(_) => Ended::Broken,
+        }
+    }
+
+    /// Leaves: the others are told, then the engine ends.
+    pub async fn leave(mut self, limit: Duration) -> Ended {
+        let handle = self.handle.clone();
+        let leaving = async {
+            // A full channel has room again in no time, and this is the last thing that will be asked.
+            while handle.call(Command::Leave).await.is_err() && !handle.is_stopping() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            self.ended().await
+        };
+        match tokio::time::timeout(limit, leaving).await {
+            Ok(ended) => ended,
+            Err(_) => self.crash().await,
+        }
+    }
+
+    /// Ends the engine without a word to the others. What is acknowledged is stored.
+    pub async fn crash(mut self) -> Ended {
+        self.handle.halt();
+        // A thread that hangs in the disk ends with the process.
+        let _ = tokio::time::timeout(HALT_TIMEOUT, self.ended()).await;
+        Ended::TooSlow
+    }
+
+    /// Takes over what may change while an agent runs, and says what may not.
+    pub fn apply(&mut self, settings: &Settings) {
+        let (old, new) = (&self.settings, settings);
+        let needs_restart = [
+            ("node", format!("{:?}", old.node) != format!("{:?}", new.node)),
+            ("gossip.listen", old.gossip.listen != new.gossip.listen),
+            ("gossip.advertise", old.gossip.advertise != new.gossip.advertise),
+            ("gossip.encrypt", old.gossip.key != new.gossip.key),
+            ("http.listen", old.http.listen != new.http.listen),
+            ("checks", format!("{:?}", old.checks) != format!("{:?}", new.checks)),
+        ];
+        for (what, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
+            tracing::warn!(setting = what, "a changed setting counts after a restart only");
+        }
+        if self.seeds.send_if_modified(|seeds| {
+            *seeds != new.gossip.join && {
+                new.gossip.join.clone_into(seeds);
+                true
+            }
+        }) {
+            tracing::info!(seeds = ?new.gossip.join, "other agents to join");
+        }
+        self.settings.gossip.join.clone_from(&new.gossip.join);
+    }
+}
+
+/// A new gossip key as text.
+///
+/// # Errors
+/// The system has no random numbers to give.
+pub fn new_key() -> std::io::Result<String> {
+    clock::seed().map(|bytes| Key::from_bytes(bytes).to_text())
+}
+
+/// Runs the engine on a thread of its own; the receiver hears when it ended, or that it broke.
+fn drive(engine: Engine, world: World) -> std::io::Result<oneshot::Receiver<()>> {
+    let (done, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let driver = {
+        let _here = runtime.enter();
+        Driver::new(engine, world)?
+    };
+    std::thread::Builder::new().name("tidings-engine".to_owned()).spawn(move || {
+        runtime.block_on(driver.run());
+        // Nobody may be listening any more.
+        let _ = done.send(());
+    })?;
+    Ok(ended)
+}
+
+fn facts(settings: &Settings, restored: &Restored, gossip: SocketAddr, advertise: SocketAddr) -> Facts {
+    let node = &settings.node;
+    let key = settings.gossip.key.clone().or_else(|| restored.keys.first().map(|key| Key::from_bytes(*key)));
+    Facts {
+        node: node.name.clone(),
+        datacenter: node.datacenter.clone(),
+        zone: node.zone.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        gossip,
+        advertise,
+        data_dir: node.data_dir.clone(),
+        key: key.map(|key| key.id()),
+        allows_scripts: settings.checks.scripts,
+        started_at_ms: clock::wall_ms(),
+    }
+}
+
+/// What readers see before the engine has published anything.
+fn first_view(settings: &Settings, restored: &Restored) -> View {
+    let agent = AgentView {
+        id: restored.node.unwrap_or_default(),
+        name: settings.node.name.to_string(),
+        datacenter: settings.node.datacenter.to_string(),
+        zone: settings.node.zone.as_ref().map(ToString::to_string),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        is_ready: false,
+        is_cut_off: false,
+        is_leaving: false,
+    };
+    View::empty(agent, restored.revision)
+}
+
+fn engine_config(settings: &Settings, advertise: SocketAddr, http_port: Option<u16>) -> EngineConfig {
+    let node = &settings.node;
+    let mut config = EngineConfig::lan(NodeConfig {
+        name: node.name.clone(),
+        datacenter: node.datacenter.clone(),
+        zone: node.zone.clone(),
+        advertise,
+        http_port,
+        dns_port: None,
+        is_gateway: false,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        metadata: node.metadata.clone(),
+    });
+    config.label = format!("{}/{}", node.cluster, node.datacenter);
+    config.keys = settings.gossip.key.iter().map(|key| *key.as_bytes()).collect();
+    config
+}
+
+/// Why an agent does not start.
+#[derive(Debug)]
+pub enum StartError {
+    Store(StoreError),
+    Bind(BindError),
+    Address(NoAddress),
+    System(std::io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Store(why) => why.fmt(f),
+            StartError::Bind(why) => why.fmt(f),
+            StartError::Address(why) => why.fmt(f),
+            StartError::System(why) => write!(f, "the system does not let the agent start: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<StoreError> for StartError {
+    fn from(why: StoreError) -> Self {
+        Self::Store(why)
+    }
+}
+
+impl From<BindError> for StartError {
+    fn from(why: BindError) -> Self {
+        Self::Bind(why)
+    }
+}
+
+impl From<NoAddress> for StartError {
+    fn from(why: NoAddress) -> Self {
+        Self::Address(why)
+    }
+}
+
+impl From<std::io::Error> for StartError {
+    fn from(why: std::io::Error) -> Self {
+        Self::System(why)
+    }
+}

@@ -57,7 +57,8 @@ pub async fn keep_resolved(handle: Handle, mut seeds: tokio::sync::watch::Receiv
         }
         complained = !failed.is_empty();
         // A name service that is down takes no seed away.
-        let is_news = known.as_ref() != Some(&addresses) && !(addresses.is_empty() && !wanted.is_empty());
+        let is_usable = !addresses.is_empty() || wanted.is_empty();
+        let is_news = is_usable && known.as_ref() != Some(&addresses);
         if is_news && handle.call(Command::SetSeeds(addresses.clone())).await.is_ok() {
             known = Some(addresses);
         }

@@ -1,4 +1,5 @@
 //! Checks against real servers on loopback.
+#![allow(clippy::disallowed_methods, reason = "real agents live in real time")]
 
 use std::net::SocketAddr;
 use std::time::Instant;

@@ -8,6 +8,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+mod engine;
+
+pub use engine::sample;
+
 /// The values of one moment.
 pub type Sample = Vec<Value>;
 

@@ -1,0 +1,122 @@
+//! From ready to gone: signals, reloads, a clean leave within a bound.
+
+use std::time::Duration;
+
+use super::{Agent, Ended, notify};
+use crate::settings::{Problem, Settings};
+
+/// A clean leave tells the others and stores what is left; longer than this is a cut-off network or a dead disk.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What ends or changes a running agent from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    /// SIGTERM, SIGINT: leave.
+    Leave,
+    /// SIGHUP: read the settings again.
+    Reload,
+}
+
+/// Runs an agent until it is told to leave or its engine ends.
+///
+/// `reload` reads the settings again and is called at each SIGHUP.
+///
+/// # Errors
+/// The system lends no signals, or the engine stopped by itself, which only a bug can cause.
+pub async fn run(mut agent: Agent, reload: impl Fn() -> Result<Settings, Problem>) -> std::io::Result<()> {
+    let mut signals = Signals::listen()?;
+    tokio::spawn(notify::feed_watchdog(agent.handle().clone()));
+    notify::ready(&format!("{} gossips at {}", agent.handle().facts().node, agent.handle().facts().advertise));
+    loop {
+        let signal = tokio::select! {
+            ended = agent.ended() => return outcome(ended),
+            signal = signals.next() => signal,
+        };
+        match signal {
+            Signal::Leave => break,
+            Signal::Reload => {
+                notify::reloading();
+                match reload() {
+                    Ok(settings) => agent.apply(&settings),
+                    Err(why) => tracing::warn!(%why, "the settings stay as they are"),
+                }
+                notify::ready("reloaded");
+            }
+        }
+    }
+    notify::stopping();
+    tracing::info!("leaving");
+    let ended = tokio::select! {
+        ended = agent.leave(LEAVE_TIMEOUT) => ended,
+        // Whoever asks twice does not want to wait.
+        () = signals.second_leave() => Ended::Left,
+    };
+    outcome(ended)
+}
+
+fn outcome(ended: Ended) -> std::io::Result<()> {
+    match ended {
+        Ended::Left => Ok(()),
+        Ended::TooSlow => {
+            tracing::warn!("the others could not be told in time; they will notice by themselves");
+            Ok(())
+        }
+        Ended::Broken => Err(std::io::Error::other("the engine stopped by itself: this is a bug; its panic stands above")),
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Leave,
+            _ = self.interrupt.recv() => Signal::Leave,
+            _ = self.hangup.recv() => Signal::Reload,
+        }
+    }
+
+    async fn second_leave(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) -> Signal {
+        // Without Ctrl-C there is nothing else to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Signal::Leave
+    }
+
+    async fn second_leave(&mut self) {
+        self.next().await;
+    }
+}

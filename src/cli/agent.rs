@@ -1,0 +1,241 @@
+//! `tidings agent`: runs an agent until it is told to leave.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::logging::Logging;
+use super::{Exit, Failure};
+use crate::agent::handle::Facts;
+use crate::agent::{Agent, lifecycle};
+use crate::settings::{Flags, Layers, Listen, Problem, Settings, security};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    flags: AgentFlags,
+}
+
+/// The settings that can be given on the command line. A flag beats the environment, which beats the file.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AgentFlags {
+    /// One node on loopback, in memory, with HTTP on its usual port: to try things.
+    #[arg(long)]
+    dev: bool,
+    /// Read settings from this file; see `tidings config example`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to keep what a restart must find again [default: /var/lib/tidings for root, else below ~/.local/state].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// The name of this node, unique in its datacenter [default: the host's name].
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// The datacenter this agent is in [default: dc1].
+    #[arg(long, value_name = "NAME")]
+    datacenter: Option<String>,
+    /// The zone inside the datacenter.
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// Where gossip listens, UDP and TCP [default: 0.0.0.0:7976].
+    #[arg(long, value_name = "ADDR:PORT")]
+    gossip: Option<String>,
+    /// The gossip address other agents are told [default: where it listens].
+    #[arg(long, value_name = "ADDR:PORT")]
+    advertise: Option<String>,
+    /// An agent to join; give it again for more, one of them is enough.
+    #[arg(long, value_name = "ADDR:PORT")]
+    join: Vec<String>,
+    /// The key that seals gossip, the same on every host; see `tidings keygen`.
+    #[arg(long, value_name = "KEY|@FILE")]
+    encrypt: Option<String>,
+    /// Allow gossip without a key, and HTTP, on addresses that other hosts reach.
+    #[arg(long)]
+    insecure: bool,
+    /// Where HTTP listens; may be given again [default: 127.0.0.1:8500].
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH")]
+    http: Vec<String>,
+    /// Where DNS listens (not in this version yet).
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "no_dns")]
+    dns: Option<String>,
+    /// No DNS.
+    #[arg(long)]
+    no_dns: bool,
+    /// Carry catalogs between datacenters (not in this version yet).
+    #[arg(long, hide_short_help = true)]
+    gateway: bool,
+    /// Where gateways listen for other datacenters (not in this version yet).
+    #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
+    wan: Option<String>,
+    /// The address gateways of other datacenters are told (not in this version yet).
+    #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
+    advertise_wan: Option<String>,
+    /// A gateway of another datacenter (not in this version yet).
+    #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
+    join_wan: Vec<String>,
+    /// A listener for clients of Nacos (not in this version yet).
+    #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
+    nacos: Option<String>,
+    /// A listener for clients of Eureka (not in this version yet).
+    #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
+    eureka: Option<String>,
+    /// A listener for clients of etcd (not in this version yet).
+    #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
+    etcd: Option<String>,
+    /// A listener for clients of ZooKeeper (not in this version yet).
+    #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
+    zookeeper: Option<String>,
+}
+
+impl AgentFlags {
+    /// All layers of settings under these flags.
+    pub fn load(&self) -> Result<(Settings, Layers), Problem> {
+        Settings::load(self.flags()?, environment())
+    }
+
+    fn flags(&self) -> Result<Flags, Problem> {
+        self.refuse_what_is_missing()?;
+        let mut flags = Flags { file: self.config.clone(), is_dev: self.dev, values: Vec::new() };
+        let single = [
+            ("node.data_dir", &self.data_dir),
+            ("node.name", &self.node),
+            ("node.datacenter", &self.datacenter),
+            ("node.zone", &self.zone),
+            ("gossip.listen", &self.gossip),
+            ("gossip.advertise", &self.advertise),
+            ("gossip.encrypt", &self.encrypt),
+        ];
+        for (key, value) in single {
+            value.iter().for_each(|value| flags.set(key, value.clone()));
+        }
+        self.join.iter().for_each(|seed| flags.set("gossip.join", seed.clone()));
+        self.http.iter().for_each(|at| flags.set("http.listen", at.clone()));
+        if self.insecure {
+            flags.set("gossip.insecure", "true");
+        }
+        Ok(flags)
+    }
+
+    fn refuse_what_is_missing(&self) -> Result<(), Problem> {
+        let given = [
+            ("--dns", self.dns.is_some()),
+            ("--gateway", self.gateway),
+            ("--wan", self.wan.is_some()),
+            ("--advertise-wan", self.advertise_wan.is_some()),
+            ("--join-wan", !self.join_wan.is_empty()),
+            ("--nacos", self.nacos.is_some()),
+            ("--eureka", self.eureka.is_some()),
+            ("--etcd", self.etcd.is_some()),
+            ("--zookeeper", self.zookeeper.is_some()),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((flag, _)) => Err(Problem::new(format!("{flag} is not in this version yet"))
+                .hint("This version has the native HTTP API and one datacenter; leave the flag out.")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Variables whose names or values are no text cannot be ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let flags = &arguments.flags;
+    let (settings, _) = flags.load()?;
+    security::check(&settings)?;
+    let logging = Logging::start(&settings.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| Failure::failed(format!("the system does not let the agent start: {why}")))?;
+    runtime.block_on(async {
+        let http_port = settings.http.listen.iter().find_map(port);
+        let agent = Agent::start(&settings, http_port).await.map_err(Failure::failed)?;
+        announce(agent.handle().facts(), &settings, &logging);
+        let reload = || {
+            let (settings, _) = flags.load()?;
+            security::check(&settings)?;
+            logging.set_filter(&settings.log).map_err(|why| Problem::new(why.message))?;
+            Ok(settings)
+        };
+        lifecycle::run(agent, reload).await.map_err(|why| Failure::new(Exit::Failed, why))
+    })
+}
+
+fn port(at: &Listen) -> Option<u16> {
+    match at {
+        Listen::Tcp(address) => Some(address.port()),
+        Listen::Unix(_) => None,
+    }
+}
+
+/// The one block that says who this is and how others reach it.
+fn announce(facts: &Facts, settings: &Settings, logging: &Logging) {
+    let Facts { node, datacenter, version, gossip, advertise, .. } = facts;
+    let data_dir = facts.data_dir.as_ref().map_or("none: everything is in memory".to_owned(), |dir| dir.display().to_string());
+    let key = facts.key.map_or("none: gossip travels in clear".to_owned(), |key| key.to_string());
+    let http: Vec<String> = settings.http.listen.iter().map(address).collect();
+    if logging.is_json {
+        tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, data_dir, key, http = ?http, "the agent runs");
+        return;
+    }
+    tracing::info!(
+        "tidings {version} runs\n  node        {node}\n  datacenter  {datacenter}\n  join with   --join {advertise}\n  gossip      {gossip}, \
+         UDP and TCP\n  http        {}\n  data        {data_dir}\n  key         {key}",
+        http.join(", ")
+    );
+}
+
+/// As one would type it into a browser or after `--unix-socket`.
+fn address(at: &Listen) -> String {
+    let reachable = |address: &SocketAddr| {
+        let mut address = *address;
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        }
+        address
+    };
+    match at {
+        Listen::Tcp(address) => format!("http://{}", reachable(address)),
+        Listen::Unix(_) => at.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: AgentFlags,
+    }
+
+    fn flags(line: &str) -> AgentFlags {
+        Line::try_parse_from(std::iter::once("tidings").chain(line.split_whitespace())).unwrap().flags
+    }
+
+    #[test]
+    fn every_flag_of_the_contract_is_taken() {
+        let line = "--dev --config /f --data-dir /d --node n --datacenter d --zone z --gossip 127.0.0.1:1 --advertise 127.0.0.1:2 \
+                    --join a:1 --join b:2 --encrypt k --insecure --http 127.0.0.1:3 --http unix:/s --no-dns";
+        let set = flags(line).flags().unwrap();
+        let key = |(key, _): &(&'static str, String)| *key;
+        let keys: std::collections::BTreeSet<&str> = set.values.iter().map(key).collect();
+        let with_flags = crate::settings::table::SETTINGS.iter().filter(|setting| setting.flag.is_some()).map(|setting| setting.key);
+        assert_eq!(keys, with_flags.collect(), "each setting with a flag is set by it");
+        assert_eq!(set.values.iter().filter(|(key, _)| *key == "gossip.join").count(), 2);
+        assert!(set.is_dev && set.file.is_some());
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused_by_name() {
+        for line in ["--gateway", "--wan 1:1", "--advertise-wan 1:1", "--join-wan a:1", "--dns 1:1", "--nacos 1:1", "--eureka 1:1"] {
+            let refusal = flags(line).load().unwrap_err().to_string();
+            assert!(refusal.contains(line.split(' ').next().unwrap()) && refusal.contains("not in this version yet"), "{refusal}");
+        }
+    }
+}

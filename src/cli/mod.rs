@@ -1,0 +1,121 @@
+//! What people type: one file a verb. Parses, calls, turns the outcome into an exit code (api.md §3).
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::Problem;
+
+mod agent;
+mod config;
+mod keygen;
+mod logging;
+mod version;
+
+/// A leaderless service registry: every agent holds the whole catalog, and gossip keeps them equal.
+#[derive(Debug, Parser)]
+#[command(name = "tidings", version, max_term_width = 110, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run an agent on this host.
+    Agent(agent::Arguments),
+    /// See what an agent's settings are, check them, or print an example of all.
+    Config(config::Arguments),
+    /// Make a gossip key.
+    Keygen,
+    /// Print the version.
+    Version,
+}
+
+/// Parses the command line and does what it says.
+pub fn run() -> ExitCode {
+    // Help is 0 and a wrong command line 2, by clap.
+    let arguments = Arguments::parse();
+    let outcome = match arguments.verb {
+        Verb::Agent(arguments) => agent::run(&arguments),
+        Verb::Config(arguments) => config::run(&arguments),
+        Verb::Keygen => keygen::run(),
+        Verb::Version => version::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tidings: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+/// How a command ends, as scripts see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Failed = 1,
+    Usage = 2,
+    /// Nothing, or nothing available, was found.
+    NotFound = 3,
+    /// No agent answers at the address that was tried.
+    NotReached = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// What is printed when a command does not do what it was asked to, and the exit code with it.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Failure {
+        Failure { exit, message: message.to_string() }
+    }
+
+    pub fn failed(message: impl fmt::Display) -> Failure {
+        Failure::new(Exit::Failed, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Failure {
+        Failure::new(Exit::Usage, problem)
+    }
+}
+
+/// Prints to standard output; a reader that has gone, as `head` does, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::failed(format!("the output cannot be written: {why}"))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
