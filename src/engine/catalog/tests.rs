@@ -12,6 +12,7 @@ use crate::view::Entry;
 mod epochs;
 mod exchange;
 mod lives;
+mod numbers;
 mod writes;
 
 /// The wall clock when the tests' engines start, in Unix milliseconds.
