@@ -44,3 +44,12 @@ fn every_golden_file_is_an_input_somewhere() {
     files.sort();
     assert_eq!(fed, files);
 }
+
+#[test]
+fn the_recorded_engine_meets_all_its_peers() {
+    let (mut met, mut trace) = (targets::Trace::default(), targets::Trace::default());
+    [false, true].into_iter().for_each(|is_ready| met.see(("ready", is_ready, 4_usize)));
+    let meeting = targets::recorded("engine", |_| Vec::new()).remove(0);
+    targets::engine(&meeting, &mut trace);
+    assert!(!met.0.is_disjoint(&trace.0), "mutation would begin with an agent that knows nobody");
+}

@@ -3,10 +3,12 @@
 //! Each leaves a trace of what the bytes led to, so that a mutator can tell inputs that lead somewhere new.
 
 mod catalog;
+mod engine;
 mod script;
 mod swim;
 
 pub use catalog::catalog;
+pub use engine::engine;
 pub use swim::swim;
 
 use std::{
@@ -61,6 +63,7 @@ pub const ALL: &[Target] = &[
     ("chunk", chunk),
     ("swim", swim),
     ("catalog", catalog),
+    ("engine", engine),
 ];
 
 /// First inputs of a door that are made rather than kept; `golden` are the things a golden file holds.
@@ -68,6 +71,7 @@ pub fn recorded(target: &str, golden: impl Fn(&str) -> Vec<Vec<u8>>) -> Vec<Vec<
     match target {
         "swim" => swim::recorded(),
         "catalog" => catalog::recorded(&golden("parts"), &golden("frames")),
+        "engine" => engine::recorded(&golden("parts"), &golden("frames")),
         _ => Vec::new(),
     }
 }
