@@ -63,6 +63,8 @@ pub mod agent;
 pub mod api;
 #[cfg(feature = "agent")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod engine;
 pub mod model;
 #[cfg(feature = "client")]
