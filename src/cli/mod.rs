@@ -8,10 +8,17 @@ use clap::{Parser, Subcommand};
 use crate::settings::Problem;
 
 mod agent;
+mod child;
 mod config;
+mod connect;
 mod keygen;
 mod logging;
+mod operate;
+mod output;
+mod read;
 mod version;
+mod watch;
+mod write;
 
 /// A leaderless service registry: every agent holds the whole catalog, and gossip keeps them equal.
 #[derive(Debug, Parser)]
@@ -25,10 +32,46 @@ struct Arguments {
 enum Verb {
     /// Run an agent on this host.
     Agent(agent::Arguments),
+    /// What the agent says of itself.
+    Status(read::Plain),
+    /// The agents of this datacenter, and how they are.
+    Members(read::Plain),
+    /// The services that are known, with how many instances take traffic.
+    Services(read::Services),
+    /// The instances of a service, and why those that take no traffic do not.
+    Service(read::Service),
+    /// Where to connect to for a service.
+    Pick(read::Pick),
+    /// Register an instance; with -- COMMAND, for as long as that runs.
+    Register(Box<write::Register>),
+    /// Deregister an instance.
+    Deregister(write::Named),
+    /// Give a sign of life for an instance with a ttl.
+    Heartbeat(write::Beat),
+    /// Print changes of instances as they happen.
+    Watch(watch::Arguments),
+    /// The last changes of the picture: members, instances.
+    Events(read::Plain),
+    /// Take traffic away from a node or one instance.
+    Drain(write::Drain),
+    /// Take that back.
+    Undrain(write::Undrain),
+    /// Make the agent join others.
+    Join(operate::Join),
+    /// Make the agent leave and stop.
+    Leave(operate::Leave),
+    /// Forget a member that is gone for good, and what it registered.
+    Forget(operate::Forget),
+    /// The datacenters that are known.
+    Datacenters(read::Plain),
+    /// List, install, use and remove gossip keys.
+    Keys(operate::Keys),
     /// See what an agent's settings are, check them, or print an example of all.
     Config(config::Arguments),
     /// Make a gossip key.
     Keygen,
+    /// Print a completion script for a shell.
+    Completion(operate::Completion),
     /// Print the version.
     Version,
 }
@@ -41,6 +84,24 @@ pub fn run() -> ExitCode {
         Verb::Agent(arguments) => agent::run(&arguments),
         Verb::Config(arguments) => config::run(&arguments),
         Verb::Keygen => keygen::run(),
+        Verb::Status(arguments) => read::status(&arguments),
+        Verb::Members(arguments) => read::members(&arguments),
+        Verb::Services(arguments) => read::services(&arguments),
+        Verb::Service(arguments) => read::service(&arguments),
+        Verb::Pick(arguments) => read::pick(&arguments),
+        Verb::Register(arguments) => write::register(&arguments),
+        Verb::Deregister(arguments) => write::deregister(&arguments),
+        Verb::Heartbeat(arguments) => write::heartbeat(&arguments),
+        Verb::Watch(arguments) => watch::run(&arguments),
+        Verb::Events(arguments) => read::events(&arguments),
+        Verb::Drain(arguments) => write::drain(&arguments),
+        Verb::Undrain(arguments) => write::undrain(&arguments),
+        Verb::Join(arguments) => operate::join(&arguments),
+        Verb::Leave(arguments) => operate::leave(&arguments),
+        Verb::Forget(arguments) => operate::forget(&arguments),
+        Verb::Datacenters(arguments) => read::datacenters(&arguments),
+        Verb::Keys(arguments) => operate::keys(&arguments),
+        Verb::Completion(arguments) => operate::completion(&arguments),
         Verb::Version => version::run(),
     };
     match outcome {
@@ -96,6 +157,12 @@ impl From<Problem> for Failure {
     fn from(problem: Problem) -> Failure {
         Failure::new(Exit::Usage, problem)
     }
+}
+
+/// Runs what waits for the network; the command line does one thing at a time.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|why| Failure::failed(format!("the runtime cannot be started: {why}")))?.block_on(work)
 }
 
 /// Prints to standard output; a reader that has gone, as `head` does, is no failure.

@@ -162,7 +162,10 @@ pub fn service(arguments: &Service) -> Result<(), Failure> {
         ("ZONE", |instance| cell(&instance["zone"])),
         ("HEALTH", |instance| cell(&instance["health"])),
         ("TAGS", |instance| cell(&instance["tags"])),
-        ("AVAILABLE", |instance| if instance["available"].as_bool() == Some(true) { "yes".into() } else { format!("no: {}", why(instance)) }),
+        (
+            "AVAILABLE",
+            |instance| if instance["available"].as_bool() == Some(true) { "yes".into() } else { format!("no: {}", why(instance)) },
+        ),
     ];
     let mut pairs = vec![("namespace", arguments.namespace.as_str())];
     if !arguments.available {

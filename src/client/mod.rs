@@ -73,7 +73,8 @@ impl Client {
         let refuse = |why: String| Error::Address { address: address.to_owned(), why };
         // TLS of this process uses ring's cipher suites; who chose others before keeps them.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder().user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION"))).connect_timeout(CONNECT_TIMEOUT);
+        let builder =
+            reqwest::Client::builder().user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION"))).connect_timeout(CONNECT_TIMEOUT);
         let (builder, base) = match address.strip_prefix("unix:") {
             Some("") => return Err(refuse("a path has to follow unix:".into())),
             Some(path) => (builder.unix_socket(path), "http://localhost".to_owned()),
