@@ -2,14 +2,30 @@
 //!
 //! ```text
 //! world      hosts, disks, clocks and the network: discrete events on one heap
-//! rng        seeded random numbers, one generator a purpose
-//! truth      what origins really wrote
+//! agent      the engine as a machine of the world
+//! faults     what befalls hosts and the network
+//! plan       what a seed means: which cluster, which faults, which operations
+//! workload   clients;  history: what they asked and were told;  truth: what origins really wrote
+//! run        one run of all that;  checkers: the invariants that look on
+//! swarm      a seed from its plan to its verdict
+//! scenarios  histories with names, each the shortest of one way to fail
+//! experiments  figures of whole clusters
+//! report     what a failure prints
 //! ```
 
+mod agent;
+pub mod checkers;
+pub mod cli;
+pub mod experiments;
 pub mod faults;
 pub mod history;
+pub mod log;
 pub mod plan;
+pub mod report;
 pub mod rng;
+pub mod run;
+pub mod scenarios;
+pub mod swarm;
 pub mod truth;
 pub mod violation;
 pub mod workload;

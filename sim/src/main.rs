@@ -1,2 +1,37 @@
-//! The simulator.
-fn main() {}
+//! The simulator's command line.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use tidings_sim::cli;
+
+/// Whole clusters of tidings in virtual time: finds what tests do not, and shows it again.
+#[derive(Parser)]
+#[command(name = "tidings-sim", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// One seed of the swarm.
+    Run(cli::RunArguments),
+    /// Many seeds of the swarm, until one fails or the budget is used up.
+    Sweep(cli::SweepArguments),
+    /// A named history, or all of them.
+    Scenario(cli::ScenarioArguments),
+    /// How long one change takes to reach all agents, and what it costs.
+    Spread(cli::SpreadArguments),
+    /// How long the dead are still handed out.
+    Detect(cli::DetectArguments),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().verb {
+        Verb::Run(arguments) => cli::run(&arguments),
+        Verb::Sweep(arguments) => cli::sweep(&arguments),
+        Verb::Scenario(arguments) => cli::scenario(&arguments),
+        Verb::Spread(arguments) => cli::spread(&arguments),
+        Verb::Detect(arguments) => cli::detect(&arguments),
+    }
+}

@@ -20,6 +20,7 @@ pub struct Truth {
     deleted: BTreeMap<Uid, Claim>,
     /// Whoever wrote something about a key.
     authors: BTreeMap<Uid, Vec<NodeId>>,
+    writes: u64,
 }
 
 /// One epoch of one origin.
@@ -72,6 +73,7 @@ impl Truth {
         if let Some(known) = self.issued(origin, epoch, record.seq) {
             return if *known == (uid, record.clone()) { Ok(()) } else { Err(conflict) };
         }
+        self.writes += 1;
         if let RecordState::Deleted { .. } = record.state {
             let claim = self.deleted.entry(uid).or_default();
             *claim = record.claim.max(*claim);
@@ -100,6 +102,11 @@ impl Truth {
 
     pub fn author(&self, origin: NodeId, epoch: Epoch) -> Option<HostId> {
         self.origins.get(&origin)?.get(&epoch)?.author
+    }
+
+    /// How many records were written so far.
+    pub fn writes(&self) -> u64 {
+        self.writes
     }
 
     /// Whether anybody ever wrote as this origin.
@@ -154,6 +161,21 @@ impl Truth {
             at = (Some(chapter.base.epoch) < at).then_some(chapter.base.epoch);
         }
         keys
+    }
+
+    /// What an epoch of an origin, with those it stands on, wrote in `(from, to]`; older words on a key may come along.
+    pub fn written(&self, origin: NodeId, epoch: Epoch, from: Seq, to: Seq) -> Vec<(Uid, &Record)> {
+        let mut written = Vec::new();
+        let (mut at, mut to) = (epoch, to);
+        while let Some(chapter) = self.origins.get(&origin).and_then(|epochs| epochs.get(&at)) {
+            let range = from.saturating_add(1)..=to.max(from.saturating_add(1));
+            written.extend(chapter.written.range(range).filter(|(seq, _)| **seq <= to).map(|(_, (uid, record))| (*uid, record)));
+            if chapter.base.epoch >= at || chapter.base.seq <= from {
+                break;
+            }
+            (at, to) = (chapter.base.epoch, to.min(chapter.base.seq));
+        }
+        written
     }
 
     /// Whether somebody who stands at `head` of an origin may hold exactly `held` of it, live records only.

@@ -20,6 +20,8 @@ pub const OPERATION_KEY: &str = "operation";
 #[derive(Debug, Clone)]
 pub struct Client {
     pub number: u32,
+    /// Whose id its instance has: its own, unless two mean to have the same.
+    pub id_of: u32,
     pub planned: PlannedClient,
     /// The agent it talks to.
     pub at: HostId,
@@ -33,7 +35,16 @@ pub struct Client {
 
 impl Client {
     pub fn new(number: u32, planned: PlannedClient) -> Self {
-        Self { number, planned, at: HostId(planned.home), waits_for: None, registered: None, is_registered: false, is_silent: false }
+        Self {
+            number,
+            id_of: number,
+            planned,
+            at: HostId(planned.home),
+            waits_for: None,
+            registered: None,
+            is_registered: false,
+            is_silent: false,
+        }
     }
 
     pub fn service(&self) -> ServiceName {
@@ -41,7 +52,7 @@ impl Client {
     }
 
     pub fn id(&self) -> InstanceId {
-        InstanceId::new(&format!("client-{}", self.number)).expect("letters and digits are an id")
+        InstanceId::new(&format!("client-{}", self.id_of)).expect("letters and digits are an id")
     }
 
     pub fn scope(&self) -> Scope<'static> {

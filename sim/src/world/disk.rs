@@ -47,6 +47,13 @@ pub struct Disk {
     syncing: usize,
 }
 
+/// A copy of a disk.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    durable: Restored,
+    log: Vec<(u64, StoreOp)>,
+}
+
 /// What came of a sync.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Synced {
@@ -72,10 +79,15 @@ impl Disk {
         &self.durable
     }
 
-    /// Copies another disk as it is, as somebody does who clones a machine.
-    pub fn copy_from(&mut self, other: &Disk) {
-        self.durable = other.durable.clone();
-        self.log.clone_from(&other.log);
+    /// All that is durable, as a backup takes it.
+    pub fn copy(&self) -> Copy {
+        Copy { durable: self.durable.clone(), log: self.log.clone() }
+    }
+
+    /// Puts a copy in the place of what is there.
+    pub fn restore(&mut self, copy: Copy) {
+        self.durable = copy.durable;
+        self.log = copy.log;
     }
 
     /// Takes operations in; says how long the sync takes that this starts, if none is running.

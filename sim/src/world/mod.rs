@@ -43,6 +43,8 @@ pub const GOSSIP_PORT: u16 = 7946;
 /// Payloads above this are dropped on the way: what an Ethernet frame leaves to a datagram.
 pub const MTU_PAYLOAD_BYTES: usize = 1_472;
 
+/// How often what was written to a connection that does not stand yet looks whether it does.
+const HANDSHAKE_NS: u64 = 1_000_000;
 /// A machine with long work may ask for another turn at once, but not this often without time going on.
 const WAKES_AN_INSTANT_MAX: u32 = 100_000;
 
@@ -216,6 +218,10 @@ impl<M: Machine> World<M> {
         id
     }
 
+    pub fn config(&self, host: HostId) -> &M::Config {
+        &self.configs[host.index()]
+    }
+
     pub fn config_mut(&mut self, host: HostId) -> &mut M::Config {
         &mut self.configs[host.index()]
     }
@@ -339,6 +345,7 @@ impl<M: Machine> World<M> {
         debug_assert!(at >= self.now, "time goes forward");
         self.now = at;
         self.events += 1;
+        crate::log::set_now(at);
         match event {
             Event::Wake { host, boot } => self.wake(host, boot),
             Event::Datagram { to, from, bytes } => self.arrive(to, from, bytes),
@@ -468,11 +475,11 @@ impl<M: Machine> World<M> {
             }
             Output::OpenStream { stream, to } => self.open(host, stream, to),
             Output::StreamBytes { stream, bytes } => {
-                known.trace.note(at, Happening::StreamOut("bytes"));
+                known.trace.note(at, Happening::StreamOut("bytes", stream.0));
                 self.write(host, boot, stream, bytes);
             }
             Output::CloseStream { stream } => {
-                known.trace.note(at, Happening::StreamOut("close"));
+                known.trace.note(at, Happening::StreamOut("close", stream.0));
                 if let Some((connection, side)) = self.streams.find(host, boot, stream) {
                     self.hang_up(connection, side);
                 }
@@ -528,7 +535,7 @@ impl<M: Machine> World<M> {
     fn open(&mut self, host: HostId, stream: StreamId, to: SocketAddr) {
         let at = self.now;
         let known = &mut self.hosts[host.index()];
-        known.trace.note(at, Happening::StreamOut("open"));
+        known.trace.note(at, Happening::StreamOut("open", stream.0));
         known.traffic.streams_opened += 1;
         // Nobody at that address: packets to it are lost, as on a real network.
         let target = self.by_address.get(&to).copied().unwrap_or(host);
@@ -562,25 +569,39 @@ impl<M: Machine> World<M> {
         }
         target.streams_accepted += 2;
         let (boot, id) = (target.boot, StreamId(target.streams_accepted));
-        target.trace.note(at, Happening::StreamIn("accepted"));
+        target.trace.note(at, Happening::StreamIn("accepted", id.0));
         self.streams.accepted(connection, boot, id);
         self.line_up(connection, 0, back, Chunk::Connected);
         let peer = self.hosts[from.index()].address;
         self.deliver(to, Input::StreamAccepted { stream: id, peer: SocketAddr::new(peer.ip(), 40_000 + (connection % 20_000) as u16) });
     }
 
-    fn write(&mut self, host: HostId, boot: u32, stream: StreamId, bytes: Bytes) {
+    fn write(&mut self, host: HostId, boot: u32, stream: StreamId, mut bytes: Bytes) {
         let at = self.now;
         let Some((connection, side)) = self.streams.find(host, boot, stream) else { return };
-        let Some(known) = self.streams.connection(connection) else { return };
         self.hosts[host.index()].traffic.stream_bytes_out += bytes.len() as u64;
-        let far = known.ends[1 - side].host;
-        let left_at = known.ends[side].write(at, bytes.len());
-        if !std::mem::replace(&mut known.ends[side].is_drain_due, true) {
-            self.queue.push(left_at, Event::Drained { connection, side });
+        let (segment, speed) = (self.streams.segment_bytes(), self.streams.bytes_a_second);
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(segment.min(bytes.len()));
+            let Some(known) = self.streams.connection(connection) else { return };
+            let far = known.ends[1 - side].host;
+            let left_at = known.ends[side].write(at, piece.len(), speed);
+            if !std::mem::replace(&mut known.ends[side].is_drain_due, true) {
+                self.queue.push(left_at, Event::Drained { connection, side });
+            }
+            let delay = self.network.segment_delay(host, far);
+            self.line_up(connection, 1 - side, left_at + delay, Chunk::Bytes(piece));
         }
-        let delay = self.network.segment_delay(host, far);
-        self.line_up(connection, 1 - side, left_at + delay, Chunk::Bytes(bytes));
+    }
+
+    /// Whether bulk takes longer than it should.
+    pub fn has_slow_streams(&self) -> bool {
+        self.streams.bytes_a_second < streams::BYTES_A_SECOND
+    }
+
+    /// Sets what each stream carries in one direction.
+    pub fn set_stream_speed(&mut self, bytes_a_second: u64) {
+        self.streams.bytes_a_second = bytes_a_second;
     }
 
     fn drained(&mut self, connection: u64, side: usize) {
@@ -622,7 +643,10 @@ impl<M: Machine> World<M> {
         let (near, far) = (known.ends[side].host, known.ends[1 - side].host);
         let end = &mut known.ends[side];
         let reaches = self.network.reaches(far, near) || far == near;
-        let Some(stream) = end.id else { return };
+        let Some(stream) = end.id else {
+            // Written before the connection stood: it waits for that.
+            return self.queue.push(at + HANDSHAKE_NS, Event::Flow { connection, side });
+        };
         if !reaches && !end.stall(at) {
             return self.queue.push(at + RETRY_NS, Event::Flow { connection, side });
         }
@@ -644,7 +668,7 @@ impl<M: Machine> World<M> {
                 (Input::StreamClosed { stream }, "closed")
             }
         };
-        self.hosts[near.index()].trace.note(at, Happening::StreamIn(what));
+        self.hosts[near.index()].trace.note(at, Happening::StreamIn(what, stream.0));
         self.deliver(near, input);
     }
 

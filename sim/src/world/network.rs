@@ -40,6 +40,13 @@ impl Conditions {
     };
 }
 
+impl Conditions {
+    /// Whether everything arrives, once, in time and as it was sent.
+    pub fn is_calm(&self) -> bool {
+        self.loss == 0.0 && self.duplicate == 0.0 && self.reorder == 0.0 && self.corrupt == 0.0
+    }
+}
+
 /// What one host's own link adds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Ailment {

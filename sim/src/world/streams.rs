@@ -13,7 +13,10 @@ pub const STALL_NS_MAX: u64 = 5_000_000_000;
 /// How soon a held-up segment is sent again.
 pub const RETRY_NS: u64 = 200_000_000;
 /// What one stream carries, in bytes a second: a gigabit, shared with others.
-pub const BYTES_PER_SECOND: u64 = 60_000_000;
+pub const BYTES_A_SECOND: u64 = 60_000_000;
+/// Bytes arrive in pieces, cut anywhere: the largest, and the smallest that a slow stream has.
+const SEGMENT_BYTES_MAX: u64 = 64 * 1_024;
+const SEGMENT_BYTES_MIN: u64 = 1_460;
 
 #[derive(Debug)]
 pub enum Chunk {
@@ -48,14 +51,27 @@ pub struct Connection {
 }
 
 /// All connections of the world.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Streams {
+    /// What each stream carries in one direction.
+    pub bytes_a_second: u64,
     connections: BTreeMap<u64, Connection>,
     by_end: BTreeMap<(HostId, u32, StreamId), (u64, usize)>,
     dialled: u64,
 }
 
+impl Default for Streams {
+    fn default() -> Self {
+        Self { bytes_a_second: BYTES_A_SECOND, connections: BTreeMap::new(), by_end: BTreeMap::new(), dialled: 0 }
+    }
+}
+
 impl Streams {
+    /// How many bytes travel together: about a fiftieth of a second's.
+    pub fn segment_bytes(&self) -> usize {
+        (self.bytes_a_second / 50).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) as usize
+    }
+
     /// A connection that is being tried; its far end has no name yet.
     pub fn dial(&mut self, at: u64, from: (HostId, u32, StreamId), to: HostId) -> u64 {
         self.dialled += 1;
@@ -133,8 +149,8 @@ impl End {
     }
 
     /// Hands `bytes` to the pipe; says when the last of them has left.
-    pub fn write(&mut self, at: u64, bytes: usize) -> u64 {
-        self.written_at = self.written_at.max(at) + bytes as u64 * 1_000_000_000 / BYTES_PER_SECOND;
+    pub fn write(&mut self, at: u64, bytes: usize, bytes_a_second: u64) -> u64 {
+        self.written_at = self.written_at.max(at) + bytes as u64 * 1_000_000_000 / bytes_a_second;
         self.written_at
     }
 }

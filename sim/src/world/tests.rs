@@ -117,8 +117,30 @@ fn a_stream_connects_carries_in_order_and_ends_behind_its_bytes() {
     run(&mut world, 10);
     say(&mut world, A, Output::StreamBytes { stream, bytes: Bytes::from(vec![0; 600_000]) });
     run(&mut world, 100);
-    assert_eq!(heard(&world, A), ["1 stands", "600000 B on 1", "1 ends"]);
+    let lines = heard(&world, A);
+    assert_eq!((lines[0].as_str(), lines.last().map(String::as_str)), ("1 stands", Some("1 ends")));
+    assert_eq!(lines[1], "65536 B on 1", "the echo of the first piece; then the echo hangs up");
     assert_eq!(world.streams(), 0, "what is over is forgotten");
+}
+
+#[test]
+fn what_is_written_before_the_connection_stands_arrives_whole() {
+    let mut world = two();
+    let (to, stream) = (world.host(B).address, StreamId(1));
+    say(&mut world, A, Output::OpenStream { stream, to });
+    for _ in 0..5 {
+        say(&mut world, A, Output::StreamBytes { stream, bytes: Bytes::from_static(b"early") });
+    }
+    run(&mut world, 100);
+    assert_eq!(heard(&world, B).iter().filter(|line| *line == "5 B on 2").count(), 1, "the echo hangs up after the first");
+    world.network.cut(&[A], &[B]);
+    let stream = StreamId(3);
+    say(&mut world, A, Output::OpenStream { stream, to });
+    say(&mut world, A, Output::StreamBytes { stream, bytes: Bytes::from_static(b"late") });
+    run(&mut world, 2_500);
+    world.network.mend(&[A], &[B]);
+    run(&mut world, 2_500);
+    assert_eq!(heard(&world, B).last().map(String::as_str), Some("4 B on 4"));
 }
 
 #[test]

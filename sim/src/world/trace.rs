@@ -22,8 +22,8 @@ pub enum Happening {
         to: SocketAddr,
         bytes: usize,
     },
-    StreamIn(&'static str),
-    StreamOut(&'static str),
+    StreamIn(&'static str, u64),
+    StreamOut(&'static str, u64),
     Persist {
         mark: u64,
         ops: usize,
@@ -63,8 +63,8 @@ impl Happening {
                 | Happening::Persist { .. }
                 | Happening::Durable(_)
                 | Happening::View
-                | Happening::StreamIn("bytes" | "drained")
-                | Happening::StreamOut("bytes")
+                | Happening::StreamIn("bytes" | "drained", _)
+                | Happening::StreamOut("bytes", _)
         )
     }
 }
@@ -79,8 +79,8 @@ impl fmt::Display for Happening {
             Happening::Left => f.write_str("agent has left"),
             Happening::DatagramIn { from, bytes } => write!(f, "datagram of {bytes} B from {from}"),
             Happening::DatagramOut { to, bytes } => write!(f, "datagram of {bytes} B to {to}"),
-            Happening::StreamIn(what) => write!(f, "stream in: {what}"),
-            Happening::StreamOut(what) => write!(f, "stream out: {what}"),
+            Happening::StreamIn(what, id) => write!(f, "stream {id} in: {what}"),
+            Happening::StreamOut(what, id) => write!(f, "stream {id} out: {what}"),
             Happening::Persist { mark, ops } => write!(f, "persist {ops} operations up to mark {mark}"),
             Happening::Durable(mark) => write!(f, "durable up to mark {mark}"),
             Happening::Command(what) => write!(f, "command: {what}"),

@@ -5,7 +5,7 @@ use super::table::{OriginIx, SlotIx};
 use super::{Catalog, epochs};
 use crate::engine::wire::packet::{Advert, Want};
 use crate::model::names::NodeId;
-use crate::model::record::{AsOf, Batch, Epoch, Head, HeadFlags, Record, RecordState, Seq, Uid};
+use crate::model::record::{AsOf, Batch, Claim, Epoch, Head, HeadFlags, Record, RecordState, Seq, Uid};
 use crate::model::time::Now;
 use std::ops::Bound::{Excluded, Included};
 
@@ -61,6 +61,18 @@ impl Catalog {
     /// The sum over an origin's live records.
     pub fn sum(&self, origin: NodeId) -> u64 {
         self.known(origin).map_or(0, |origin| origin.sum)
+    }
+
+    /// What is held of an origin, tombstones included, in order of seq: for whoever compares it with what the origin wrote.
+    pub fn records(&self, origin: NodeId) -> impl Iterator<Item = (Uid, Record)> + '_ {
+        let slots = self.known(origin).into_iter().flat_map(|origin| origin.by_seq.values());
+        slots.map(|ix| (self.table.slot(*ix).uid(), self.table.slot(*ix).record()))
+    }
+
+    /// The claim of an origin's latest word on a key.
+    pub fn claim(&self, origin: NodeId, uid: Uid) -> Option<Claim> {
+        let ix = self.table.find(self.table.origin_ix(origin)?, uid)?;
+        Some(self.table.slot(ix).claim)
     }
 
     /// How long an origin's head is what it is, in milliseconds.

@@ -1,0 +1,29 @@
+//! The engine of tidings as a machine of the world: unmodified, with what the shell would hand it.
+
+use crate::world::{Boot, Machine};
+use tidings::engine::Engine;
+use tidings::engine::config::EngineConfig;
+use tidings::engine::io::{Input, Output};
+use tidings::model::time::Now;
+
+impl Machine for Engine {
+    type Config = EngineConfig;
+
+    fn start(config: &EngineConfig, boot: Boot) -> Self {
+        let mut config = config.clone();
+        config.node.advertise = boot.address;
+        Engine::new(config, boot.restored, boot.seed, boot.now)
+    }
+
+    fn handle(&mut self, now: Now, input: Input) {
+        Engine::handle(self, now, input);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        Engine::poll(self)
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        Engine::deadline(self)
+    }
+}

@@ -1,0 +1,106 @@
+//! Invariant 4: once an agent's head covers a delete of (key, claim), it never serves a record of that key with that claim or a lower
+//! one, from any origin.
+
+use super::{Checker, Scene};
+use crate::violation::Violation;
+use crate::world::{HostId, Note};
+use std::collections::BTreeMap;
+use tidings::model::names::NodeId;
+use tidings::model::record::{Claim, Epoch, RecordState, Seq, Uid};
+
+/// What each process knows to be deleted.
+#[derive(Default)]
+pub struct Deletes {
+    heads: BTreeMap<(HostId, NodeId), (Epoch, Seq)>,
+    covered: BTreeMap<(HostId, Uid), Claim>,
+}
+
+impl Deletes {
+    fn forget(&mut self, host: HostId) {
+        self.heads.retain(|(at, _), _| *at != host);
+        self.covered.retain(|(at, _), _| *at != host);
+    }
+
+    /// A delete is known there from now on.
+    fn cover(&mut self, host: HostId, uid: Uid, claim: Claim) {
+        let known = self.covered.entry((host, uid)).or_default();
+        *known = claim.max(*known);
+    }
+
+    /// # Errors
+    /// The claim up to which the key is deleted there.
+    fn serve(&self, host: HostId, uid: Uid, claim: Claim) -> Result<(), Claim> {
+        match self.covered.get(&(host, uid)) {
+            Some(&deleted) if claim <= deleted => Err(deleted),
+            _ => Ok(()),
+        }
+    }
+
+    fn learn(&mut self, scene: &Scene<'_>, host: HostId) {
+        let Some(engine) = scene.engine(host) else { return };
+        for head in engine.catalog().heads() {
+            let now = (head.epoch, head.seq);
+            let before = self.heads.insert((host, head.origin), now);
+            if before == Some(now) {
+                continue;
+            }
+            let from = before.filter(|(epoch, _)| *epoch == head.epoch).map_or(0, |(_, seq)| seq);
+            for (uid, record) in scene.truth.written(head.origin, head.epoch, from, head.seq) {
+                if let RecordState::Deleted { .. } = record.state {
+                    self.cover(host, uid, record.claim);
+                }
+            }
+        }
+    }
+}
+
+impl Checker for Deletes {
+    fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
+        match note {
+            Note::Started { host } => self.forget(*host),
+            Note::Handled { host } => self.learn(scene, *host),
+            Note::View { host, view } => {
+                let Some(engine) = scene.engine(*host) else { return Ok(()) };
+                // The view may be a little older than the heads: it is held against what was known when it was made.
+                for entry in view.services(None).flat_map(|service| service.entries.iter()) {
+                    let Some(claim) = engine.catalog().claim(entry.node.id, entry.uid) else { continue };
+                    if let Err(deleted) = self.serve(*host, entry.uid, claim) {
+                        let expected = format!("nothing of {:?} up to claim {deleted}", entry.uid);
+                        return Err(scene.violation("stays-deleted", &[*host], expected, format!("{entry:?} with claim {claim}")));
+                    }
+                }
+                self.learn(scene, *host);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: HostId = HostId(0);
+    const X: Uid = Uid(1);
+
+    #[test]
+    fn bites_on_a_record_with_the_deleted_claim_or_a_lower_one() {
+        let mut deletes = Deletes::default();
+        deletes.cover(HOST, X, 10);
+        deletes.cover(HOST, X, 8);
+        assert_eq!(deletes.serve(HOST, X, 10), Err(10));
+        assert_eq!(deletes.serve(HOST, X, 9), Err(10));
+    }
+
+    #[test]
+    fn lets_pass_a_higher_claim_another_key_and_an_agent_that_has_not_heard() {
+        let mut deletes = Deletes::default();
+        deletes.cover(HOST, X, 10);
+        assert_eq!(deletes.serve(HOST, X, 11), Ok(()));
+        assert_eq!(deletes.serve(HOST, Uid(2), 9), Ok(()));
+        assert_eq!(deletes.serve(HostId(1), X, 9), Ok(()));
+        deletes.forget(HOST);
+        assert_eq!(deletes.serve(HOST, X, 9), Ok(()));
+    }
+}

@@ -1,0 +1,71 @@
+//! Invariants 2 and 5: what an agent holds of an origin is what that origin wrote, up to the head the agent claims; agents without gaps
+//! and with equal heads have equal sums.
+
+use super::{Checker, Scene};
+use crate::violation::Violation;
+use crate::world::{HostId, Note};
+use std::collections::BTreeMap;
+use tidings::model::names::NodeId;
+use tidings::model::record::{Epoch, Record, RecordState, Seq, Uid};
+
+/// What was looked at last of each origin at each host.
+#[derive(Default)]
+pub struct Prefix {
+    seen: BTreeMap<(HostId, NodeId), (Epoch, Seq, u64)>,
+}
+
+impl Prefix {
+    fn look(&mut self, scene: &Scene<'_>, host: HostId) -> Result<(), Violation> {
+        let Some(engine) = scene.engine(host) else { return Ok(()) };
+        let catalog = engine.catalog();
+        for head in catalog.heads() {
+            let stands = (head.epoch, head.seq, catalog.sum(head.origin));
+            if self.seen.insert((host, head.origin), stands) == Some(stands) || head.flags.reaped.is_some() {
+                continue;
+            }
+            // What the origin has not handed to its disk yet, nobody else can have.
+            if scene.node(host) == Some(head.origin) || !scene.truth.knows(head.origin) {
+                continue;
+            }
+            let held = live(catalog.records(head.origin));
+            if let Err((expected, found)) = scene.truth.compare(&head, &held) {
+                let author = scene.truth.author(head.origin, head.epoch).unwrap_or(host);
+                return Err(scene.violation("prefix-is-true", &[host, author], expected, found));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn live(records: impl Iterator<Item = (Uid, Record)>) -> BTreeMap<Uid, Record> {
+    records.filter(|(_, record)| matches!(record.state, RecordState::Live(_))).collect()
+}
+
+impl Checker for Prefix {
+    fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
+        match note {
+            Note::Started { host } => self.seen.retain(|(at, _), _| at != host),
+            Note::Handled { host } => self.look(scene, *host)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn at_rest(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
+        let mut sums: BTreeMap<(NodeId, Epoch, Seq), (HostId, u64)> = BTreeMap::new();
+        for (host, _) in scene.running() {
+            self.seen.clear();
+            self.look(scene, host)?;
+            let Some(engine) = scene.engine(host) else { continue };
+            for head in engine.catalog().heads() {
+                let sum = engine.catalog().sum(head.origin);
+                let (first, known) = *sums.entry((head.origin, head.epoch, head.seq)).or_insert((host, sum));
+                if known != sum {
+                    let expected = format!("the sum {known:016x} of {:?} at seq {}", head.origin, head.seq);
+                    return Err(scene.violation("equal-sums", &[first, host], expected, format!("{sum:016x}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}

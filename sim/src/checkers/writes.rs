@@ -1,0 +1,154 @@
+//! Invariant 3: what was acknowledged is durable and in the view of the agent that answered; at rest it is in every view, unless it was
+//! superseded or deleted.
+
+use super::{Checker, Scene};
+use crate::history::{History, Operation, Outcome};
+use crate::plan::Intent;
+use crate::violation::Violation;
+use crate::workload::{Client, written_by};
+use crate::world::{HostId, Note};
+use tidings::model::command::WriteResult;
+use tidings::model::record::Uid;
+use tidings::view::View;
+
+/// Keeps nothing: the history does.
+pub struct Writes;
+
+impl Checker for Writes {
+    fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
+        let Note::Reply { host, token, outcome: Ok(_) } = note else { return Ok(()) };
+        let Some(operation) = scene.history.operation(token.0) else { return Ok(()) };
+        let Outcome::Acknowledged { written, .. } = &operation.outcome else { return Ok(()) };
+        if written.uid != operation.uid {
+            return Err(scene.violation("writes-what-was-asked", &[*host], format!("{:?}", operation.uid), format!("{:?}", written.uid)));
+        }
+        // A client that asked again in the meantime may see its later word.
+        if operation.intent == Intent::Register && !is_followed(scene.history, operation) {
+            let view = scene.view(*host);
+            let seen = view.and_then(|view| seen(view, &scene.clients[operation.client as usize], operation.uid));
+            let is_there = seen.is_some_and(|found| found >= operation.id);
+            let is_published = view.is_some_and(|view| view.revision >= written.revision);
+            if !(is_there && is_published) {
+                let expected = format!("operation {} in the view of revision {}", operation.id, written.revision);
+                return Err(scene.violation("read-your-writes", &[*host], expected, format!("{seen:?} in {:?}", view.map(|v| v.revision))));
+            }
+        }
+        Ok(())
+    }
+
+    fn at_rest(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
+        if !scene.is_sharp {
+            return Ok(());
+        }
+        for client in scene.clients.iter().filter(|client| client.planned.ttl_ms.is_none()) {
+            for (host, expectation) in expectations(scene, client) {
+                let Some(view) = scene.view(host) else { continue };
+                let found = expectation.uid.and_then(|uid| seen(view, client, uid));
+                if !expectation.allowed.contains(&found) {
+                    let expected = format!("of client {} one of the operations {:?}", client.number, expectation.allowed);
+                    return Err(scene.violation("acknowledged-stays", &[host, client.at], expected, format!("{found:?}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What may be seen of one client's instance.
+struct Expectation {
+    uid: Option<Uid>,
+    allowed: Vec<Option<u64>>,
+}
+
+fn expectations<'a>(scene: &'a Scene<'_>, client: &'a Client) -> impl Iterator<Item = (HostId, Expectation)> + 'a {
+    let allowed = outcomes(scene.history, client.number);
+    let uid = scene.history.of_client(client.number).next_back().map(|operation| operation.uid);
+    scene.running().map(move |(host, _)| (host, Expectation { uid, allowed: allowed.clone() }))
+}
+
+/// The operations whose registration may be the last word on a client's instance; none stands for no instance.
+///
+/// The last acknowledged write counts, and every later or concurrent one whose outcome the client does not know.
+fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
+    let mut allowed = vec![None];
+    let mut registered = None;
+    for operation in history.of_client(client) {
+        let word = match operation.intent {
+            Intent::Register => Some(operation.id),
+            Intent::Deregister => None,
+            // It says again what was registered last, as the client knows it.
+            Intent::Renew => registered,
+            Intent::Heartbeat | Intent::Report => continue,
+        };
+        match &operation.outcome {
+            Outcome::Acknowledged { written, .. } => {
+                if operation.intent == Intent::Register {
+                    registered = word;
+                }
+                // There was nothing to remove at an agent that had not heard of it: what others hold stays.
+                if written.result != WriteResult::Absent {
+                    allowed.clear();
+                }
+                allowed.push(word);
+            }
+            Outcome::Refused { .. } => {}
+            Outcome::Pending | Outcome::Unknown { .. } => allowed.push(word),
+        }
+    }
+    allowed
+}
+
+/// Which operation wrote what a view shows of a client's instance.
+fn seen(view: &View, client: &Client, uid: Uid) -> Option<u64> {
+    let service = view.service("default", client.service().as_str())?;
+    let (_, instance) = service.find(uid)?.instance().ok()?;
+    written_by(&instance)
+}
+
+fn is_followed(history: &History, operation: &Operation) -> bool {
+    history.of_client(operation.client).next_back().is_some_and(|last| last.id != operation.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidings::model::command::{Refusal, Reply, Written};
+
+    fn history(steps: &[(Intent, Option<Result<WriteResult, ()>>)]) -> History {
+        let mut history = History::default();
+        for (n, (intent, outcome)) in steps.iter().enumerate() {
+            let id = n as u64 + 1;
+            let operation =
+                Operation { id, client: 0, intent: *intent, uid: Uid(1), host: HostId(0), asked_at: id, outcome: Outcome::Pending };
+            history.ask(operation);
+            match outcome {
+                None => history.give_up(id, id),
+                Some(Ok(result)) => {
+                    let written = Written { uid: Uid(1), result: *result, revision: 1 };
+                    let _ = history.answer(id, id, &Ok(Reply::Written(written)));
+                }
+                Some(Err(())) => {
+                    let _ = history.answer(id, id, &Err(Refusal::Ambiguous));
+                }
+            }
+        }
+        history
+    }
+
+    const MADE: Option<Result<WriteResult, ()>> = Some(Ok(WriteResult::Created));
+    const REMOVED: Option<Result<WriteResult, ()>> = Some(Ok(WriteResult::Removed));
+
+    #[test]
+    fn the_last_acknowledged_write_is_the_only_outcome() {
+        assert_eq!(outcomes(&history(&[(Intent::Register, MADE), (Intent::Register, MADE)]), 0), [Some(2)]);
+        assert_eq!(outcomes(&history(&[(Intent::Register, MADE), (Intent::Deregister, REMOVED)]), 0), [None]);
+        assert_eq!(outcomes(&history(&[(Intent::Register, MADE), (Intent::Register, Some(Err(())))]), 0), [Some(1)]);
+    }
+
+    #[test]
+    fn what_was_not_answered_may_or_may_not_have_happened() {
+        assert_eq!(outcomes(&history(&[(Intent::Register, MADE), (Intent::Deregister, None)]), 0), [Some(1), None]);
+        assert_eq!(outcomes(&history(&[(Intent::Register, None)]), 0), [None, Some(1)]);
+        assert_eq!(outcomes(&history(&[(Intent::Register, None), (Intent::Register, MADE)]), 0), [Some(2)]);
+    }
+}

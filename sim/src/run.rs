@@ -1,0 +1,547 @@
+//! One run: a cluster of engines in a world, what befalls it, what its clients do, and the checkers that look on.
+//!
+//! The swarm runs a [`Plan`]; scenarios and experiments drive the same run by hand. Everything that happens is an event of the world;
+//! after each, the checkers see what it touched.
+
+use crate::checkers::{self, Checker, Scene};
+use crate::faults::{FaultKind, Scheduled, Stroke};
+use crate::history::{History, OpId, Operation, Outcome};
+use crate::log;
+use crate::plan::{Intent, Plan, PlannedClient, PlannedHost, PlannedOperation};
+use crate::rng::Rng;
+use crate::truth::Truth;
+use crate::violation::Violation;
+use crate::workload::{Client, PATIENCE_NS};
+use crate::world::network::{Ailment, Conditions};
+use crate::world::trace::Happening;
+use crate::world::{HostId, Note, World};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tidings::engine::Engine;
+use tidings::engine::config::{EngineConfig, NodeConfig};
+use tidings::engine::io::Token;
+use tidings::model::command::{Command, Refusal, Reply};
+use tidings::model::names::{Datacenter, NodeId, NodeName, Zone};
+use tidings::view::View;
+
+pub const SECOND: u64 = 1_000_000_000;
+/// How often an agent's shell resolves its seeds' names again.
+const RESOLVE_NS: u64 = 30 * SECOND;
+/// A client that is told that its instance is not known registers it again this much later.
+const REREGISTER_NS: u64 = 50_000_000;
+/// Packets that are kept, to be sent again as noise.
+const OVERHEARD_MAX: usize = 256;
+/// Tokens above this are the run's own.
+const OWN_TOKENS: u64 = 1 << 62;
+
+/// What is due at some instant.
+#[derive(Debug, Clone)]
+enum Entry {
+    Start(HostId),
+    Resolve(HostId),
+    Stroke(Scheduled),
+    Operation(PlannedOperation),
+    /// A client renews its lease.
+    Beat(u32),
+    /// A client falls silent.
+    Silence(u32),
+    GiveUp(OpId),
+}
+
+pub struct Run {
+    pub world: World<Engine>,
+    pub truth: Truth,
+    pub history: History,
+    pub clients: Vec<Client>,
+    pub views: Vec<Option<Arc<View>>>,
+    /// Whether what clients were told must come out in the order of true time.
+    pub is_sharp: bool,
+    pub coverage: BTreeMap<String, u64>,
+    /// The instant of the last thing that disturbed the network, a process or a clock.
+    pub disturbed_at: u64,
+    /// When each host's process came up, or went down, last.
+    pub changed_at: Vec<u64>,
+    /// Parts of ERROR lines that belong to what is played.
+    errors_allowed: Vec<&'static str>,
+    checkers: Vec<Box<dyn Checker>>,
+    agenda: Vec<Option<Entry>>,
+    seeds: Vec<u32>,
+    next_operation: OpId,
+    overheard: VecDeque<(SocketAddr, Bytes)>,
+    moved: u32,
+    noise: Rng,
+    calm: Conditions,
+}
+
+impl Run {
+    /// A world without hosts and without checkers.
+    pub fn new(seed: u64, conditions: Conditions) -> Self {
+        Self {
+            world: World::new(seed, conditions),
+            truth: Truth::default(),
+            history: History::default(),
+            clients: Vec::new(),
+            views: Vec::new(),
+            is_sharp: true,
+            coverage: BTreeMap::new(),
+            disturbed_at: 0,
+            changed_at: Vec::new(),
+            errors_allowed: Vec::new(),
+            checkers: Vec::new(),
+            agenda: Vec::new(),
+            seeds: Vec::new(),
+            next_operation: 1,
+            overheard: VecDeque::new(),
+            moved: 0,
+            noise: Rng::new(seed, "noise", 0),
+            calm: conditions,
+        }
+    }
+
+    /// The run that a plan describes, with all checkers.
+    pub fn of_plan(plan: &Plan, configure: &dyn Fn(&mut EngineConfig)) -> Self {
+        let mut run = Self::new(plan.seed, plan.conditions);
+        run.world.network.between_zones_ns = plan.between_zones_ns;
+        run.is_sharp = plan.is_history_sharp();
+        run.seeds.clone_from(&plan.seeds);
+        run.checkers = checkers::all();
+        run.world.notes_packets = true;
+        let key = plan.is_sealed.then(|| Rng::new(plan.seed, "key", 0).seed());
+        for planned in &plan.hosts {
+            let host = run.add_host(*planned, key, configure);
+            run.schedule(planned.starts_at, Entry::Start(host));
+        }
+        for planned in &plan.clients {
+            run.add_client(*planned);
+        }
+        for operation in &plan.operations {
+            run.schedule(operation.at, Entry::Operation(*operation));
+        }
+        for scheduled in &plan.faults {
+            run.schedule(scheduled.at, Entry::Stroke(scheduled.clone()));
+        }
+        run
+    }
+
+    /// A cluster of `agents` that know each other as seeds, started, with all checkers.
+    pub fn cluster(seed: u64, agents: u32) -> Self {
+        Self::cluster_with(seed, agents, &|_| {})
+    }
+
+    pub fn cluster_with(seed: u64, agents: u32, configure: &dyn Fn(&mut EngineConfig)) -> Self {
+        let mut run = Self::new(seed, Conditions::LAN);
+        run.checkers = checkers::all();
+        run.seeds = (0..agents.min(3)).collect();
+        run.add_agents(agents, configure);
+        for host in run.world.host_ids() {
+            run.start(host);
+        }
+        run
+    }
+
+    /// Adds hosts with true clocks and does not start them.
+    pub fn add_agents(&mut self, agents: u32, configure: &dyn Fn(&mut EngineConfig)) -> Vec<HostId> {
+        let planned = PlannedHost { zone: 0, clock: crate::world::clock::Clock::default(), starts_at: 0 };
+        (0..agents).map(|_| self.add_host(planned, None, configure)).collect()
+    }
+
+    pub fn set_seeds(&mut self, seeds: Vec<u32>) {
+        self.seeds = seeds;
+    }
+
+    pub fn set_checkers(&mut self, checkers: Vec<Box<dyn Checker>>) {
+        self.checkers = checkers;
+    }
+
+    fn add_host(&mut self, planned: PlannedHost, key: Option<[u8; 32]>, configure: &dyn Fn(&mut EngineConfig)) -> HostId {
+        let number = self.views.len() as u32;
+        let mut config = EngineConfig::lan(NodeConfig {
+            name: NodeName::new(&format!("host-{number}")).expect("letters and digits are a name"),
+            datacenter: Datacenter::new("dc1").expect("letters and digits are a name"),
+            zone: Some(Zone::new(&format!("zone-{}", planned.zone)).expect("letters and digits are a name")),
+            advertise: World::<Engine>::address_of(number),
+            http_port: Some(8_500),
+            dns_port: None,
+            is_gateway: false,
+            version: "simulated".into(),
+            metadata: Vec::new(),
+        });
+        config.keys.extend(key);
+        configure(&mut config);
+        self.views.push(None);
+        self.changed_at.push(0);
+        self.world.add_host(planned.zone, planned.clock, config)
+    }
+
+    pub fn add_client(&mut self, planned: PlannedClient) -> u32 {
+        let number = self.clients.len() as u32;
+        self.clients.push(Client::new(number, planned));
+        if let Some(ttl_ms) = planned.ttl_ms {
+            self.schedule(self.world.now() + ttl_ms * 1_000_000 / 3, Entry::Beat(number));
+        }
+        if let Some(dies_at) = planned.dies_at {
+            self.schedule(dies_at, Entry::Silence(number));
+        }
+        number
+    }
+
+    fn schedule(&mut self, at: u64, entry: Entry) {
+        self.agenda.push(Some(entry));
+        self.world.call_at(at, self.agenda.len() as u64 - 1);
+    }
+
+    /// Lets the world go on to an instant.
+    ///
+    /// # Errors
+    /// What a checker found.
+    pub fn run_until(&mut self, at: u64) -> Result<(), Violation> {
+        self.settle()?;
+        while self.world.next_at().is_some_and(|next| next <= at) {
+            self.world.step();
+            self.settle()?;
+        }
+        self.world.idle_until(at);
+        Ok(())
+    }
+
+    /// # Errors
+    /// What a checker found.
+    pub fn run_for(&mut self, ns: u64) -> Result<(), Violation> {
+        self.run_until(self.world.now() + ns)
+    }
+
+    /// Lets the world go on until something holds, and says how long that took; none if it did not within `ns`.
+    ///
+    /// # Errors
+    /// What a checker found.
+    pub fn run_while(&mut self, ns: u64, is_awaited: &mut dyn FnMut(&Run) -> bool) -> Result<Option<u64>, Violation> {
+        let (from, end) = (self.world.now(), self.world.now() + ns);
+        self.settle()?;
+        while is_awaited(self) {
+            match self.world.next_at() {
+                Some(next) if next <= end => self.world.step(),
+                _ => {
+                    self.world.idle_until(end);
+                    return Ok(None);
+                }
+            };
+            self.settle()?;
+        }
+        Ok(Some(self.world.now() - from))
+    }
+
+    fn settle(&mut self) -> Result<(), Violation> {
+        self.settle_with(&mut |_| {})
+    }
+
+    /// What the last event touched: the run reacts, somebody else reads, the checkers look.
+    ///
+    /// # Errors
+    /// What a checker found.
+    pub fn settle_with(&mut self, read: &mut dyn FnMut(&Note)) -> Result<(), Violation> {
+        while let Some(note) = self.world.note() {
+            self.react(&note)?;
+            read(&note);
+            let mut checkers = std::mem::take(&mut self.checkers);
+            let scene = self.scene();
+            let verdict = checkers.iter_mut().try_for_each(|checker| checker.note(&scene, &note));
+            self.checkers = checkers;
+            verdict?;
+        }
+        match log::take_error() {
+            None => Ok(()),
+            Some(line) if self.errors_allowed.iter().any(|part| line.contains(part)) => Ok(()),
+            Some(line) => Err(self.violation("no-error-log", vec![], "no ERROR in any log", &line)),
+        }
+    }
+
+    /// Lets ERROR lines pass that contain this.
+    pub fn allow_errors(&mut self, part: &'static str) {
+        self.errors_allowed.push(part);
+    }
+
+    /// Copies a host's disk as it is onto another that is not running.
+    pub fn clone_disk(&mut self, from: HostId, to: HostId) {
+        let copy = self.world.host(from).disk.copy();
+        self.world.host_mut(to).disk.restore(copy);
+    }
+
+    /// Has all checkers look at everything, as it is when nothing is on its way.
+    ///
+    /// # Errors
+    /// What a checker found.
+    pub fn check_at_rest(&mut self) -> Result<(), Violation> {
+        let mut checkers = std::mem::take(&mut self.checkers);
+        let scene = self.scene();
+        let verdict = checkers.iter_mut().try_for_each(|checker| checker.at_rest(&scene));
+        self.checkers = checkers;
+        verdict
+    }
+
+    pub fn scene(&self) -> Scene<'_> {
+        Scene {
+            world: &self.world,
+            truth: &self.truth,
+            history: &self.history,
+            clients: &self.clients,
+            views: &self.views,
+            is_sharp: self.is_sharp,
+            disturbed_at: self.disturbed_at,
+            changed_at: &self.changed_at,
+        }
+    }
+
+    pub fn violation(&self, checker: &'static str, hosts: Vec<HostId>, expected: &str, found: &str) -> Violation {
+        Violation { checker, at: self.world.now(), hosts, expected: expected.into(), found: found.into() }
+    }
+
+    fn react(&mut self, note: &Note) -> Result<(), Violation> {
+        match note {
+            Note::Started { host } => {
+                self.truth.started(*host);
+                self.views[host.index()] = None;
+            }
+            Note::Persisted { host, ops } => {
+                if let Err(conflict) = self.truth.persisted(*host, ops) {
+                    return Err(self.violation("single-writer", vec![*host], "one meaning for one seq", &format!("{conflict:?}")));
+                }
+            }
+            Note::Reply { host, token, outcome } => self.replied(*host, token.0, outcome),
+            Note::View { host, view } => self.views[host.index()] = Some(Arc::clone(view)),
+            Note::Stopped { host } => self.down(*host),
+            Note::Due(entry) => {
+                if let Some(entry) = self.agenda[*entry as usize].take() {
+                    self.due(entry);
+                }
+            }
+            Note::Spinning { host } => {
+                return Err(self.violation("progress", vec![*host], "time goes on", "the engine's deadline stands still"));
+            }
+            Note::Sent { host, bytes, .. } if self.overheard.len() < OVERHEARD_MAX || bytes.first().is_some_and(|byte| byte % 8 == 0) => {
+                if self.overheard.len() == OVERHEARD_MAX {
+                    self.overheard.pop_front();
+                }
+                self.overheard.push_back((self.world.host(*host).address, bytes.clone()));
+            }
+            Note::Handled { .. } | Note::Sent { .. } | Note::Received { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn due(&mut self, entry: Entry) {
+        match entry {
+            Entry::Start(host) => self.start(host),
+            Entry::Resolve(host) => self.resolve(host),
+            Entry::Stroke(scheduled) => self.strike(scheduled.kind, scheduled.stroke),
+            Entry::Operation(planned) => {
+                if let Some(to) = planned.moves_to.filter(|_| !self.clients[planned.client as usize].planned.is_agent_scoped) {
+                    self.clients[planned.client as usize].at = HostId(to);
+                }
+                self.operate(planned.client, planned.intent);
+            }
+            Entry::Beat(number) => self.beat(number),
+            Entry::Silence(number) => self.clients[number as usize].is_silent = true,
+            Entry::GiveUp(id) => self.give_up(id),
+        }
+    }
+
+    /// Starts a host's process as its shell does: with the addresses that its seeds' names have now.
+    pub fn start(&mut self, host: HostId) {
+        if self.world.host(host).is_up() {
+            return;
+        }
+        self.world.start(host);
+        self.disturb(host);
+        self.resolve(host);
+    }
+
+    fn resolve(&mut self, host: HostId) {
+        if !self.world.host(host).is_up() {
+            return;
+        }
+        let seeds = self.seeds.iter().map(|number| self.world.host(HostId(*number)).address).collect();
+        self.next_operation += 1;
+        self.world.command(host, Token(OWN_TOKENS + self.next_operation), Command::SetSeeds(seeds));
+        self.schedule(self.world.now() + RESOLVE_NS, Entry::Resolve(host));
+    }
+
+    pub fn kill(&mut self, host: HostId) {
+        if self.world.host(host).is_up() {
+            self.down(host);
+        }
+    }
+
+    fn down(&mut self, host: HostId) {
+        self.world.kill(host);
+        self.disturb(host);
+        self.views[host.index()] = None;
+        let at = self.world.now();
+        for client in self.clients.iter_mut() {
+            let lost = client.waits_for.filter(|id| self.history.operation(*id).is_some_and(|operation| operation.host == host));
+            if let Some(id) = lost {
+                self.history.give_up(id, at);
+                client.waits_for = None;
+            }
+        }
+    }
+
+    fn disturb(&mut self, host: HostId) {
+        self.disturbed_at = self.world.now();
+        self.changed_at[host.index()] = self.world.now();
+    }
+
+    /// Does to the world what a fault says.
+    pub fn strike(&mut self, kind: FaultKind, stroke: Stroke) {
+        self.disturbed_at = self.world.now();
+        *self.coverage.entry(format!("fault {kind}")).or_default() += 1;
+        match stroke {
+            Stroke::Weather(of, probability) => {
+                let base = self.calm;
+                let weather = &mut self.world.network.conditions;
+                match of {
+                    FaultKind::Loss => weather.loss = base.loss + probability,
+                    FaultKind::Duplicate => weather.duplicate = base.duplicate + probability,
+                    FaultKind::Reorder => weather.reorder = base.reorder + probability,
+                    _ => weather.corrupt = base.corrupt + probability,
+                }
+            }
+            Stroke::Cut { from, to } => self.world.network.cut(&from, &to),
+            Stroke::Mend { from, to } => self.world.network.mend(&from, &to),
+            Stroke::Isolate(host) => self.world.network.isolate(host),
+            Stroke::Rejoin(host) => self.world.network.rejoin(host),
+            Stroke::Ail(host, ailment) => self.world.network.ail(host, ailment),
+            Stroke::Kill(host) => self.kill(host),
+            Stroke::Start(host, revival) => {
+                if !self.world.host(host).is_up() {
+                    let fate = revival.disk.fate(self.world.now());
+                    self.world.suffer(host, fate);
+                    if revival.is_moved {
+                        self.moved += 1;
+                        self.world.readdress(host, World::<Engine>::address_of(60_000 + self.moved));
+                    }
+                    self.start(host);
+                }
+            }
+            Stroke::Freeze(host, how) => self.world.freeze(host, how),
+            Stroke::Thaw(host) => self.world.thaw(host),
+            Stroke::ClockJump(host, ms) => self.world.host_mut(host).clock.offset_ms += ms,
+            Stroke::DiskFull(host, is_full) => self.world.host_mut(host).disk.is_full = is_full,
+            Stroke::Leave(host) => self.leave(host),
+            Stroke::Noise { to, draw } => self.make_noise(to, draw),
+        }
+    }
+
+    pub fn leave(&mut self, host: HostId) {
+        self.disturb(host);
+        self.next_operation += 1;
+        self.world.command(host, Token(OWN_TOKENS + self.next_operation), Command::Leave);
+    }
+
+    fn make_noise(&mut self, to: HostId, draw: u64) {
+        let from = World::<Engine>::address_of((draw % 5) as u32);
+        let old = (!self.overheard.is_empty()).then(|| self.overheard[draw as usize % self.overheard.len()].clone());
+        let length = self.noise.between(0, 1_300) as usize;
+        let random: Vec<u8> = (0..length).map(|_| self.noise.number() as u8).collect();
+        match old.filter(|_| draw & 1 == 0) {
+            Some((sender, bytes)) => self.world.inject(to, if draw & 2 == 0 { sender } else { from }, bytes),
+            None => self.world.inject(to, from, random.into()),
+        }
+    }
+
+    /// Ends all that was done to the world: what is dead comes back, what is frozen thaws.
+    pub fn calm_down(&mut self) {
+        self.disturbed_at = self.world.now();
+        self.world.network.heal();
+        self.world.network.conditions = self.calm;
+        for host in self.world.host_ids() {
+            self.world.host_mut(host).disk.is_full = false;
+            self.world.thaw(host);
+            self.start(host);
+        }
+    }
+
+    /// The node id that a host's process has now.
+    pub fn node(&self, host: HostId) -> Option<NodeId> {
+        self.world.machine(host).map(|engine| engine.membership().me().node)
+    }
+
+    /// A client asks what it means to, unless it waits for something or nobody listens.
+    pub fn operate(&mut self, number: u32, intent: Intent) -> Option<OpId> {
+        let client = &self.clients[number as usize];
+        if client.waits_for.is_some() || client.is_silent {
+            return None;
+        }
+        let hosts = self.world.host_ids().count() as u32;
+        let listening = (0..hosts).map(|step| HostId((client.at.0 + step) % hosts)).find(|host| self.world.host(*host).is_up())?;
+        if client.planned.is_agent_scoped && listening != client.at {
+            return None;
+        }
+        let origin = self.node(listening)?;
+        let id = self.next_operation;
+        let (command, _) = client.command(intent, id, origin)?;
+        let uid = client.uid(origin);
+        self.next_operation += 1;
+        let at = self.world.now();
+        self.history.ask(Operation { id, client: number, intent, uid, host: listening, asked_at: at, outcome: Outcome::Pending });
+        let client = &mut self.clients[number as usize];
+        (client.at, client.waits_for) = (listening, Some(id));
+        self.schedule(at + PATIENCE_NS, Entry::GiveUp(id));
+        self.world.command(listening, Token(id), command);
+        Some(id)
+    }
+
+    fn replied(&mut self, host: HostId, id: OpId, outcome: &Result<Reply, Refusal>) {
+        let at = self.world.now();
+        let Some(operation) = self.history.answer(id, at, outcome).filter(|_| id < OWN_TOKENS) else { return };
+        let end = match outcome {
+            Ok(_) => "acknowledged",
+            Err(Refusal::NotFound { .. }) => "not found",
+            Err(_) => "refused",
+        };
+        *self.coverage.entry(format!("{} {end}", operation.intent.name())).or_default() += 1;
+        let client = &mut self.clients[operation.client as usize];
+        client.answered(operation);
+        let is_forgotten = matches!(outcome, Err(Refusal::NotFound { .. })) && operation.intent != Intent::Deregister;
+        if is_forgotten && client.is_registered {
+            let client = client.number;
+            let again = PlannedOperation { at: at + REREGISTER_NS, client, intent: Intent::Register, moves_to: None };
+            self.schedule(again.at, Entry::Operation(again));
+        }
+        let _ = host;
+    }
+
+    fn give_up(&mut self, id: OpId) {
+        self.history.give_up(id, self.world.now());
+        let Some(operation) = self.history.operation(id) else { return };
+        let client = &mut self.clients[operation.client as usize];
+        if client.waits_for == Some(id) {
+            client.waits_for = None;
+            *self.coverage.entry(format!("{} unanswered", operation.intent.name())).or_default() += 1;
+        }
+    }
+
+    fn beat(&mut self, number: u32) {
+        let client = &self.clients[number as usize];
+        let Some(ttl_ms) = client.planned.ttl_ms else { return };
+        if client.is_registered {
+            self.operate(number, Intent::Heartbeat);
+        }
+        if !self.clients[number as usize].is_silent {
+            self.schedule(self.world.now() + ttl_ms * 1_000_000 / 3, Entry::Beat(number));
+        }
+    }
+
+    /// Puts a host's own link right or wrong.
+    pub fn ail(&mut self, host: HostId, ailment: Ailment) {
+        self.world.network.ail(host, ailment);
+        self.disturbed_at = self.world.now();
+    }
+
+    /// Notes what the run itself did, where a report shows it.
+    pub fn remark(&mut self, host: HostId, what: &str) {
+        let at = self.world.now();
+        self.world.host_mut(host).trace.note(at, Happening::Fault(what.into()));
+    }
+}

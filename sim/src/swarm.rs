@@ -1,0 +1,180 @@
+//! One seed from its plan to its verdict: rough time, then calm, in which everything must come right within a bound.
+
+use crate::faults::FaultKind;
+use crate::plan::Plan;
+use crate::report::Failure;
+use crate::run::{Run, SECOND};
+use crate::violation::Violation;
+use crate::world::HostId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tidings::engine::config::EngineConfig;
+use tidings::model::names::NodeId;
+use tidings::model::record::HeadFlags;
+use tidings::view::MemberState;
+
+/// How long after calm a cluster may take to be whole again: healing tries old acquaintances once a minute, twice if need be.
+pub const WHOLE_WITHIN_NS: u64 = 120 * SECOND;
+/// How often it is looked whether everything has come right.
+const LOOK_NS: u64 = SECOND / 2;
+/// With nothing written for so long, nothing is on its way.
+const STILL_NS: u64 = SECOND;
+
+/// What became of a seed that passed.
+#[derive(Debug, Clone)]
+pub struct Passed {
+    pub seed: u64,
+    pub hash: u64,
+    pub agents: usize,
+    pub kinds: usize,
+    pub operations: usize,
+    pub virtual_ns: u64,
+    pub events: u64,
+    /// From calm to whole.
+    pub healed_ns: u64,
+    pub coverage: BTreeMap<String, u64>,
+}
+
+/// How seeds are run.
+#[derive(Clone, Default)]
+pub struct Options {
+    pub masked: BTreeSet<FaultKind>,
+    /// Names of broken rules, if any.
+    pub sabotage: Option<String>,
+}
+
+/// Runs one seed. A panic is a failure like any other.
+///
+/// # Errors
+/// What went wrong, and how to see it again.
+pub fn run_seed(seed: u64, options: &Options) -> Result<Passed, Box<Failure>> {
+    let plan = Plan::of_seed(seed, &options.masked);
+    let mut run = Run::of_plan(&plan, &|config| configure(config, options));
+    let verdict = catch_unwind(AssertUnwindSafe(|| live(&plan, &mut run)));
+    let verdict = verdict.unwrap_or_else(|panic| Err(run.violation("no-panic", vec![], "no panic", &panic_text(&*panic))));
+    match verdict {
+        Ok(healed_ns) => Ok(Passed {
+            seed,
+            hash: run.world.hash(),
+            agents: plan.hosts.len(),
+            kinds: plan.kinds.len(),
+            operations: run.history.operations().count(),
+            virtual_ns: run.world.now(),
+            events: run.world.events(),
+            healed_ns,
+            coverage: run.coverage,
+        }),
+        Err(violation) => Err(Box::new(Failure::new(seed, options, &run, violation))),
+    }
+}
+
+#[cfg_attr(not(feature = "sabotage"), expect(unused_variables, reason = "rules are broken only where the feature compiles them in"))]
+fn configure(config: &mut EngineConfig, options: &Options) {
+    #[cfg(feature = "sabotage")]
+    if let Some(name) = &options.sabotage {
+        config.sabotage = tidings::engine::sabotage::Sabotage::from_name(name);
+    }
+}
+
+/// # Errors
+/// What a checker found.
+fn live(plan: &Plan, run: &mut Run) -> Result<u64, Violation> {
+    run.run_until(plan.calm_from)?;
+    run.calm_down();
+    let healed = until_whole(run, WHOLE_WITHIN_NS)?;
+    until_still(run)?;
+    run.check_at_rest()?;
+    Ok(healed)
+}
+
+/// Waits until everything has come right; says how long that took.
+///
+/// # Errors
+/// It did not come right in time, or a checker bit.
+pub fn until_whole(run: &mut Run, within_ns: u64) -> Result<u64, Violation> {
+    let from = run.world.now();
+    loop {
+        run.run_for(LOOK_NS)?;
+        let Some((hosts, lack)) = lack(run) else { return Ok(run.world.now() - from) };
+        if run.world.now() - from > within_ns {
+            let expected = format!("whole within {} s of calm", within_ns / SECOND);
+            return Err(run.violation("comes-right", hosts, &expected, &lack));
+        }
+    }
+}
+
+/// Waits until nothing has been written for a moment, and everything is right then.
+///
+/// # Errors
+/// There was no such moment, or a checker bit.
+pub fn until_still(run: &mut Run) -> Result<(), Violation> {
+    const LOOKS_MAX: u32 = 240;
+    let mut last = (Vec::new(), String::new());
+    for _ in 0..LOOKS_MAX {
+        let before = run.truth.writes();
+        run.run_for(STILL_NS)?;
+        match lack(run) {
+            None if run.truth.writes() == before => return Ok(()),
+            None => {}
+            Some(found) => last = found,
+        }
+    }
+    Err(run.violation("comes-to-rest", last.0, "a second in which nothing is written", &last.1))
+}
+
+/// What is not right yet, and where: membership is the truth, all are ready, and all know the same.
+pub fn lack(run: &Run) -> Option<(Vec<HostId>, String)> {
+    let scene = run.scene();
+    let running: Vec<_> = scene.running().collect();
+    let mut root = None;
+    for (host, node) in &running {
+        let engine = scene.engine(*host)?;
+        let Some(view) = scene.view(*host) else { return Some((vec![*host], "no view yet".into())) };
+        if !view.agent.is_ready {
+            return Some((vec![*host], "not ready".into()));
+        }
+        if view.agent.is_cut_off {
+            return Some((vec![*host], "holds itself cut off".into()));
+        }
+        for (other_host, other) in running.iter().filter(|(_, other)| other != node) {
+            let state = view.members.iter().find(|member| member.id == *other).map(|member| member.state);
+            if state != Some(MemberState::Alive) {
+                return Some((vec![*host, *other_host], format!("{host} holds {other_host} for {state:?}")));
+            }
+        }
+        let alive = |state| matches!(state, MemberState::Alive | MemberState::Suspect);
+        let dead = view.members.iter().find(|member| alive(member.state) && running.iter().all(|(_, node)| *node != member.id));
+        if let Some(dead) = dead {
+            return Some((vec![*host], format!("{host} holds {:?} for {:?}, which runs nowhere", dead.id, dead.state)));
+        }
+        let mine = engine.catalog().root();
+        let (first, known) = *root.get_or_insert((*host, mine));
+        if known != mine {
+            return Some((vec![first, *host], difference(run, first, *host)));
+        }
+    }
+    None
+}
+
+/// In which heads two agents differ.
+fn difference(run: &Run, a: HostId, b: HostId) -> String {
+    let heads = |host| -> BTreeMap<NodeId, (u64, u64, HeadFlags)> {
+        let engine = run.scene().engine(host);
+        engine
+            .into_iter()
+            .flat_map(|engine| engine.catalog().heads())
+            .map(|head| (head.origin, (head.epoch, head.seq, head.flags)))
+            .collect()
+    };
+    let (of_a, of_b) = (heads(a), heads(b));
+    let origins: BTreeSet<_> = of_a.keys().chain(of_b.keys()).collect();
+    let differing = origins.into_iter().filter(|origin| of_a.get(origin) != of_b.get(origin));
+    let lines: Vec<String> =
+        differing.map(|origin| format!("{origin:?}: {:?} at {a}, {:?} at {b}", of_a.get(origin), of_b.get(origin))).collect();
+    format!("roots differ: {}", lines.join("; "))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    text.unwrap_or_else(|| "a panic without words".into())
+}
