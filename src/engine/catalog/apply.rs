@@ -348,11 +348,15 @@ impl Catalog {
             })
             .collect();
         let kept: HashSet<Uid> = placed.iter().map(|(uid, ..)| *uid).collect();
+        let taken: HashSet<Seq> = placed.iter().map(|(_, _, record)| record.seq).collect();
         let mut touched = BTreeMap::new();
         for slot in self.slots_of(ix) {
-            let record = self.table.slot(slot);
-            let uid = record.uid();
-            if record.seq <= speaks_to && (is_new_life || !kept.contains(&uid)) {
+            let held = self.table.slot(slot);
+            let (uid, seq) = (held.uid(), held.seq);
+            // The sponsor may know that a tombstone is needed no more; here it may still hide what another origin deleted since.
+            let is_hiding =
+                !kept.contains(&uid) && !taken.contains(&seq) && seq <= head.seq && !held.is_live() && claims::is_hiding(&self.table, held);
+            if seq <= speaks_to && (is_new_life || !kept.contains(&uid)) && !is_hiding {
                 let (uid, kind) = self.drop_slot(slot);
                 touched.insert(uid, kind);
             }

@@ -245,25 +245,33 @@ impl Catalog {
     }
 
     /// A twin keeps this agent's id: goes on as `new`, with its own services, under new claims.
+    ///
+    /// What was written under the old id in this life is deleted there first, so that the twin, which takes that life's history over as
+    /// any lost tail, does not inherit services whose clients are here. The copy of that history stays, as any origin's.
     pub fn rename(&mut self, now: Now, new: NodeId) {
         if new == self.me || self.table.origin_ix(new).is_some() {
             return;
         }
         let old_ix = self.own_ix;
-        let mut records = Vec::new();
-        for slot in self.slots_of(old_ix) {
-            let record = self.table.slot(slot);
-            if let Some(content) = record.content().cloned() {
-                records.push((record.kind().unwrap_or(Kind(u8::MAX)), content));
+        let (mut contents, mut written) = (Vec::new(), Vec::new());
+        for slot in self.slots_of(old_ix).into_iter().map(|ix| self.table.slot(ix)) {
+            let Some(content) = slot.content() else { continue };
+            let kind = slot.kind().unwrap_or(Kind(u8::MAX));
+            if kind != Kind::NODE {
+                contents.push((kind, content.clone()));
+                if slot.seq > self.own.began_at {
+                    written.push((slot.uid(), kind, slot.claim));
+                }
             }
-            let (uid, _) = self.drop_slot(slot);
+        }
+        for (uid, kind, claim) in written {
+            self.write_tombstone(now, uid, kind, claim);
+        }
+        for uid in self.slots_of(old_ix).into_iter().map(|ix| self.table.slot(ix).uid()).collect::<Vec<_>>() {
             self.leases.drop_instance(uid);
             self.effects.push_back(Effect::Store(StoreOp::Forget { uid }));
         }
-        // The twin's history is what counts under the old id; this agent has none of it yet.
-        self.table.change_head(old_ix, |origin| {
-            *origin = Origin::new(origin.id, Life { word: Some(Word::Alive), ..Life::own(now) }, now.ns);
-        });
+        self.table.origin_mut(old_ix).life = Life { word: Some(Word::Alive), ..Life::own(now) };
         self.me = new;
         self.own_ix = self.table.add_origin(Origin::new(new, Life::own(now), now.ns));
         self.own = Own::default();
@@ -271,7 +279,7 @@ impl Catalog {
         self.refresh_life(now, old_ix);
         self.refresh_life(now, self.own_ix);
         self.begin_life(now, None, Vec::new());
-        for (kind, content) in records.into_iter().filter(|(kind, _)| *kind != Kind::NODE) {
+        for (kind, content) in contents {
             let Ok(uid) = content.key().map(|key| key.uid(new)) else { continue };
             let claim = claims::next(&self.table, uid, now.wall_ms);
             self.write(now, uid, claim, RecordState::Live(content), Urgency::Registration);

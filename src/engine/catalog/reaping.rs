@@ -19,7 +19,7 @@ use crate::engine::wire::packet::Advert;
 use crate::model::command::Refusal;
 use crate::model::names::NodeId;
 use crate::model::node::Liveness;
-use crate::model::record::{Claim, Content, Epoch, Kind, RecordState, Uid};
+use crate::model::record::{Claim, Epoch, Kind, RecordState, Uid};
 use crate::model::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ const TURN: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Reaping {
     wakes: BTreeSet<(u64, NodeId)>,
-    estate: BTreeMap<(u64, Uid), (Claim, Content)>,
+    estate: BTreeMap<(u64, Uid), (Claim, RecordState)>,
 }
 
 impl Reaping {
@@ -83,7 +83,8 @@ impl Catalog {
     pub fn taken_over(&mut self, now: Now, old: NodeId) {
         self.on_member(now, old, Word::Down);
         if let Some(ix) = self.table.origin_ix(old).filter(|ix| *ix != self.own_ix) {
-            self.give_up(now, ix);
+            // All see it at once: each waits for its turn to issue what is left.
+            self.give_up(now, ix, ESTATE_WAIT_MS);
         }
     }
 
@@ -95,7 +96,7 @@ impl Catalog {
         if ix == self.own_ix || origin.life.is_alive() {
             return Err(Refusal::Invalid { what: format!("node {node} is alive: only a node that is gone can be forgotten") });
         }
-        self.give_up(now, ix);
+        self.give_up(now, ix, 0);
         Ok(())
     }
 
@@ -147,8 +148,8 @@ impl Catalog {
         }
         for _ in 0..TURN {
             let Some(entry) = self.reaping.estate.first_entry().filter(|entry| entry.key().0 <= now.ns) else { break };
-            let ((_, uid), (claim, content)) = entry.remove_entry();
-            self.inherit(now, uid, claim, content);
+            let ((_, uid), (claim, state)) = entry.remove_entry();
+            self.inherit(now, uid, claim, state);
         }
     }
 
@@ -167,14 +168,14 @@ impl Catalog {
                 return;
             }
         } else if ix != self.own_ix && !origin.life.is_alive() && gone_ms >= self.reap_after_ms(origin.id) {
-            self.give_up(now, ix);
+            self.give_up(now, ix, 0);
             return;
         }
         self.refresh_life(now, ix);
     }
 
     /// Puts the mark on an origin and takes its place for what outlives it.
-    fn give_up(&mut self, now: Now, ix: OriginIx) {
+    fn give_up(&mut self, now: Now, ix: OriginIx, wait_ms: u64) {
         let origin = self.table.origin(ix);
         if origin.flags.reaped.is_some() {
             return;
@@ -185,7 +186,7 @@ impl Catalog {
         }
         let today = (now.wall_ms / DAY_MS) as u32;
         let (id, epoch, seq) = (origin.id, origin.epoch, origin.seq);
-        self.bear_mark(now, ix, epoch, today, 0);
+        self.bear_mark(now, ix, epoch, today, wait_ms);
         self.effects.push_back(Effect::Fresh { origin: id, seq, urgency: Urgency::Repair });
     }
 
@@ -228,14 +229,18 @@ impl Catalog {
         self.counters.reaped += 1;
         let share_ms = (self.me.0 >> 64) as u64 % ESTATE_WAIT_MS;
         let due_ns = now.after_ms(if wait_ms == 0 { 0 } else { wait_ms + share_ms });
-        for slot in self.slots_of(ix) {
-            let record = self.table.slot(slot);
-            let (uid, claim, kind) = (record.uid(), record.claim, record.kind().unwrap_or(Kind(u8::MAX)));
-            let is_visible = claims::winner(&self.table, uid) == Some(slot);
-            if let Some(content) = record.content().filter(|_| kind.outlives_its_origin() && is_visible) {
-                self.reaping.estate.insert((due_ns, uid), (claim, content.clone()));
+        for ix in self.slots_of(ix) {
+            let slot = self.table.slot(ix);
+            let (uid, claim, kind) = (slot.uid(), slot.claim, slot.kind().unwrap_or(Kind(u8::MAX)));
+            let is_hiding = !slot.is_live() && claims::is_hiding(&self.table, slot);
+            let outlives = slot.is_live() && kind.outlives_its_origin() && claims::winner(&self.table, uid) == Some(ix);
+            if is_hiding || outlives {
+                self.reaping.estate.insert((due_ns, uid), (claim, slot.record().state));
             }
-            self.drop_slot(slot);
+            // What hides another's record stays until it has nothing to hide: a delete is not undone by a death.
+            if !is_hiding {
+                self.drop_slot(ix);
+            }
         }
         self.table.change_head(ix, |origin| {
             origin.held.clear();
@@ -252,16 +257,22 @@ impl Catalog {
     /// What is due at once need not wait for a timer.
     fn settle_estate(&mut self, now: Now) {
         while let Some(entry) = self.reaping.estate.first_entry().filter(|entry| entry.key().0 <= now.ns) {
-            let ((_, uid), (claim, content)) = entry.remove_entry();
-            self.inherit(now, uid, claim, content);
+            let ((_, uid), (claim, state)) = entry.remove_entry();
+            self.inherit(now, uid, claim, state);
         }
     }
 
     /// Issues anew, with the same claim, what a gone origin left, unless somebody did or wrote or deleted it later.
-    fn inherit(&mut self, now: Now, uid: Uid, claim: Claim, content: Content) {
-        let is_settled = self.table.chain(uid).any(|ix| self.table.slot(ix).claim >= claim);
-        if !is_settled {
-            self.write(now, uid, claim, RecordState::Live(content), Urgency::Repair);
+    fn inherit(&mut self, now: Now, uid: Uid, claim: Claim, state: RecordState) {
+        let is_delete = matches!(state, RecordState::Deleted { .. });
+        let is_settled = self.table.chain(uid).map(|ix| self.table.slot(ix)).any(|slot| {
+            let outranks = slot.claim > claim || slot.claim == claim && !(is_delete && slot.is_live());
+            outranks && self.table.origin(slot.origin).flags.reaped.is_none()
+        });
+        // With nothing left to hide, a delete needs no heir.
+        let is_needed = !is_delete || self.table.chain(uid).any(|ix| self.table.slot(ix).is_live());
+        if !is_settled && is_needed {
+            self.write(now, uid, claim, state, Urgency::Repair);
         }
     }
 

@@ -214,7 +214,14 @@ impl Spread {
         match &heard {
             Heard::Behind(_) => self.lack(now, *advert, source, grace_ms),
             Heard::TellOrigin(advert) => self.tell_origin(ctx, *advert),
-            Heard::Equal | Heard::Ahead => {}
+            Heard::Ahead => {
+                // Marks are in no root and no sketch: who still tells of an origin that was given up is told so.
+                let mark = ctx.catalog.head(advert.origin).filter(|head| head.flags.reaped.is_some() && advert.flags.reaped.is_none());
+                if let Some(mark) = mark {
+                    self.send_adverts(now, source, &[Advert::from(&mark)]);
+                }
+            }
+            Heard::Equal => {}
         }
         heard
     }

@@ -53,6 +53,63 @@ fn move_delete_return() {
 }
 
 #[test]
+fn a_delete_outlives_the_agent_it_was_written_at() {
+    let mut world = World::new(4);
+    world.register(0, "web", "x", 80);
+    world.settle();
+    for at in 1..4 {
+        world.agents[at].catalog.on_member(world.now, node(0), Word::Down);
+    }
+    // Agent 1 deletes what cut-off agent 0 holds, and its disk is wiped; agent 3 hears of neither.
+    world.deregister(1, "web", "x");
+    world.tell(1, 2);
+    world.agents[2].catalog.taken_over(world.now, node(1));
+    assert_eq!(world.see(2, "web"), [], "not a moment without the delete");
+    world.wait(60_000);
+    assert_eq!(world.see(2, "web"), []);
+    let mark = world.agents[2].catalog.batch_after(node(1), 0, 0, 0, usize::MAX);
+    let Supply::Batch(mark) = mark else { panic!("the mark is told") };
+    world.agents.remove(1);
+    world.agents[2].catalog.on_member(world.now, node(1), Word::Down);
+    world.agents[0].catalog.on_member(world.now, node(1), Word::Down);
+    for at in [0, 2] {
+        world.agents[at].catalog.apply(world.now, mark.clone());
+    }
+    for at in 1..3 {
+        world.agents[at].catalog.on_member(world.now, node(0), Word::Alive);
+    }
+    world.settle();
+    for at in 0..3 {
+        assert_eq!(world.see(at, "web"), [], "at agent {at}");
+    }
+}
+
+#[test]
+fn a_snapshot_without_a_tombstone_does_not_uncover_what_it_hides() {
+    let mut world = World::new(3);
+    world.register(0, "web", "x", 80);
+    world.settle();
+    for at in 1..3 {
+        world.agents[at].catalog.on_member(world.now, node(0), Word::Down);
+    }
+    world.deregister(1, "web", "x");
+    world.tell(1, 2);
+    // Agents 0 and 1 meet: 0 gives the key up, and 1 forgets its tombstone. Agent 2 has heard nothing of that.
+    world.tell(1, 0);
+    world.tell(0, 1);
+    world.wait(1_500_000);
+    world.register(1, "web", "y", 81);
+    let disk = world.agents[1].disk.clone();
+    world.restart(1, disk);
+    world.register(1, "web", "z", 82);
+    world.agents[2].catalog.on_member(world.now, node(0), Word::Alive);
+    assert!(world.snapshot(1, 2, node(1)).advanced);
+    assert_eq!(world.see(2, "web").len(), 2, "y and z");
+    world.settle();
+    assert!(world.see(2, "web").iter().all(|(id, _)| id != "x"));
+}
+
+#[test]
 fn deleted_while_another_was_away_longer_than_tombstones_are_kept() {
     let mut world = World::new(2);
     for id in ["1", "2"] {

@@ -386,5 +386,18 @@ fn an_agent_that_lost_its_id_to_a_twin_goes_on_with_its_services_under_another()
     assert_eq!(world.entries(1, "web")[0].node.id, node(7));
     let disk = &world.agents[0].disk;
     assert_eq!(disk.head.unwrap().0.origin, node(7));
+    // The twin takes over what was said in its name, and nothing of it is served twice.
+    let head = world.agents[0].catalog.head(node(0)).unwrap();
+    let mut twin = Agent::start(0, Restored::default(), Now { ns: 0, wall_ms: START_MS });
+    for other in [1, 7] {
+        twin.catalog.on_member(now, node(other), Word::Alive);
+    }
+    world.agents.push(twin);
+    world.settle();
+    assert!(world.agents[0].catalog.head(node(0)).unwrap().epoch >= head.epoch, "no head went back");
+    for at in 0..3 {
+        assert_eq!(world.entries(at, "web").iter().map(|entry| entry.node.id).collect::<Vec<_>>(), [node(7)]);
+    }
+    let disk = &world.agents[0].disk;
     assert_eq!(disk.records.len(), 2, "the node and the instance");
 }
