@@ -39,12 +39,16 @@ impl CutOff {
         self.since.len()
     }
 
-    /// Whether an agent that holds `held` members alive, itself included, is the one cut off. `missing` of them are lost as well, but not
-    /// suspected yet.
-    pub fn is_cut_off(&mut self, now_ns: u64, held: usize, missing: usize, window_ns: u64) -> bool {
-        let lost = self.lost_lately(now_ns, window_ns) + missing;
+    /// How many were lost since `since_ns`.
+    pub fn lost_since(&self, since_ns: u64) -> usize {
+        self.by_time.range((since_ns, NodeId(0))..).count()
+    }
+
+    /// Whether an agent that holds `held` members alive, itself included, is the one cut off.
+    pub fn is_cut_off(&mut self, now_ns: u64, held: usize, window_ns: u64) -> bool {
+        let lost = self.lost_lately(now_ns, window_ns);
         // "At most half of held and lost together" is "no more than were lost".
-        lost >= 2 && held.saturating_sub(missing) <= lost
+        lost >= 2 && held <= lost
     }
 }
 
@@ -62,32 +66,26 @@ mod tests {
 
     #[test]
     fn one_lost_member_never_cuts_a_viewer_off() {
-        assert!(!lost(1, 0).is_cut_off(1, 1, 0, 60));
+        assert!(!lost(1, 0).is_cut_off(1, 1, 60));
     }
 
     #[test]
     fn who_keeps_half_or_less_is_cut_off_and_who_keeps_more_is_not() {
-        assert!(lost(9, 0).is_cut_off(1, 1, 0, 60));
-        assert!(lost(5, 0).is_cut_off(1, 5, 0, 60));
-        assert!(!lost(3, 0).is_cut_off(1, 7, 0, 60));
-    }
-
-    #[test]
-    fn who_misses_members_at_a_roll_call_counts_them_as_lost() {
-        assert!(!lost(2, 0).is_cut_off(1, 8, 2, 60));
-        assert!(lost(2, 0).is_cut_off(1, 8, 3, 60));
+        assert!(lost(9, 0).is_cut_off(1, 1, 60));
+        assert!(lost(5, 0).is_cut_off(1, 5, 60));
+        assert!(!lost(3, 0).is_cut_off(1, 7, 60));
     }
 
     #[test]
     fn what_was_lost_a_window_ago_is_the_new_normal() {
-        assert!(lost(9, 0).is_cut_off(59, 1, 0, 60));
-        assert!(!lost(9, 0).is_cut_off(60, 1, 0, 60));
+        assert!(lost(9, 0).is_cut_off(59, 1, 60));
+        assert!(!lost(9, 0).is_cut_off(60, 1, 60));
     }
 
     #[test]
     fn who_came_back_is_not_lost() {
         let mut cut = lost(2, 0);
         cut.settled(NodeId(0));
-        assert!(!cut.is_cut_off(1, 1, 0, 60));
+        assert!(!cut.is_cut_off(1, 1, 60));
     }
 }

@@ -9,7 +9,7 @@ use super::{Effect, Event, Membership};
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use bytes::Bytes;
-use foca::{Header, Message, State};
+use foca::{Header, Message};
 use std::net::SocketAddr;
 
 /// The probe that foca has under way.
@@ -139,6 +139,9 @@ impl Membership {
                 self.cutoff.settled(node);
                 if !change.was_up() {
                     self.event(Event::Up(node));
+                    if change.was.is_some() && self.contact == Some(node) {
+                        self.seek_others_lost(now);
+                    }
                 } else if change.was == Some(MemberState::Suspect) {
                     self.event(Event::Cleared(node));
                 }
@@ -160,14 +163,12 @@ impl Membership {
                 }
                 if change.was == Some(MemberState::Alive) {
                     self.cutoff.lost(now.ns, node);
-                    self.roll_call.lost(node);
                 }
                 self.suspect(now, node);
             }
             MemberState::Down => {
                 self.suspicions.end(node);
                 self.duties.end(node);
-                self.roll_call.lost(node);
                 if left {
                     self.cutoff.settled(node);
                 } else if change.was == Some(MemberState::Alive) {
@@ -222,9 +223,7 @@ impl Membership {
     /// What every call ends with: follows foca's and the cluster's size.
     pub(super) fn settle(&mut self, now: Now) {
         for doubted in std::mem::take(&mut self.doubted) {
-            let suspect = Update::new(*doubted.id(), doubted.incarnation(), State::Suspect);
-            self.take_in(now, &[suspect], true);
-            self.accuse(now, *doubted.id(), doubted.incarnation());
+            self.accuse_openly(now, *doubted.id(), doubted.incarnation());
         }
         if self.is_defunct && !self.has_left {
             self.renew(now);

@@ -106,6 +106,7 @@ impl Membership {
         self.admit_sender(now, &header, &remarks)?;
         self.contact = Some(header.src.node);
         self.roll_call.answered(header.src.node);
+        self.rumours.settled(header.src.node);
         let sender = Update::new(header.src, header.src_incarnation, State::Alive);
         self.take_in(now, &[sender], true);
         if self.table.find(header.src.node).is_none() {
@@ -195,6 +196,13 @@ impl Membership {
     /// Updates from a member that is up. What concerns ourselves goes its own way.
     pub(super) fn hear(&mut self, now: Now, updates: &[Update], spread: bool) {
         let mut others = Vec::with_capacity(updates.len());
+        for update in updates.iter().filter(|update| update.state() != State::Down) {
+            let is_held_down = self.table.find(update.id().node).is_some_and(|member| !member.is_up() && member.identity() == *update.id());
+            if is_held_down {
+                // Two pictures meet. What it answers, if it does, decides which of the two is right.
+                self.rumours.add(now.ns, update.clone());
+            }
+        }
         for update in updates {
             if update.id().node == self.me.node {
                 self.hear_of_myself(now, update);

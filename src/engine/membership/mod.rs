@@ -141,6 +141,8 @@ pub struct Membership {
     state_wanted: Option<StateWanted>,
     /// No exchange because of differing digests before.
     exchange_at: u64,
+    /// No search for the lost before.
+    seek_at: u64,
     /// No reminder of the latest changes before.
     remind_at: u64,
     exchange_pause_ns: u64,
@@ -202,6 +204,7 @@ impl Membership {
             state_wanted: Some(StateWanted { not_before: 0, tries: STATE_TRIES }),
             exchange_at: 0,
             remind_at: 0,
+            seek_at: 0,
             exchange_pause_ns: inbound::EXCHANGE_PAUSE_MIN_NS,
             roll_call: RollCall::default(),
             contact: None,

@@ -20,6 +20,7 @@ pub(super) struct Rival {
 const FAREWELLS_MAX: usize = 16;
 /// Lost members that are looked for at once when one of them is met again.
 const SEEK_MAX: usize = 8;
+const SEEK_PAUSE_NS: u64 = 500_000_000;
 
 impl Membership {
     /// An update about our own node id.
@@ -121,6 +122,10 @@ impl Membership {
 
     /// Announces us to those that were lost: where one is met again, others may be.
     pub(super) fn seek_others_lost(&mut self, now: Now) {
+        if now.ns < self.seek_at {
+            return;
+        }
+        self.seek_at = now.ns + SEEK_PAUSE_NS;
         let horizon = now.ns.saturating_sub(self.config.heal_recent_ms * 1_000_000);
         let lost: Vec<Identity> = self
             .table

@@ -1,55 +1,66 @@
-//! Roll call: before a verdict while several are lost, a sample of the members held alive is pinged, to see how many still are.
+//! Roll call: while several are lost, a sample of the members held alive is pinged before anybody is judged.
 //!
-//! Losses are discovered one probe at a time, so the first suspicions of a cut expire while most of the lost still count as held. The
-//! sample tells the cut-off viewer at once what its list will say in a while.
+//! Losses are discovered one probe at a time, so the first suspicions of a cut expire while most of the lost still count as held. Who misses
+//! the call becomes suspect at once, and the cut-off viewer sees what its list would have said seconds later.
 
 use crate::model::names::NodeId;
 use std::collections::BTreeSet;
 
-/// Members that are pinged; enough to tell a half from a third.
+/// Members that are pinged: all of a small cluster, enough to start the avalanche in a large one.
 pub(super) const SAMPLE: usize = 16;
+const PINGS: u8 = 3;
 /// What a roll call found holds for so long.
-const FRESH_NS: u64 = 2_000_000_000;
+const FRESH_NS: u64 = 3_000_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct RollCall {
     missing: BTreeSet<NodeId>,
-    called: usize,
-    closes: u64,
+    pings_left: u8,
+    at: Option<u64>,
+    closed: Option<u64>,
+}
+
+/// What is to be done now.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Ping these.
+    Ping(Vec<NodeId>),
+    /// These did not answer.
+    Close(Vec<NodeId>),
 }
 
 impl RollCall {
-    pub fn begin(&mut self, called: impl Iterator<Item = NodeId>, closes: u64) {
-        self.missing = called.collect();
-        self.called = self.missing.len();
-        self.closes = closes;
+    pub fn begin(&mut self, now_ns: u64, called: BTreeSet<NodeId>) {
+        self.missing = called;
+        self.pings_left = PINGS;
+        self.at = Some(now_ns);
     }
 
     pub fn answered(&mut self, node: NodeId) {
         self.missing.remove(&node);
     }
 
-    /// This member is not held alive any more, which the list of the lost counts already.
-    pub fn lost(&mut self, node: NodeId) {
-        if self.missing.remove(&node) {
-            self.called -= 1;
-        }
-    }
-
-    /// When the answers count, if one is under way.
-    pub fn closes(&self, now_ns: u64) -> Option<u64> {
-        (now_ns < self.closes).then_some(self.closes)
+    pub fn is_open(&self) -> bool {
+        self.at.is_some()
     }
 
     pub fn is_fresh(&self, now_ns: u64) -> bool {
-        now_ns >= self.closes && now_ns < self.closes + FRESH_NS && self.closes > 0
+        self.closed.is_some_and(|closed| now_ns < closed + FRESH_NS)
     }
 
-    /// How many of `alive` members are missing, by the sample; none if it is old.
-    pub fn missing_of(&self, now_ns: u64, alive: usize) -> usize {
-        if !self.is_fresh(now_ns) || self.called == 0 {
-            return 0;
+    pub fn deadline(&self) -> Option<u64> {
+        self.at
+    }
+
+    pub fn step(&mut self, now_ns: u64, wait_ns: u64) -> Option<Step> {
+        self.at.filter(|at| *at <= now_ns)?;
+        if self.pings_left > 0 && !self.missing.is_empty() {
+            self.pings_left -= 1;
+            self.at = Some(now_ns + wait_ns);
+            return Some(Step::Ping(self.missing.iter().copied().collect()));
         }
-        alive * self.missing.len() / self.called
+        self.at = None;
+        self.closed = Some(now_ns);
+        Some(Step::Close(std::mem::take(&mut self.missing).into_iter().collect()))
     }
 }

@@ -1,10 +1,9 @@
 //! The whole membership over a stream: foca has no such exchange, and a joiner would need a quarter of an hour to learn a thousand members.
 //!
-//! Pages are bounded, so each is one bounded turn of its receiver. A Down in them is hearsay and not believed: who is known is suspected,
-//! who is not is asked before it is held dead (protocol section 3).
+//! Pages are bounded, so each is one bounded turn of its receiver. A Down in them is hearsay and not believed: whoever it is about is asked
+//! first; who was up here is then accused like any other, who was unknown is held down (protocol section 3).
 
 use super::codec::{self, CodecError, Update};
-use super::table::Merged;
 use super::{Event, MemberState, Membership};
 use crate::model::names::NodeId;
 use crate::model::time::Now;
@@ -21,15 +20,15 @@ const HEARSAY_PINGS: u8 = 3;
 /// Looked at in one turn.
 const RUMOURS_BURST: usize = 16;
 
-/// Somebody said that this unknown member is dead.
+/// What somebody said of this member.
 #[derive(Debug)]
 pub(super) struct Hearsay {
-    down: Update,
+    told: Update,
     at: u64,
     pings_left: u8,
 }
 
-/// Those that are said to be dead, and when to look at each again.
+/// Those that are said to be dead where we hold them alive, or alive where we hold them dead, and when to ask each again.
 #[derive(Debug, Default)]
 pub(super) struct Rumours {
     dead: BTreeMap<NodeId, Hearsay>,
@@ -37,12 +36,12 @@ pub(super) struct Rumours {
 }
 
 impl Rumours {
-    fn add(&mut self, now_ns: u64, down: Update) {
-        let node = down.id().node;
+    pub fn add(&mut self, now_ns: u64, told: Update) {
+        let node = told.id().node;
         if self.dead.len() >= HEARSAY_MAX || self.dead.contains_key(&node) {
             return;
         }
-        self.dead.insert(node, Hearsay { down, at: now_ns, pings_left: HEARSAY_PINGS });
+        self.dead.insert(node, Hearsay { told, at: now_ns, pings_left: HEARSAY_PINGS });
         self.by_time.insert((now_ns, node));
     }
 
@@ -65,7 +64,7 @@ impl Rumours {
         hearsay.pings_left = hearsay.pings_left.saturating_sub(1);
         hearsay.at = again;
         self.by_time.insert((again, node));
-        Some((hearsay.down.clone(), is_to_ping))
+        Some((hearsay.told.clone(), is_to_ping))
     }
 }
 
@@ -126,29 +125,32 @@ impl Membership {
             return Some(update);
         }
         match self.table.find(update.id().node) {
-            Some(member) if member.state == MemberState::Down || member.identity().beats(update.id()) => None,
-            Some(_) => Some(Update::new(*update.id(), update.incarnation(), State::Suspect)),
-            None => {
-                self.rumours.add(now.ns, update);
-                None
-            }
+            Some(member) if member.state == MemberState::Down || member.identity().beats(update.id()) => {}
+            Some(_) | None => self.rumours.add(now.ns, update),
         }
+        None
     }
 
-    /// Asks those that are said to be dead; who does not answer is.
+    /// Asks those about whom we were told otherwise than we hold; who does not answer is dead.
     pub(super) fn judge_rumours(&mut self, now: Now) {
         let again = now.after_ms(self.config.suspicion_min_ms);
         for _ in 0..RUMOURS_BURST {
-            let Some((down, is_to_ping)) = self.rumours.step(now.ns, again) else { return };
-            let id = *down.id();
+            let Some((told, is_to_ping)) = self.rumours.step(now.ns, again) else { return };
+            let node = told.id().node;
+            let known = self.table.find(node).map(|member| (member.identity(), member.incarnation, member.is_up()));
             if is_to_ping || self.is_cut_off {
+                let id = known.map_or(*told.id(), |(id, _, _)| id);
                 self.send(id, Message::Ping(0), Vec::new(), Vec::new());
-            } else if let Merged::Changed(change) = self.table.merge(now, &down, self.config.members_max) {
-                self.changed(now, id.node, &change);
-                self.event(Event::Down(id.node));
-                self.swim_call(now, |swim, outbox| swim.apply_many([down].into_iter(), false, outbox));
-            } else {
-                self.rumours.settled(id.node);
+                continue;
+            }
+            self.rumours.settled(node);
+            match known {
+                Some((id, incarnation, true)) => self.accuse_openly(now, id, incarnation),
+                Some((_, _, false)) => {}
+                None => {
+                    self.take_in(now, &[told], false);
+                    self.event(Event::Down(node));
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ impl Membership {
             self.gossip_at,
             self.suspicions.deadline(),
             self.duties.deadline(),
+            self.roll_call.deadline(),
             self.rumours.deadline(),
         ];
         for at in others.into_iter().flatten() {
@@ -41,6 +42,7 @@ impl Membership {
         self.note_stall(now);
         self.swim_due(now);
         self.serve(now);
+        self.take_roll(now);
         self.judge(now);
         self.judge_rumours(now);
         self.gossip_due(now);

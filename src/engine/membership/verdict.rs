@@ -9,7 +9,7 @@
 use super::codec::{Remark, Update};
 use super::identity::Identity;
 use super::jury::{Step, jury};
-use super::rollcall::SAMPLE;
+use super::rollcall::{self, SAMPLE};
 use super::suspicion::Terms;
 use super::table::{MemberState, Merged, Verdict};
 use super::{Event, Membership};
@@ -21,6 +21,11 @@ use std::collections::BTreeSet;
 
 /// A verdict that could not be given is looked at again after this.
 const RETRY_MS: u64 = 500;
+/// The same, where it only waits for a roll call or for losses to be discovered.
+const RETRY_SOON_MS: u64 = 50;
+/// Losses are still being discovered while two, or this share of all, came within this time.
+const LOSING_NS: u64 = 400_000_000;
+const LOSING_SHARE: usize = 32;
 /// Verdicts of one turn; the rest follow in the next.
 const VERDICTS_MAX: usize = 64;
 
@@ -46,6 +51,12 @@ impl Membership {
         self.tell_jury(id.node, incarnation, true);
         self.duties.remind(now.ns, id.node, incarnation, self.juror_wait_ns());
         self.call_roll(now);
+    }
+
+    /// As if our probe had failed, where foca knows nothing of it yet.
+    pub(super) fn accuse_openly(&mut self, now: Now, id: Identity, incarnation: u16) {
+        self.take_in(now, &[Update::new(id, incarnation, State::Suspect)], true);
+        self.accuse(now, id, incarnation);
     }
 
     /// Starts the clock on a suspect.
@@ -154,8 +165,8 @@ impl Membership {
                 self.suspicions.end(node);
                 continue;
             };
-            if let Some(at) = self.call_roll(now) {
-                self.suspicions.retry(node, at);
+            if self.call_roll(now) || self.is_losing(now) {
+                self.suspicions.retry(node, now.after_ms(RETRY_SOON_MS));
                 continue;
             }
             if self.is_cut_off {
@@ -182,41 +193,63 @@ impl Membership {
         self.gossip_soon(now);
     }
 
-    /// Where several are lost, sees who else is before anybody is judged. Returns when the answers count, if that is still to come.
-    fn call_roll(&mut self, now: Now) -> Option<u64> {
+    /// Where several are lost, sees who else is before anybody is judged. Returns whether the answers are still to come.
+    fn call_roll(&mut self, now: Now) -> bool {
         let window_ns = self.config.cutoff_window_ms * 1_000_000;
-        if self.cutoff.lost_lately(now.ns, window_ns) < 2 || self.roll_call.is_fresh(now.ns) {
-            return None;
+        if self.roll_call.is_open() {
+            return true;
         }
-        if let Some(closes) = self.roll_call.closes(now.ns) {
-            return Some(closes);
+        if self.cutoff.lost_lately(now.ns, window_ns) < 2 || self.roll_call.is_fresh(now.ns) {
+            return false;
         }
         let mut called = BTreeSet::new();
         let peers = self.table.peers().len();
         // Suspects are drawn as well and skipped, hence a few more draws than members wanted.
-        for _ in 0..peers.min(SAMPLE) * 3 {
+        for _ in 0..peers.min(SAMPLE) * 4 {
             let peer = self.table.peers()[self.rng.random_range(0..peers)].node;
             let is_alive = self.table.find(peer).is_some_and(|member| member.state == MemberState::Alive);
             if is_alive && called.len() < SAMPLE {
                 called.insert(peer);
             }
         }
-        let closes = now.ns + self.awareness.stretch(self.config.probe_rtt_ms * 2 * 1_000_000);
-        for node in &called {
-            if let Some(id) = self.table.find(*node).map(|member| member.identity()) {
-                self.send(id, Message::Ping(0), Vec::new(), Vec::new());
+        self.roll_call.begin(now.ns, called);
+        true
+    }
+
+    /// The steps of a roll call that are due. Who missed it is suspected; the jury is left to those who probe it in their turn.
+    pub(super) fn take_roll(&mut self, now: Now) {
+        let wait_ns = self.juror_wait_ns();
+        match self.roll_call.step(now.ns, wait_ns) {
+            None => {}
+            Some(rollcall::Step::Ping(called)) => {
+                for id in called.iter().filter_map(|node| self.table.find(*node)).map(|member| member.identity()).collect::<Vec<_>>() {
+                    self.send(id, Message::Ping(0), Vec::new(), Vec::new());
+                }
+            }
+            Some(rollcall::Step::Close(_)) if self.awareness.is_unsure(now.ns) => {}
+            Some(rollcall::Step::Close(missing)) => {
+                for node in missing {
+                    let Some(member) = self.table.find(node).filter(|member| member.state == MemberState::Alive) else { continue };
+                    let suspect = Update::new(member.identity(), member.incarnation, State::Suspect);
+                    self.take_in(now, &[suspect.clone()], true);
+                    self.suspicions.accuse(node, suspect.incarnation(), self.me.node);
+                    self.ping(node);
+                }
             }
         }
-        self.roll_call.begin(called.into_iter(), closes);
-        Some(closes)
+    }
+
+    /// Whether the lost are still being discovered: the list decides when it has caught up.
+    fn is_losing(&self, now: Now) -> bool {
+        let lately = self.cutoff.lost_since(now.ns.saturating_sub(LOSING_NS));
+        lately >= 2.max(self.table.alive() / LOSING_SHARE)
     }
 
     /// Whether we are the one cut off; tells of a change.
     pub(super) fn view_cutoff(&mut self, now: Now) {
         let window_ns = self.config.cutoff_window_ms * 1_000_000;
         let alive = self.table.alive();
-        let missing = self.roll_call.missing_of(now.ns, alive);
-        let by_losses = self.cutoff.is_cut_off(now.ns, alive + 1, missing, window_ns);
+        let by_losses = self.cutoff.is_cut_off(now.ns, alive + 1, window_ns);
         // Who hears nobody holds nobody, whatever its list says; after the window that is the new normal, as with losses.
         let silent_since = self.awareness.last_heard();
         let by_silence = self.is_silent(now) && now.ns < silent_since + window_ns;
@@ -228,6 +261,8 @@ impl Membership {
         tracing::info!(is_cut_off, "view of the cluster");
         self.event(Event::CutOff(is_cut_off));
         if !is_cut_off {
+            // What was held against the others came from behind the cut.
+            self.suspicions.restart(now.ns);
             self.need_state();
         }
     }

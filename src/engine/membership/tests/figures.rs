@@ -127,3 +127,26 @@ fn joining_a_thousand() {
     }
     println!("{} pages of state applied in {} us", pages.len(), start.elapsed().as_micros());
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn healing_times() {
+    for (count, left) in [(2, 1), (3, 1), (4, 2), (10, 1), (10, 4), (10, 5), (60, 20), (100, 1), (100, 4), (100, 50), (100, 30)] {
+        for seconds in [20, 60, 600] {
+            let mut world = World::formed(310, count);
+            let (a, b): (Vec<usize>, Vec<usize>) = (0..count).partition(|agent| *agent < left);
+            world.split(&a, &b);
+            world.run(seconds * SECOND);
+            world.heal();
+            let took = world.run_until(130 * SECOND, World::is_whole).map(|took| took / MS);
+            let renewals = world.renewals();
+            println!(
+                "{left} of {count} cut {seconds} s: whole {took:?} ms after healing; {} of {left} and {} of {} renewed; {} streams",
+                renewals[..left].iter().filter(|count| **count > 0).count(),
+                renewals[left..].iter().filter(|count| **count > 0).count(),
+                count - left,
+                world.streams
+            );
+        }
+    }
+}
