@@ -53,8 +53,9 @@ pub(super) enum Remark {
     Accuse { node: NodeId, incarnation: u16, ask: bool },
     /// Goes with a TurnUndead: how many members the sender holds alive. Of two that hold each other down the one with fewer gives in.
     Standing { alive: u32 },
-    /// A sum over the members that the sender holds up, itself included: who differs, and goes on differing, exchanges state.
-    Digest { sum: u64 },
+    /// A sum over the members that the sender holds up, itself included, and how many it lost in these seconds: who differs is reminded, and
+    /// who goes on differing exchanges state.
+    Digest { sum: u64, lost: u16 },
 }
 
 /// A packet taken apart.
@@ -113,6 +114,14 @@ pub(super) fn attach_update(packet: &mut BytesMut, header_len: usize, update: &U
     let count = count.get_u16();
     packet[header_len..header_len + 2].copy_from_slice(&count.saturating_add(1).to_be_bytes());
     encode_update(update, packet);
+}
+
+/// Sends a packet that foca made to somebody else.
+pub(super) fn readdress(packet: &mut BytesMut, header: &mut Header<Identity>, to: Identity) {
+    let rest = packet.split_off(header_len(header));
+    header.dst = to;
+    *packet = header_bytes(header);
+    packet.extend_from_slice(&rest);
 }
 
 /// Adds a remark to a packet that foca made, after all updates.
@@ -223,9 +232,10 @@ fn encode_remark(remark: &Remark, buf: &mut impl BufMut) {
             buf.put_u8(STANDING);
             buf.put_u32(alive);
         }
-        Remark::Digest { sum } => {
+        Remark::Digest { sum, lost } => {
             buf.put_u8(DIGEST);
             buf.put_u64(sum);
+            buf.put_u16(lost);
         }
     }
 }
@@ -242,8 +252,8 @@ fn decode_remark(buf: &mut impl Buf) -> Result<Remark, CodecError> {
             Ok(Remark::Standing { alive: buf.get_u32() })
         }
         DIGEST => {
-            need(buf, 8)?;
-            Ok(Remark::Digest { sum: buf.get_u64() })
+            need(buf, 10)?;
+            Ok(Remark::Digest { sum: buf.get_u64(), lost: buf.get_u16() })
         }
         tag => Err(CodecError::UnknownTag(tag)),
     }

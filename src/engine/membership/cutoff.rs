@@ -39,9 +39,9 @@ impl CutOff {
         self.since.len()
     }
 
-    /// How many were lost since `since_ns`.
-    pub fn lost_since(&self, since_ns: u64) -> usize {
-        self.by_time.range((since_ns, NodeId(0))..).count()
+    /// Who was lost since `since_ns`.
+    pub fn lost_since(&self, since_ns: u64) -> impl Iterator<Item = NodeId> + Clone + '_ {
+        self.by_time.range((since_ns, NodeId(0))..).map(|(_, node)| *node)
     }
 
     /// Whether an agent that holds `held` members alive, itself included, is the one cut off.

@@ -10,6 +10,7 @@ use crate::model::names::NodeId;
 use crate::model::time::Now;
 use bytes::Bytes;
 use foca::{Header, Message};
+use rand::RngExt;
 use std::net::SocketAddr;
 
 /// The probe that foca has under way.
@@ -25,6 +26,8 @@ pub(super) struct Probe {
 const BACKLOG_LARGE: usize = 100;
 /// Members at one address that are doubted at once.
 const DOUBTED_MAX: usize = 8;
+/// Draws for one that is alive.
+const DRAWS_MAX: usize = 8;
 const TRANSMISSIONS_LARGE_BACKLOG: u8 = 3;
 
 impl Membership {
@@ -66,9 +69,15 @@ impl Membership {
     }
 
     fn dispatch(&mut self, now: Now, sent: Sent) {
-        let Sent { to, mut packet, header } = sent;
-        if let Some(header) = &header {
+        let Sent { mut to, mut packet, mut header } = sent;
+        if let Some(header) = &mut header {
             self.incarnation = header.src_incarnation;
+            if header.message == Message::Gossip
+                && let Some(instead) = self.instead_of_suspect(to)
+            {
+                codec::readdress(&mut packet, header, instead);
+                to = instead;
+            }
             if let Message::Ping(number) = header.message {
                 self.probe = Some(Probe { target: to.node, number, sent_ns: now.ns, is_answered: false });
             }
@@ -81,10 +90,25 @@ impl Membership {
                 codec::attach_update(&mut packet, header_len, &member.update());
             }
             if matches!(header.message, Message::Ping(_) | Message::Ack(_)) {
-                codec::attach_remark(&mut packet, header_len, &Remark::Digest { sum: self.digest() });
+                let lost = u16::try_from(self.lost_lately(now)).unwrap_or(u16::MAX);
+                codec::attach_remark(&mut packet, header_len, &Remark::Digest { sum: self.digest(), lost });
             }
         }
         self.send_bytes(&to, packet.freeze());
+    }
+
+    /// Somebody alive to gossip to, where foca chose a suspect: it is told by pings, and after a cut most gossip would be wasted.
+    fn instead_of_suspect(&mut self, to: Identity) -> Option<Identity> {
+        self.table.find(to.node).filter(|member| member.state == MemberState::Suspect)?;
+        for _ in 0..DRAWS_MAX {
+            let peers = self.table.peers();
+            let draw = self.rng.random_range(0..peers.len());
+            let drawn = self.table.find(peers[draw].node)?;
+            if drawn.state == MemberState::Alive {
+                return Some(drawn.identity());
+            }
+        }
+        None
     }
 
     fn send_bytes(&mut self, to: &Identity, body: Bytes) {
@@ -236,7 +260,10 @@ impl Membership {
         let wanted = if self.swim.updates_backlog() > BACKLOG_LARGE {
             TRANSMISSIONS_LARGE_BACKLOG
         } else {
-            MembershipConfig::transmissions(self.alive())
+            // What goes to suspects is as good as lost.
+            let wasted = self.alive() as u64 * 10 / (self.table.alive() as u64 + 1);
+            let wanted = u64::from(MembershipConfig::transmissions(self.alive())) * wasted.min(30) / 10;
+            wanted as u8
         };
         if wanted != self.transmissions {
             self.transmissions = wanted;

@@ -107,6 +107,9 @@ impl Membership {
         self.contact = Some(header.src.node);
         self.roll_call.answered(header.src.node);
         self.rumours.settled(header.src.node);
+        if self.is_cut_off && self.table.find(header.src.node).is_some_and(|member| member.state == MemberState::Suspect) {
+            self.withdraw_suspicions(now);
+        }
         let sender = Update::new(header.src, header.src_incarnation, State::Alive);
         self.take_in(now, &[sender], true);
         if self.table.find(header.src.node).is_none() {
@@ -191,6 +194,23 @@ impl Membership {
         self.changed(now, id.node, &Change { was: Some(MemberState::Down), is: MemberState::Alive, replaced: None });
         self.gossip_soon(now);
         self.seek_others_lost(now);
+    }
+
+    /// What was held against the others came from behind a cut, or from a life that is over: they are alive until probed anew.
+    pub(super) fn withdraw_suspicions(&mut self, now: Now) {
+        for node in self.suspicions.nodes() {
+            let Some(member) = self.table.find(node).filter(|member| member.state == MemberState::Suspect) else { continue };
+            let (id, incarnation) = (member.identity(), member.incarnation);
+            self.suspicions.end(node);
+            self.table.revive(now, node, incarnation);
+            // foca takes nothing back: the member has to be gone first.
+            let (down, alive) = (Update::new(id, incarnation, State::Down), Update::new(id, incarnation, State::Alive));
+            self.swim_call(now, |swim, outbox| swim.apply_many([down].into_iter(), false, outbox));
+            self.swim_call(now, |swim, outbox| swim.handle_timer(SwimTimer::RemoveDown(id), outbox));
+            self.swim_call(now, |swim, outbox| swim.apply_many([alive].into_iter(), true, outbox));
+            self.changed(now, node, &Change { was: Some(MemberState::Suspect), is: MemberState::Alive, replaced: None });
+        }
+        self.suspicions.clear();
     }
 
     /// Updates from a member that is up. What concerns ourselves goes its own way.

@@ -141,6 +141,10 @@ pub struct Membership {
     state_wanted: Option<StateWanted>,
     /// No exchange because of differing digests before.
     exchange_at: u64,
+    /// Until then somebody else knows of more losses than we do.
+    behind_until: u64,
+    /// No reminder of losses before.
+    remind_lost_at: u64,
     /// No search for the lost before.
     seek_at: u64,
     /// No reminder of the latest changes before.
@@ -204,6 +208,8 @@ impl Membership {
             state_wanted: Some(StateWanted { not_before: 0, tries: STATE_TRIES }),
             exchange_at: 0,
             remind_at: 0,
+            behind_until: 0,
+            remind_lost_at: 0,
             seek_at: 0,
             exchange_pause_ns: inbound::EXCHANGE_PAUSE_MIN_NS,
             roll_call: RollCall::default(),

@@ -108,11 +108,11 @@ impl Membership {
         self.incarnation = 0;
         self.probe = None;
         self.renewed_ns = Some(now.ns);
-        self.suspicions.restart(now.ns);
         let id = self.identity();
         self.swim_call(now, |swim, outbox| swim.change_identity(id, outbox));
         // foca notices that it has company only when something is applied.
         self.swim_call(now, |swim, outbox| swim.apply_many(std::iter::empty(), true, outbox));
+        self.withdraw_suspicions(now);
         self.need_state();
         self.seek_others_lost(now);
         if self.is_lonely() {

@@ -35,6 +35,11 @@ impl Suspicion {
         self.accusers.iter().copied()
     }
 
+    /// Whether its verdict was put off for longer than it ran at the longest.
+    pub fn is_overdue(&self, now_ns: u64) -> bool {
+        now_ns > self.started + 2 * self.max
+    }
+
     /// Whether more confirmations would shorten it.
     pub fn lacks_confirmations(&self) -> bool {
         self.accusers.len() <= self.wanted
@@ -138,6 +143,11 @@ impl Suspicions {
         let suspicion = self.running.remove(&node)?;
         self.by_expiry.remove(&(suspicion.expires, node));
         Some(suspicion)
+    }
+
+    /// All that are suspected.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.running.keys().copied().collect()
     }
 
     pub fn clear(&mut self) {

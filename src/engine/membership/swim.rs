@@ -62,7 +62,9 @@ impl foca::Runtime<Identity> for Outbox {
 }
 
 /// Room that is left in foca's packets for an update and a remark that we attach ourselves.
-const ATTACHED_BYTES_MAX: usize = super::codec::UPDATE_BYTES_MAX + super::codec::REMARK_BYTES_MAX + 2;
+const ATTACHED_BYTES_MAX: usize = super::codec::UPDATE_BYTES_MAX + super::codec::REMARK_BYTES_MAX + READDRESSED_BYTES_MAX + 2;
+/// An IPv6 address where an IPv4 one stood.
+const READDRESSED_BYTES_MAX: usize = 12;
 
 /// foca's settings: its own healing, announcing and forgetting are off, since ours replace them.
 pub(super) fn swim_config(config: &MembershipConfig, transmissions: u8) -> Config {

@@ -229,15 +229,17 @@ impl Table {
         }
     }
 
-    /// Takes the verdict on a down member back: it is alive at this incarnation.
+    /// Takes a verdict or a suspicion back: the member is alive at this incarnation.
     pub fn revive(&mut self, now: Now, node: NodeId, incarnation: u16) {
         self.unlink(node);
         let member = self.members.get_mut(&node).expect("the caller found it");
+        if member.state == MemberState::Down {
+            member.flap(now);
+        }
         member.state = MemberState::Alive;
         member.incarnation = incarnation;
         member.since = now;
         member.left = false;
-        member.flap(now);
         self.link(node);
         self.note_change(now, node);
     }

@@ -26,6 +26,11 @@ const RETRY_SOON_MS: u64 = 50;
 /// Losses are still being discovered while two, or this share of all, came within this time.
 const LOSING_NS: u64 = 400_000_000;
 const LOSING_SHARE: usize = 32;
+/// What was lost within this is told to who knows of fewer losses; after that it is old news.
+const LATELY_NS: u64 = 5_000_000_000;
+/// Who knows less is told of so many in a packet, and packets follow each other at this distance.
+const REMIND_MAX: usize = 20;
+const REMIND_LOST_NS: u64 = 20_000_000;
 /// Verdicts of one turn; the rest follow in the next.
 const VERDICTS_MAX: usize = 64;
 
@@ -99,7 +104,10 @@ impl Membership {
     pub(super) fn heed(&mut self, now: Now, src: Identity, remark: Remark) {
         let (node, incarnation, ask) = match remark {
             Remark::Accuse { node, incarnation, ask } => (node, incarnation, ask),
-            Remark::Digest { sum } => return self.compare_digest(now, src, sum),
+            Remark::Digest { sum, lost } => {
+                self.compare_losses(now, src, usize::from(lost));
+                return self.compare_digest(now, src, sum);
+            }
             // Read before the sender was let in.
             Remark::Standing { .. } => return,
         };
@@ -165,7 +173,8 @@ impl Membership {
                 self.suspicions.end(node);
                 continue;
             };
-            if self.call_roll(now) || self.is_losing(now) {
+            let is_overdue = self.suspicions.find(node).is_some_and(|suspicion| suspicion.is_overdue(now.ns));
+            if !is_overdue && (self.call_roll(now) || self.is_losing(now)) {
                 self.suspicions.retry(node, now.after_ms(RETRY_SOON_MS));
                 continue;
             }
@@ -239,10 +248,30 @@ impl Membership {
         }
     }
 
+    /// Members lost in these seconds.
+    pub(super) fn lost_lately(&self, now: Now) -> usize {
+        self.cutoff.lost_since(now.ns.saturating_sub(LATELY_NS)).count()
+    }
+
+    /// While many are being lost, who knows of more tells who knows of less: its picture of a cut would come too late. Only what was lost
+    /// just now is told, so that a cut's suspicions do not flood the other side when it heals.
+    fn compare_losses(&mut self, now: Now, src: Identity, theirs: usize) {
+        let ours = self.lost_lately(now);
+        if theirs > ours + 1 {
+            self.behind_until = now.ns + LOSING_NS;
+        } else if ours > theirs + 1 && now.ns >= self.remind_lost_at {
+            self.remind_lost_at = now.ns + REMIND_LOST_NS;
+            let skip = self.rng.random_range(0..ours);
+            let lost = self.cutoff.lost_since(now.ns.saturating_sub(LATELY_NS)).cycle().skip(skip).take(ours.min(REMIND_MAX));
+            let updates = lost.filter_map(|node| self.table.find(node)).map(|member| member.update()).collect();
+            self.send(src, Message::Gossip, updates, Vec::new());
+        }
+    }
+
     /// Whether the lost are still being discovered: the list decides when it has caught up.
     fn is_losing(&self, now: Now) -> bool {
-        let lately = self.cutoff.lost_since(now.ns.saturating_sub(LOSING_NS));
-        lately >= 2.max(self.table.alive() / LOSING_SHARE)
+        let lately = self.cutoff.lost_since(now.ns.saturating_sub(LOSING_NS)).count();
+        now.ns < self.behind_until || lately >= 2.max(self.table.alive() / LOSING_SHARE)
     }
 
     /// Whether we are the one cut off; tells of a change.

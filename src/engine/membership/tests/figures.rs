@@ -131,8 +131,8 @@ fn joining_a_thousand() {
 #[test]
 #[ignore = "a measurement"]
 fn healing_times() {
-    for (count, left) in [(2, 1), (3, 1), (4, 2), (10, 1), (10, 4), (10, 5), (60, 20), (100, 1), (100, 4), (100, 50), (100, 30)] {
-        for seconds in [20, 60, 600] {
+    for (count, left) in [(2, 1), (3, 1), (10, 1), (10, 4), (60, 20), (100, 1), (100, 50), (100, 30)] {
+        for seconds in [20, 600] {
             let mut world = World::formed(310, count);
             let (a, b): (Vec<usize>, Vec<usize>) = (0..count).partition(|agent| *agent < left);
             world.split(&a, &b);
