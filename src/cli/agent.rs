@@ -7,6 +7,7 @@ use super::logging::Logging;
 use super::{Exit, Failure};
 use crate::agent::handle::Facts;
 use crate::agent::{Agent, lifecycle};
+use crate::serve;
 use crate::settings::{Flags, Layers, Listen, Problem, Settings, security};
 
 #[derive(Debug, clap::Args)]
@@ -149,17 +150,22 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|why| Failure::failed(format!("the system does not let the agent start: {why}")))?;
+    // What is taken or not ours to use is said before anything runs.
+    let bound = serve::bind(&settings.http.listen, serve::workers()).map_err(Failure::failed)?;
     runtime.block_on(async {
-        let http_port = settings.http.listen.iter().find_map(port);
+        let http_port = bound.listening().iter().find_map(port);
         let agent = Agent::start(&settings, http_port).await.map_err(Failure::failed)?;
-        announce(agent.handle().facts(), &settings, &logging);
+        let serving = serve::serve(bound, &settings.http.hosts, agent.handle()).map_err(Failure::failed)?;
+        announce(agent.handle().facts(), &serving.listening, &logging);
         let reload = || {
             let (settings, _) = flags.load()?;
             security::check(&settings)?;
             logging.set_filter(&settings.log).map_err(|why| Problem::new(why.message))?;
             Ok(settings)
         };
-        lifecycle::run(agent, reload).await.map_err(|why| Failure::new(Exit::Failed, why))
+        let ended = lifecycle::run(agent, reload).await.map_err(|why| Failure::new(Exit::Failed, why));
+        serving.join();
+        ended
     })
 }
 
@@ -171,13 +177,13 @@ fn port(at: &Listen) -> Option<u16> {
 }
 
 /// The one block that says who this is and how others reach it.
-fn announce(facts: &Facts, settings: &Settings, logging: &Logging) {
+fn announce(facts: &Facts, listening: &[Listen], logging: &Logging) {
     let Facts { node, datacenter, version, gossip, advertise, .. } = facts;
     let data_dir = facts.data_dir.as_ref().map_or("none: everything is in memory".to_owned(), |dir| dir.display().to_string());
     let key = facts.key.map_or("none: gossip travels in clear".to_owned(), |key| key.to_string());
-    let http: Vec<String> = settings.http.listen.iter().map(address).collect();
+    let http: Vec<String> = listening.iter().map(address).collect();
     if logging.is_json {
-        tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, data_dir, key, http = ?http, "the agent runs");
+        tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, data_dir, key, http = http.join(", "), "the agent runs");
         return;
     }
     tracing::info!(

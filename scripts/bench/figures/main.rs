@@ -4,6 +4,7 @@
 //! cargo bench --bench figures -- spread     1,000 registrations at 50 a second, seen through nine event streams (loopback)
 //! cargo bench --bench figures -- deaths     60 deaths under 50 registrations a second: kill -9, SIGSTOP, link down (root, Linux)
 //! cargo bench --bench figures -- leaves     20 times SIGTERM under the same load (root, Linux)
+//! cargo bench --bench figures -- lookups    5 alternating runs: GET of a service under writes, against a bare axum handler (loopback)
 //! ```
 //!
 //! `deaths 9` does nine. Each prints what it measured on, every figure from a raw list, and says what failed. The agents are
@@ -16,6 +17,7 @@ mod deaths;
 mod fleet;
 #[path = "../../../tests/lab/mod.rs"]
 mod lab;
+mod lookups;
 mod spread;
 
 use std::time::Duration;
@@ -24,6 +26,11 @@ fn main() {
     // Cargo adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let count = |default| arguments.get(1).map_or(default, |word| word.parse().expect("the second argument is a number"));
+    if let [word, flavour] = arguments.as_slice()
+        && word == "bare"
+    {
+        return lookups::serve_bare(flavour);
+    }
     machine();
     match arguments.first().map(String::as_str) {
         Some("spread") => spread::measure(count(1_000)),
@@ -31,7 +38,8 @@ fn main() {
         Some("deaths") => deaths::measure(count(60)),
         #[cfg(target_os = "linux")]
         Some("leaves") => deaths::measure_leaves(count(20)),
-        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves [COUNT]"),
+        Some("lookups") => lookups::measure(count(5)),
+        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|lookups [COUNT]"),
     }
     machine();
 }

@@ -55,7 +55,8 @@ pub struct SpreadConfig {
     pub calm_ms: u64,
     /// Fewer heads than this move while it is calm.
     pub calm_moves_max: usize,
-    /// First pause between pages of heads where there is no calm; doubles up to `page_max_ms` while they find nothing.
+    /// Pause between pages of heads where there is no calm, once something was lost; doubles up to `page_max_ms` while they find
+    /// nothing, and stays there.
     pub page_ms: u64,
     pub page_max_ms: u64,
     /// Heads of a disagreement that are sent as pages; with more, a stream is opened.
@@ -74,7 +75,7 @@ pub struct SpreadConfig {
     pub chunk_bytes: usize,
     /// Frames made in one turn, over all streams.
     pub turn_frames_max: usize,
-    /// A stream on which nothing moved for so long is given up.
+    /// A stream on which nothing moved for so long is given up: links below `stream_bytes_max` in this time are too slow.
     pub stream_idle_ms: u64,
     /// Pause before a peer is tried again that was busy or broke off.
     pub exchange_retry_ms: u64,
@@ -119,10 +120,10 @@ impl SpreadConfig {
             exchanges_open_max: 2,
             sponsored_max: 3,
             fetches_max: 8,
-            stream_bytes_max: 1 << 20,
-            chunk_bytes: 128 << 10,
+            stream_bytes_max: 256 << 10,
+            chunk_bytes: 64 << 10,
             turn_frames_max: 16,
-            stream_idle_ms: 20_000,
+            stream_idle_ms: 60_000,
             exchange_retry_ms: 500,
         }
     }

@@ -292,10 +292,13 @@ impl Spread {
         Taken::Fine
     }
 
-    /// A whole origin or a large record that was fetched is told to many: it came to nobody as a delta.
+    /// A whole origin or a large record that was fetched is told to many: it came to nobody as a delta. So is what a joiner brought, or
+    /// one from beyond a cut; a joiner itself tells nobody what all others know.
     fn settle_streamed(&mut self, now: Now, ctx: &mut Context<'_>, stream: &Stream, told: &Advert, applied: &Applied) {
-        if stream.purpose == Purpose::Fetch && applied.advanced {
-            self.tell_large(now, told.origin);
+        match stream.purpose {
+            Purpose::Fetch if applied.advanced => self.tell_large(now, told.origin),
+            Purpose::Exchange if applied.advanced && self.is_ready() => self.tell(now, told.origin),
+            Purpose::Fetch | Purpose::Exchange => {}
         }
         self.settle(now, ctx, stream.peer, told, applied);
     }

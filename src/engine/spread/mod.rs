@@ -130,7 +130,7 @@ impl Spread {
             adverts: Adverts::default(),
             lacks: Lacks::default(),
             answers: Answers::default(),
-            repair: Repair::new(&config, label),
+            repair: Repair::new(&config, label, now),
             exchanges: Exchanges::default(),
             exchange_ns: now.ns,
             readiness: Readiness::new(now),
@@ -149,6 +149,7 @@ impl Spread {
     /// Takes a part of a datagram that is the spread's to understand; others are ignored.
     pub fn handle_part(&mut self, now: Now, ctx: &mut Context<'_>, from: Peer, part: Part) {
         self.ring.refresh(ctx.members);
+        self.repair.heard(now);
         match part {
             Part::Roots(roots) => self.handle_roots(now, ctx, from, roots),
             Part::Delta { reach, changes } => self.take_changes(now, ctx, from, reach, changes),
@@ -191,6 +192,10 @@ impl Spread {
         match event {
             Event::Up(_) => {
                 self.ring.changed();
+                if self.ring.peers().is_empty() {
+                    // What was written before there was anybody to tell.
+                    self.tell(now, self.me);
+                }
                 if !self.readiness.is_ready() {
                     self.exchange_ns = self.exchange_ns.min(now.ns);
                 }

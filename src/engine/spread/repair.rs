@@ -31,6 +31,9 @@ const MOVES_COMBINED_MAX: usize = 12;
 /// Peers whose sketches are being gathered.
 const GATHERINGS_MAX: usize = 16;
 
+/// Who hears nothing for so long has missed something: probes alone come several times a second.
+const SILENCE_MS: u64 = 2_000;
+
 /// Whether an exchange found something is known after this.
 const VERDICT_MS: u64 = 2_000;
 
@@ -69,13 +72,15 @@ pub struct Repair {
     /// Where the next page begins.
     page_after: Option<NodeId>,
     page_ms: u64,
-    not_before_ns: u64,
+    page_not_before_ns: u64,
+    /// A part came last.
+    heard_ns: u64,
     gatherings: BTreeMap<NodeId, Gathering>,
     sketches: u32,
 }
 
 impl Repair {
-    pub fn new(config: &SpreadConfig, label: &str) -> Self {
+    pub fn new(config: &SpreadConfig, label: &str, now: Now) -> Self {
         Self {
             key: HeadKey::new(label),
             root: 0,
@@ -83,8 +88,9 @@ impl Repair {
             mismatch: None,
             exchange: None,
             page_after: None,
-            page_ms: config.page_ms,
-            not_before_ns: 0,
+            page_ms: config.page_max_ms,
+            page_not_before_ns: now.after_ms(config.page_max_ms),
+            heard_ns: 0,
             gatherings: BTreeMap::new(),
             sketches: 0,
         }
@@ -104,7 +110,15 @@ impl Repair {
 
     /// Something was lost that only repair brings back.
     pub fn doubt(&mut self) {
-        self.page_ms = 0;
+        (self.page_ms, self.page_not_before_ns) = (0, 0);
+    }
+
+    /// A part came: after a silence, others were not heard either.
+    pub fn heard(&mut self, now: Now) {
+        if now.ns.saturating_sub(self.heard_ns) > SILENCE_MS * 1_000_000 {
+            self.doubt();
+        }
+        self.heard_ns = now.ns;
     }
 
     fn is_calm(&self, now: Now, config: &SpreadConfig) -> bool {
@@ -133,7 +147,7 @@ impl Repair {
 
     pub fn deadline(&self, config: &SpreadConfig) -> Option<u64> {
         let verdict_ns = self.exchange.map(|exchange| exchange.verdict_ns);
-        let mismatch_ns = self.mismatch.map(|mismatch| (mismatch.since_ns + config.calm_ms * 1_000_000).max(self.not_before_ns));
+        let mismatch_ns = self.mismatch.map(|mismatch| mismatch.since_ns + config.calm_ms * 1_000_000);
         [verdict_ns, mismatch_ns].into_iter().flatten().min()
     }
 }
@@ -157,7 +171,7 @@ impl Spread {
         self.judge_exchange(now);
         let config = &self.config;
         let Some(mismatch) = self.repair.mismatch else { return };
-        if now.ns < (mismatch.since_ns + config.calm_ms * 1_000_000).max(self.repair.not_before_ns) {
+        if now.ns < mismatch.since_ns + config.calm_ms * 1_000_000 {
             return;
         }
         self.repair.mismatch = None;
@@ -167,9 +181,13 @@ impl Spread {
         if self.repair.exchange.is_some() || !self.readiness.is_ready() {
             return;
         }
+        let is_calm = self.repair.is_calm(now, config);
+        if !is_calm && now.ns < self.repair.page_not_before_ns {
+            return;
+        }
         self.counters.exchanges += 1;
         self.repair.exchange = Some(Exchange { peer: mismatch.peer, verdict_ns: now.after_ms(VERDICT_MS), has_found: false });
-        if self.repair.is_calm(now, config) {
+        if is_calm {
             self.send_sketch(now, ctx, mismatch.peer, Size::Small);
         } else {
             self.send_old_page(now, ctx, mismatch.peer);
@@ -185,7 +203,7 @@ impl Spread {
             self.counters.exchanges_in_vain += 1;
             self.repair.page_ms = (self.repair.page_ms * 2).clamp(self.config.page_ms, self.config.page_max_ms);
         }
-        self.repair.not_before_ns = now.after_ms(self.repair.page_ms);
+        self.repair.page_not_before_ns = now.after_ms(self.repair.page_ms);
     }
 
     /// Sends a part of repair, if there is budget: what is not sent now comes with the next exchange.

@@ -1,6 +1,8 @@
 //! New changes: that they reach everyone, how fast, and what it costs.
 
 use super::world::World;
+use crate::engine::spread::SpreadConfig;
+use crate::model::instance::Instance;
 
 #[test]
 fn a_change_reaches_everyone_without_loss_in_one_copy_each() {
@@ -71,4 +73,82 @@ fn figures_of_spread() {
             bytes.iter().sum::<u64>() / bytes.len() as u64
         );
     }
+}
+
+#[test]
+fn a_record_too_large_for_a_datagram_is_fetched_by_everyone() {
+    let mut world = World::ready(3, 30);
+    let value = "x".repeat(20_000);
+    world.register_as(4, "web", "large", Instance { metadata: vec![("schema".into(), value.into())], ..Instance::default() });
+    let seq = world.seq(4, 4);
+    let took = world.run_until(10_000, |world| (0..30).all(|at| world.seq(at, 4) == seq));
+    assert!(took.is_some_and(|ms| ms < 2_000), "{took:?}");
+    // A small one behind it is not held up for long.
+    world.register(4, "web", "small");
+    let took = world.run_until(10_000, |world| (0..30).all(|at| world.seq(at, 4) == seq + 1));
+    assert!(took.is_some_and(|ms| ms < 500), "{took:?}");
+}
+
+#[test]
+fn a_flood_at_one_agent_starves_nobody_and_stays_within_the_budget() {
+    let mut world = World::ready(4, 10);
+    world.reset_figures();
+    for batch in 0..20 {
+        world.register_many(0, "flood", batch * 500..(batch + 1) * 500);
+        world.run_ms(5);
+    }
+    world.register(5, "web", "urgent");
+    let seq = world.seq(5, 5);
+    let took = world.run_until(5_000, |world| (0..10).all(|at| world.seq(at, 5) == seq));
+    assert!(took.is_some_and(|ms| ms < 500), "{took:?}");
+    let took = world.run_until(60_000, World::is_whole);
+    assert!(took.is_some_and(|ms| ms < 20_000), "{took:?}");
+}
+
+#[test]
+fn a_deregistration_overtakes_registrations_that_wait() {
+    let tight =
+        SpreadConfig { bytes_a_second: 50_000, burst_bytes: 4_000, repair_bytes_a_second: 1, repair_burst_bytes: 1, ..SpreadConfig::lan() };
+    let mut world = World::ready_with(5, 3, tight);
+    world.register(1, "web", "1");
+    world.run_ms(2_000);
+    world.register_many(0, "flood", 0..300);
+    world.run_ms(20);
+    world.deregister(1, "web", "1");
+    let seq = world.seq(1, 1);
+    let took = world.run_until(5_000, |world| (0..3).all(|at| world.seq(at, 1) == seq));
+    assert!(took.is_some_and(|ms| ms < 1_000), "{took:?}");
+    assert!(!world.is_whole(), "the flood is still on its way");
+}
+
+#[test]
+fn two_agents_and_an_unsteady_link_end_whole() {
+    let mut world = World::ready(6, 2);
+    world.net.loss = 0.4;
+    for round in 0..200_u32 {
+        world.register(round as usize % 2, "web", &format!("{}", round % 30));
+        world.run_ms(20);
+    }
+    let took = world.run_until(30_000, World::is_whole);
+    assert!(took.is_some(), "{took:?}");
+}
+
+#[test]
+fn own_changes_that_cannot_leave_for_long_make_the_agent_refuse_more() {
+    let tight = SpreadConfig { bytes_a_second: 500, burst_bytes: 500, ..SpreadConfig::lan() };
+    let mut world = World::ready_with(7, 2, tight);
+    world.register_many(0, "flood", 0..500);
+    world.run_ms(9_000);
+    assert_eq!(world.agents[0].spread.congestion(world.now()), None);
+    world.run_ms(2_000);
+    assert!(world.agents[0].spread.congestion(world.now()).is_some());
+}
+
+#[test]
+fn an_agent_alone_goes_on_accepting() {
+    let tight = SpreadConfig { bytes_a_second: 500, burst_bytes: 500, ..SpreadConfig::lan() };
+    let mut world = World::ready_with(7, 1, tight);
+    world.register_many(0, "flood", 0..500);
+    world.run_ms(20_000);
+    assert_eq!(world.agents[0].spread.congestion(world.now()), None);
 }

@@ -4,7 +4,7 @@
 //! spread lets ride along. Bytes are counted as datagrams weigh them, sealed and with headers; those of probes apart.
 
 use crate::engine::catalog::config::CatalogConfig;
-use crate::engine::catalog::{Catalog, Effect as CatalogEffect, Host, Word};
+use crate::engine::catalog::{Catalog, Chunk, Effect as CatalogEffect, Host, Word};
 use crate::engine::io::{Restored, StreamId, Token};
 use crate::engine::mail::{self, Mail};
 use crate::engine::membership::{Effect as MembershipEffect, Event, Me, Membership, MembershipConfig, Peer};
@@ -14,7 +14,7 @@ use crate::model::command::{Command, Condition, Registration, Target};
 use crate::model::instance::Instance;
 use crate::model::names::{InstanceId, Namespace, NodeId, NodeName, ServiceName};
 use crate::model::node::NodeInfo;
-use crate::model::record::Scope;
+use crate::model::record::{Head, Record, RecordState, Scope};
 use crate::model::time::Now;
 use bytes::Bytes;
 use rand::{RngExt as _, SeedableRng as _};
@@ -111,7 +111,8 @@ pub struct World {
     by_addr: BTreeMap<SocketAddr, usize>,
     ids: Vec<NodeId>,
     addrs: Vec<SocketAddr>,
-    config: SpreadConfig,
+    /// Of agents that are started from now on.
+    pub config: SpreadConfig,
     pub frames: u64,
     pub stream_bytes: u64,
 }
@@ -138,8 +139,11 @@ impl World {
 
     /// `count` agents that know each other and are ready.
     pub fn ready(seed: u64, count: usize) -> Self {
-        let config = SpreadConfig { settle_ms: 0, ..SpreadConfig::lan() };
-        let mut world = Self::new(seed, config);
+        Self::ready_with(seed, count, SpreadConfig::lan())
+    }
+
+    pub fn ready_with(seed: u64, count: usize, config: SpreadConfig) -> Self {
+        let mut world = Self::new(seed, SpreadConfig { settle_ms: 0, ..config });
         for _ in 0..count {
             world.start();
         }
@@ -151,7 +155,7 @@ impl World {
         for _ in 0..60 {
             world.reset_figures();
             world.run_ms(1_000);
-            if world.agents.iter().all(|agent| agent.datagrams == 0) {
+            if world.is_whole() && world.agents.iter().all(|agent| agent.datagrams == 0) {
                 break;
             }
         }
@@ -237,27 +241,20 @@ impl World {
     }
 
     pub fn register(&mut self, at: usize, service: &str, id: &str) {
-        let instance = Instance {
-            address: "10.1.2.3".into(),
-            port: Some(8080),
-            tags: vec!["primary".into(), "v2".into()],
-            metadata: vec![("commit".into(), "0123456789abcdef0123456789abcdef".into()), ("owner".into(), "payments-team".into())],
-            ..Instance::default()
-        };
-        self.register_as(at, service, id, instance);
+        self.register_as(at, service, id, sample());
+    }
+
+    pub fn register_many(&mut self, at: usize, service: &str, ids: std::ops::Range<u32>) {
+        for id in ids {
+            let now = self.now();
+            let command = registration(service, &id.to_string(), sample());
+            self.agents[at].catalog.command(now, Token(1), command);
+        }
+        self.pump(at);
     }
 
     pub fn register_as(&mut self, at: usize, service: &str, id: &str, instance: Instance<'static>) {
-        let registration = Registration {
-            namespace: Namespace::default(),
-            service: ServiceName::new(service).unwrap(),
-            id: InstanceId::new(id).unwrap(),
-            scope: Scope::Datacenter,
-            instance,
-            condition: Condition::Always,
-            lease: None,
-        };
-        self.command(at, Command::Register(Box::new(registration)));
+        self.command(at, registration(service, id, instance));
     }
 
     pub fn deregister(&mut self, at: usize, service: &str, id: &str) {
@@ -472,11 +469,59 @@ impl World {
         self.put(free_ns, Arrival::Drained { to: at, stream, at_ns: free_ns });
     }
 
+    /// Both ends of an agent's streams find them broken.
+    pub fn break_streams_of(&mut self, at: usize) {
+        let broken: Vec<(usize, StreamId)> = self.pipes.keys().copied().filter(|(end, _)| *end == at).collect();
+        for (end, stream) in broken {
+            let pipe = self.pipes.remove(&(end, stream)).expect("listed");
+            self.put(self.now_ns + MS, Arrival::Closed { to: pipe.to, stream: pipe.as_stream });
+        }
+    }
+
     fn close_stream(&mut self, at: usize, stream: StreamId) {
         if let Some(pipe) = self.pipes.remove(&(at, stream)) {
             self.put(pipe.free_ns.max(self.now_ns) + 2 * MS, Arrival::Closed { to: pipe.to, stream: pipe.as_stream });
         }
     }
+}
+
+/// An instance whose record takes about 150 bytes.
+pub fn sample() -> Instance<'static> {
+    Instance {
+        address: "10.1.2.3".into(),
+        port: Some(8080),
+        tags: vec!["primary".into(), "v2".into()],
+        metadata: vec![("commit".into(), "0123456789abcdef0123456789abcdef".into()), ("owner".into(), "payments-team".into())],
+        ..Instance::default()
+    }
+}
+
+fn registration(service: &str, id: &str, instance: Instance<'static>) -> Command {
+    Command::Register(Box::new(Registration {
+        namespace: Namespace::default(),
+        service: ServiceName::new(service).unwrap(),
+        id: InstanceId::new(id).unwrap(),
+        scope: Scope::Datacenter,
+        instance,
+        condition: Condition::Always,
+        lease: None,
+    }))
+}
+
+/// All records an agent holds, by origin: what two agents are compared by.
+pub fn everything(world: &World, at: usize) -> Vec<(NodeId, u64, Vec<Record>)> {
+    let catalog = &world.agents[at].catalog;
+    let live = |record: &Record| matches!(record.state, RecordState::Live(_));
+    let records = |head: Head| {
+        let mut reader = catalog.snapshot(head.origin).unwrap();
+        let mut records = Vec::new();
+        while let Chunk::Records(chunk) = reader.next(catalog, 1 << 20) {
+            records.extend(chunk);
+        }
+        records.retain(live);
+        (head.origin, head.seq, records)
+    };
+    catalog.heads().map(records).collect()
 }
 
 impl Agent {
