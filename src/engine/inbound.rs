@@ -141,6 +141,10 @@ impl Engine {
     }
 
     pub(super) fn durable(&mut self, mark: Mark) {
+        if self.journal.failure().is_some() {
+            // What it refused before, it lacks.
+            self.catalog.restate();
+        }
         if let Some(revision) = self.journal.durable(mark) {
             self.catalog.editor().block_reserved(revision);
         }

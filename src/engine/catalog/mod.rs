@@ -125,6 +125,8 @@ pub struct Counters {
     pub tails_lost: u64,
     /// Times this agent took back what its disk had lost.
     pub adoptions: u64,
+    /// Starts on a store that lacked some of what was written.
+    pub torn_disks: u64,
     /// Epochs taken beside the one at the start.
     pub epochs_taken: u64,
     /// Own records given up to an origin with a later claim.

@@ -33,6 +33,7 @@ impl Catalog {
     /// Begins a life on what the last one left behind.
     pub(super) fn begin_life(&mut self, now: Now, stored: Option<(Head, u64)>, records: Vec<(Uid, Record)>) {
         let (head, stored_sum) = stored.unzip();
+        let is_first = head.is_none() && records.is_empty();
         let highest = records.iter().map(|(_, record)| record.seq).max().unwrap_or(0);
         let stored_seq = head.map_or(0, |head| head.seq);
         for (uid, record) in records {
@@ -40,8 +41,17 @@ impl Catalog {
         }
         let epoch = epochs::next(head.map_or(0, |head| head.epoch), 0, now.wall_ms);
         let me = self.own_ix;
-        // Records beyond the stored head, or another sum than the stored one, mean a torn disk: no peer will match that base.
-        let base = head.map_or_else(Base::default, |head| Base { epoch: head.epoch, seq: head.seq, sum: stored_sum.unwrap_or(0) });
+        let is_torn = !is_first && (Some(self.table.origin(me).sum) != stored_sum || highest > stored_seq);
+        let base = match head {
+            // What a torn disk lacks is not known: this life stands on nothing, so whoever holds more than nothing tells.
+            Some(head) if is_torn => Base { epoch: head.epoch, seq: 0, sum: 0 },
+            Some(head) => Base { epoch: head.epoch, seq: head.seq, sum: stored_sum.unwrap_or(0) },
+            None => Base::default(),
+        };
+        if is_torn {
+            tracing::warn!("the store lacks some of what was written: asking the others");
+            self.counters.torn_disks += 1;
+        }
         self.table.change_head(me, |origin| {
             origin.epoch = epoch;
             origin.base = base;
@@ -52,7 +62,18 @@ impl Catalog {
             origin.changed_ns = now.ns;
         });
         self.own.began_at = self.table.origin(me).seq;
+        if is_torn {
+            self.restate();
+        }
         self.head_moved(me);
+    }
+
+    /// Hands all that this agent wrote to the store again: it takes writes after it refused some.
+    pub fn restate(&mut self) {
+        let records = self.table.origin(self.own_ix).by_seq.values().map(|ix| self.table.slot(*ix));
+        let records: Vec<(Uid, Record)> = records.map(|slot| (slot.uid(), slot.record())).collect();
+        self.effects.extend(records.into_iter().map(|(uid, record)| Effect::Store(StoreOp::Record { uid, record })));
+        self.own.is_head_unstored = true;
     }
 
     fn put_own_again(&mut self, now: Now, uid: Uid, record: Record) {

@@ -91,6 +91,33 @@ fn what_was_sent_but_not_stored_is_taken_back_from_who_got_it() {
 }
 
 #[test]
+fn what_a_full_disk_did_not_take_is_taken_back_from_others_or_written_again() {
+    for is_restated in [false, true] {
+        let mut world = World::new(2);
+        world.register(0, "web", "1", 80);
+        let full = world.agents[0].disk.clone();
+        world.register(0, "web", "2", 80);
+        world.deregister(0, "web", "1");
+        world.agents[0].disk = full;
+        // There is room again.
+        if is_restated {
+            world.agents[0].catalog.restate();
+        }
+        world.register(0, "web", "3", 80);
+        world.settle();
+        let disk = world.agents[0].disk.clone();
+        world.restart(0, disk);
+        assert_eq!(world.agents[0].catalog.counters.torn_disks, u64::from(!is_restated));
+        world.settle();
+        for at in 0..2 {
+            let mut seen = world.see(at, "web");
+            seen.sort();
+            assert_eq!(seen, [("2".into(), 80), ("3".into(), 80)]);
+        }
+    }
+}
+
+#[test]
 fn whoever_knows_most_of_a_lost_tail_is_heard_in_the_end() {
     let mut world = World::new(4);
     world.register(0, "web", "1", 80);

@@ -303,7 +303,7 @@ fn wrong_batches_are_refused_and_harmless() {
     world.register(0, "web", "1", 80);
     world.settle();
     let head = world.agents[0].catalog.head(node(0)).unwrap();
-    let record = |seq, id: u128| Record { seq, claim: u64::MAX, state: RecordState::Deleted { uid: Uid(id), kind: Kind::INSTANCE } };
+    let record = |seq, id: u128| Record { seq, claim: 1 << 61, state: RecordState::Deleted { uid: Uid(id), kind: Kind::INSTANCE } };
     let batch = |from, to, records| Batch {
         origin: node(0),
         epoch: head.epoch,
