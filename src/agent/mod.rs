@@ -11,6 +11,7 @@
 //! checks     checks that this agent runs for its own instances
 //! seeds      names of agents to join, resolved again and again
 //! metrics    what is counted, as text
+//! news       logs who came and who went
 //! notify     what systemd is told
 //! lifecycle  from ready to gone
 //! ```
@@ -45,6 +46,7 @@ mod driver;
 pub mod handle;
 pub mod lifecycle;
 pub mod metrics;
+mod news;
 mod notify;
 pub mod seeds;
 pub mod sockets;
@@ -106,6 +108,7 @@ impl Agent {
         let ended = drive(engine, world)?;
         let (wanted, resolved) = watch::channel(settings.gossip.join.clone());
         tokio::spawn(seeds::keep_resolved(handle.clone(), resolved));
+        tokio::spawn(news::log(handle.clone()));
         tokio::spawn(checks::run(handle.clone(), settings.checks.clone()));
         Ok(Agent { handle, ended, seeds: wanted, settings: settings.clone() })
     }
