@@ -158,6 +158,7 @@ impl Agent {
             ("gossip.advertise", old.gossip.advertise != new.gossip.advertise),
             ("gossip.encrypt", old.gossip.key != new.gossip.key),
             ("http.listen", old.http.listen != new.http.listen),
+            ("membership or catalog", old.engine != new.engine),
             ("checks", format!("{:?}", old.checks) != format!("{:?}", new.checks)),
         ];
         for (what, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
@@ -245,6 +246,7 @@ fn engine_config(settings: &Settings, advertise: SocketAddr, http_port: Option<u
         metadata: node.metadata.clone(),
     });
     config.label = format!("{}/{}", node.cluster, node.datacenter);
+    settings.engine.apply(&mut config);
     config.keys = settings.gossip.key.iter().map(|key| *key.as_bytes()).collect();
     config
 }

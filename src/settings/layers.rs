@@ -164,7 +164,7 @@ fn from_text(setting: &Setting, text: &str, place: &str) -> Result<Value, Proble
     let wrong = || Problem::new(format!("{} {place} is {}, not {text:?}", setting.key, setting.kind.name()));
     let parts = || text.split(',').map(str::trim).filter(|part| !part.is_empty());
     match setting.kind {
-        Kind::Text => Ok(Value::String(text.to_owned())),
+        Kind::Text | Kind::Duration => Ok(Value::String(text.to_owned())),
         Kind::Flag => text.parse().map(Value::Boolean).map_err(|_| wrong()),
         Kind::Count => text.parse().map(Value::Integer).map_err(|_| wrong()),
         Kind::List => Ok(Value::Array(parts().map(|part| Value::String(part.to_owned())).collect())),
@@ -177,7 +177,7 @@ fn from_text(setting: &Setting, text: &str, place: &str) -> Result<Value, Proble
 
 fn fits(setting: &Setting, value: &Value, place: &str) -> Result<(), Problem> {
     let is_right = match setting.kind {
-        Kind::Text => value.is_str(),
+        Kind::Text | Kind::Duration => value.is_str(),
         Kind::Flag => value.is_bool(),
         Kind::Count => value.is_integer(),
         Kind::List => value.as_array().is_some_and(|list| list.iter().all(Value::is_str)),

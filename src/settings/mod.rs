@@ -13,6 +13,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::engine::config::EngineConfig;
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 
@@ -36,6 +37,7 @@ pub struct Settings {
     pub gossip: Gossip,
     pub http: Http,
     pub checks: Checks,
+    pub engine: Engine,
     pub log: Log,
     /// One node, in memory, on loopback.
     pub is_dev: bool,
@@ -97,6 +99,27 @@ pub struct Checks {
     pub scripts: bool,
     /// How many checks run at one moment.
     pub concurrent_max: usize,
+}
+
+/// What is set of the engine's own settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    pub probe_period_ms: u64,
+    pub suspicion_min_ms: u64,
+    pub reap_after_ms: u64,
+}
+
+impl Engine {
+    /// Puts what was set where the engine reads it.
+    pub fn apply(&self, config: &mut EngineConfig) {
+        let (membership, catalog) = (&mut config.membership, &mut config.catalog);
+        // A direct ping has a third of the period, as by default.
+        membership.probe_rtt_ms = self.probe_period_ms / 3;
+        membership.probe_period_ms = self.probe_period_ms;
+        membership.suspicion_min_ms = self.suspicion_min_ms;
+        catalog.reap_after_ms = self.reap_after_ms;
+        catalog.listed_ms = catalog.listed_ms.min(self.reap_after_ms);
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -23,6 +23,8 @@ pub enum Kind {
     Text,
     Flag,
     Count,
+    /// Like `15s`, `1m30s`, `250ms`.
+    Duration,
     /// Texts; in the environment separated by commas.
     List,
     /// Texts by name; in the environment `a=1,b=2`.
@@ -36,6 +38,7 @@ impl Kind {
             Kind::Text => "a text in quotes",
             Kind::Flag => "true or false",
             Kind::Count => "a whole number",
+            Kind::Duration => "a duration like \"15s\", \"1m30s\" or \"250ms\"",
             Kind::List => "a list of texts",
             Kind::Map => "a table of texts",
         }
@@ -57,6 +60,8 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("gossip", "How agents find each other and what they say, over UDP and TCP on one port."),
     ("http", "Where clients are answered."),
     ("checks", "Checks that this agent runs for its own instances."),
+    ("membership", "How deaths are noticed. All agents of a datacenter should agree on these."),
+    ("catalog", "What becomes of what the dead had registered. All agents of a datacenter should agree on these."),
     ("log", "What is written to standard error."),
 ];
 
@@ -153,6 +158,27 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("checks.scripts", Kind::Flag, "false", None, "Run checks of kind script: whoever may register may then run programs here."),
     setting("checks.concurrent_max", Kind::Count, "64", None, "How many checks run at one moment."),
+    setting(
+        "membership.probe_period",
+        Kind::Duration,
+        "\"300ms\"",
+        None,
+        "Each agent asks one other whether it lives, so often: shorter notices deaths sooner and sends more. 50ms to 10s.",
+    ),
+    setting(
+        "membership.suspicion_min",
+        Kind::Duration,
+        "\"900ms\"",
+        None,
+        "How long an agent that does not answer may object before it is down, once others confirm. 100ms to 60s.",
+    ),
+    setting(
+        "catalog.reap_after",
+        Kind::Duration,
+        "\"72h\"",
+        None,
+        "When an agent that died and did not come back is given up, with all it had registered. 10m to 30d.",
+    ),
     setting("log.filter", Kind::Text, "\"info\"", None, "trace, debug, info, warn or error; by room too: \"tidings::agent=debug,info\"."),
     setting("log.format", Kind::Text, "\"auto\"", None, "text, json, or auto: text on a terminal, JSON elsewhere."),
 ];

@@ -163,3 +163,26 @@ fn the_data_directory_is_found_as_systemd_root_and_users_expect() {
     assert_eq!(with(&[("HOME", "/h")], false).unwrap(), "/h/.local/state/tidings");
     assert_eq!(with(&[], false), None);
 }
+
+#[test]
+fn the_engines_defaults_stand_in_the_table_as_the_engine_has_them() {
+    let (settings, _) = load(None, &[], &[]).unwrap();
+    let node = crate::engine::config::NodeConfig {
+        name: settings.node.name.clone(),
+        datacenter: settings.node.datacenter.clone(),
+        zone: None,
+        advertise: settings.gossip.listen,
+        http_port: None,
+        dns_port: None,
+        is_gateway: false,
+        version: String::new(),
+        metadata: Vec::new(),
+    };
+    let engine = EngineConfig::lan(node);
+    let mut changed = engine.clone();
+    settings.engine.apply(&mut changed);
+    assert_eq!(format!("{changed:?}"), format!("{engine:?}"));
+    let refusal = load(None, &[("TIDINGS_AGENT__MEMBERSHIP__PROBE_PERIOD", "1ms")], &[]).unwrap_err().to_string();
+    assert!(refusal.contains("50 ms to 10000 ms"), "{refusal}");
+    assert!(load(None, &[("TIDINGS_AGENT__CATALOG__REAP_AFTER", "soon")], &[]).is_err());
+}

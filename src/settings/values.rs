@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use toml::Value;
 
+use super::duration::parse_ms;
 use super::layers::{Layers, Source};
-use super::{Checks, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings};
+use super::{Checks, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings};
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 
@@ -45,6 +46,11 @@ pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
         checks: Checks {
             scripts: read.flag("checks.scripts"),
             concurrent_max: read.count("checks.concurrent_max", 1, CONCURRENT_CHECKS_MAX)?,
+        },
+        engine: Engine {
+            probe_period_ms: read.duration("membership.probe_period", 50, 10_000)?,
+            suspicion_min_ms: read.duration("membership.suspicion_min", 100, 60_000)?,
+            reap_after_ms: read.duration("catalog.reap_after", 600_000, 30 * 86_400_000)?,
         },
         log: Log {
             filter: read.text("log.filter").unwrap_or_default().to_owned(),
@@ -90,6 +96,15 @@ impl<'l> Reader<'l> {
             .ok()
             .filter(|_| (min..=max).contains(&count))
             .ok_or_else(|| self.wrong(key, format!("must be {min} to {max}, not {count}")))
+    }
+
+    fn duration(&self, key: &str, min_ms: u64, max_ms: u64) -> Result<u64, Problem> {
+        let text = self.text(key).unwrap_or_default();
+        let ms = parse_ms(text).ok_or_else(|| self.wrong(key, format!("is {text:?}: expected a duration like 15s, 1m30s or 250ms")))?;
+        if (min_ms..=max_ms).contains(&ms) {
+            return Ok(ms);
+        }
+        Err(self.wrong(key, format!("must be {min_ms} ms to {max_ms} ms, not {text:?}")))
     }
 
     fn checked<T, E: Display>(&self, key: &str, text: &str, check: impl Fn(&str) -> Result<T, E>) -> Result<T, Problem> {
