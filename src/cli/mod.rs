@@ -11,6 +11,7 @@ mod agent;
 mod child;
 mod config;
 mod connect;
+mod demo;
 mod keygen;
 mod logging;
 mod operate;
@@ -32,6 +33,8 @@ struct Arguments {
 enum Verb {
     /// Run an agent on this host.
     Agent(agent::Arguments),
+    /// See it work: six agents on this machine, a death and a return, in under twenty seconds.
+    Demo(demo::Arguments),
     /// What the agent says of itself.
     Status(read::Plain),
     /// The agents of this datacenter, and how they are.
@@ -83,6 +86,7 @@ pub fn run() -> ExitCode {
     let outcome = match arguments.verb {
         Verb::Agent(arguments) => agent::run(&arguments),
         Verb::Config(arguments) => config::run(&arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Keygen => keygen::run(),
         Verb::Status(arguments) => read::status(&arguments),
         Verb::Members(arguments) => read::members(&arguments),
