@@ -63,8 +63,10 @@ pub struct SpreadConfig {
     pub page_heads_max: usize,
     /// An agent alone, or among others that are not ready, waits so long for one that is.
     pub settle_ms: u64,
-    /// Exchanges an agent that is not ready has open at once.
+    /// Exchanges an agent has open at once; a second one only while the first says nothing for `exchange_retry_ms`.
     pub exchanges_open_max: usize,
+    /// Pause between exchanges with members that are not known to be ready.
+    pub equals_pause_ms: u64,
     /// Exchanges an agent sponsors at once.
     pub sponsored_max: usize,
     /// Fetches an agent serves at once, and has open.
@@ -118,6 +120,7 @@ impl SpreadConfig {
             page_heads_max: 320,
             settle_ms: 5_000,
             exchanges_open_max: 2,
+            equals_pause_ms: 100,
             sponsored_max: 3,
             fetches_max: 8,
             stream_bytes_max: 256 << 10,

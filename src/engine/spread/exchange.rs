@@ -5,10 +5,11 @@ use super::{Context, Effect, Spread};
 use crate::engine::catalog::{Applied, Heard};
 use crate::engine::io::StreamId;
 use crate::engine::membership::Peer;
-use crate::engine::wire::packet::{Advert, Frame, Purpose};
+use crate::engine::wire::packet::{Advert, Frame, Part, Purpose};
 use crate::model::names::NodeId;
 use crate::model::record::Head;
 use crate::model::time::Now;
+use rand::RngExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -86,6 +87,12 @@ impl Spread {
             self.give_up_idle(now, ctx);
             self.open_fetches(now, ctx);
             self.open_exchanges(now);
+            if now.ns >= self.compare_ns {
+                self.compare_ns = now.after_ms(self.config.exchange_retry_ms);
+                for peer in self.readiness.compare(self.ring.peers()) {
+                    self.send(peer.addr, Part::Compare { root: ctx.catalog.root(), is_answer: false });
+                }
+            }
             self.readiness.settle(now, self.ring.peers(), &self.config);
             let is_idle = self.exchanges.streams.is_empty() && self.exchanges.wanted.is_empty() && self.exchanges.fetches.is_empty();
             if self.readiness.is_ready() && is_idle {
@@ -114,16 +121,28 @@ impl Spread {
         }
     }
 
+    /// One exchange at a time: two sponsors would send the same. Another is begun beside one that says nothing for a while.
     fn open_exchanges(&mut self, now: Now) {
-        while self.exchanges.count(Side::Opener, Purpose::Exchange) < self.config.exchanges_open_max {
-            let busy =
-                self.exchanges.streams.values().filter(|stream| stream.purpose == Purpose::Exchange).filter_map(|stream| stream.node);
-            let busy: BTreeSet<NodeId> = busy.collect();
+        let silent_ns = now.ns.saturating_sub(self.config.exchange_retry_ms * 1_000_000);
+        loop {
+            let exchanges = self.exchanges.streams.values().filter(|stream| stream.purpose == Purpose::Exchange);
+            let busy: BTreeSet<NodeId> = exchanges.clone().filter_map(|stream| stream.node).collect();
+            let (mut open, mut speaking) = (0, 0);
+            for stream in exchanges.filter(|stream| stream.side == Side::Opener) {
+                open += 1;
+                speaking += usize::from(stream.heard_ns > silent_ns);
+            }
+            if speaking > 0 || open >= self.config.exchanges_open_max {
+                return;
+            }
             let wanted = self.exchanges.wanted.iter().position(|peer| !busy.contains(&peer.node));
             let next = match wanted {
                 Some(at) => Some(self.exchanges.wanted.remove(at)),
                 None if self.readiness.is_ready() => None,
-                None => self.readiness.candidate(now, self.ring.peers(), &busy),
+                None => {
+                    let draw = self.rng.random_range(0..usize::MAX);
+                    self.readiness.candidate(now, self.ring.peers(), &busy, draw, &self.config)
+                }
             };
             let Some(peer) = next else { return };
             self.open(Stream::open(now, peer.addr, Some(peer.node), Purpose::Exchange));
@@ -172,7 +191,7 @@ impl Spread {
     /// A frame came, from a sender that the seal vouches for.
     pub fn frame(&mut self, now: Now, ctx: &mut Context<'_>, id: StreamId, from: Peer, frame: Frame) {
         let Some(mut stream) = self.exchanges.streams.remove(&id) else { return };
-        stream.moved_ns = now.ns;
+        (stream.moved_ns, stream.heard_ns) = (now.ns, now.ns);
         stream.node = Some(from.node);
         let taken = self.take_frame(now, ctx, &mut stream, frame);
         self.exchanges.is_due = true;
@@ -242,7 +261,12 @@ impl Spread {
             Frame::Done { is_ready } => {
                 stream.heard_done = Some(is_ready);
                 if let (Purpose::Exchange, Some(node)) = (stream.purpose, stream.node) {
+                    let was_ready = self.is_ready();
                     self.readiness.reconciled(node, is_ready);
+                    if self.is_ready() && !was_ready {
+                        // Whoever else was to be asked knows no more.
+                        self.exchanges.wanted.clear();
+                    }
                     self.exchange_ns = now.ns;
                 }
             }

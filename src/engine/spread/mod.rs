@@ -111,6 +111,8 @@ pub struct Spread {
     exchanges: Exchanges,
     /// When to look after streams next.
     exchange_ns: u64,
+    /// When to compare roots next, while not ready.
+    compare_ns: u64,
     readiness: Readiness,
     effects: VecDeque<Effect>,
     pub counters: Counters,
@@ -133,6 +135,7 @@ impl Spread {
             repair: Repair::new(&config, label, now),
             exchanges: Exchanges::default(),
             exchange_ns: now.ns,
+            compare_ns: 0,
             readiness: Readiness::new(now),
             effects: VecDeque::new(),
             counters: Counters::default(),
@@ -173,9 +176,8 @@ impl Spread {
             Part::Undecoded { cells, .. } => self.take_undecoded(now, ctx, from, cells),
             Part::Whose { salt, origins } => self.take_whose(now, ctx, from, salt, &origins),
             Part::Heads(page) => self.take_page(now, ctx, from, page),
-            Part::Swim(_) | Part::Ask { .. } | Part::Answer { .. } => {}
-            #[allow(unreachable_patterns, reason = "kinds that other rooms add are theirs")]
-            _ => {}
+            Part::Compare { root, is_answer } => self.take_compare(now, ctx, from, root, is_answer),
+            Part::Swim(_) | Part::Ask { .. } | Part::Answer { .. } | Part::Challenge(_) | Part::Echo(_) => {}
         }
     }
 

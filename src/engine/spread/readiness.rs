@@ -31,11 +31,29 @@ pub struct Readiness {
     /// Members known to be ready.
     ready: BTreeSet<NodeId>,
     attempts: BTreeMap<NodeId, Attempts>,
+    /// Whom to compare roots with next.
+    compare_at: usize,
+    /// Exchanges with members that are not known to be ready keep their distance.
+    equals_not_before_ns: u64,
 }
+
+/// Members whose roots are asked for in one turn.
+const COMPARED_A_TURN: usize = 128;
+
+/// With fewer members than this, an exchange with each is as cheap as comparing roots first.
+const COMPARED_FROM: usize = 9;
 
 impl Readiness {
     pub fn new(now: Now) -> Self {
-        Self { is_ready: false, started_ns: now.ns, reconciled: BTreeSet::new(), ready: BTreeSet::new(), attempts: BTreeMap::new() }
+        Self {
+            is_ready: false,
+            started_ns: now.ns,
+            reconciled: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            attempts: BTreeMap::new(),
+            compare_at: 0,
+            equals_not_before_ns: 0,
+        }
     }
 
     pub fn is_ready(&self) -> bool {
@@ -75,16 +93,35 @@ impl Readiness {
         self.attempts.remove(&node);
     }
 
-    /// Whom to exchange with next, ready ones first; those in `busy` are being exchanged with.
-    pub fn candidate(&self, now: Now, peers: &[Peer], busy: &BTreeSet<NodeId>) -> Option<Peer> {
-        let is_open = |peer: &&Peer| {
+    /// Whom to exchange with next, ready ones first; those in `busy` are being exchanged with. Others are met one by one: agents that
+    /// all start cold have the same in a few rounds, and find that out by comparing roots.
+    pub fn candidate(&mut self, now: Now, peers: &[Peer], busy: &BTreeSet<NodeId>, draw: usize, config: &SpreadConfig) -> Option<Peer> {
+        let is_open = |peer: &Peer| {
             !busy.contains(&peer.node)
                 && !self.reconciled.contains(&peer.node)
                 && self.attempts.get(&peer.node).is_none_or(|attempts| attempts.not_before_ns <= now.ns)
         };
-        let mut open = peers.iter().filter(is_open);
-        let first = open.clone().next().copied();
-        open.find(|peer| self.ready.contains(&peer.node)).copied().or(first)
+        let ready = peers.iter().find(|peer| is_open(peer) && self.ready.contains(&peer.node));
+        if ready.is_some() || now.ns < self.equals_not_before_ns {
+            return ready.copied();
+        }
+        let (later, sooner) = peers.split_at(draw % peers.len().max(1));
+        let equal = sooner.iter().chain(later).find(|peer| is_open(peer)).copied();
+        if equal.is_some() {
+            self.equals_not_before_ns = now.after_ms(config.equals_pause_ms);
+        }
+        equal
+    }
+
+    /// The members to compare roots with in this turn.
+    pub fn compare(&mut self, peers: &[Peer]) -> Vec<Peer> {
+        if self.is_ready || peers.len() < COMPARED_FROM {
+            return Vec::new();
+        }
+        let from = self.compare_at % peers.len();
+        self.compare_at = from + COMPARED_A_TURN;
+        let turn = peers.iter().cycle().skip(from).take(COMPARED_A_TURN.min(peers.len()));
+        turn.filter(|peer| !self.reconciled.contains(&peer.node)).copied().collect()
     }
 
     /// Time passed: perhaps there is nobody left to wait for.

@@ -158,11 +158,25 @@ impl Spread {
         self.readiness.met_ready(from.node);
         self.repair.moved(now, ctx.catalog.root());
         if roots.local == ctx.catalog.root() {
+            self.readiness.reconciled(from.node, true);
             self.repair.mismatch = self.repair.mismatch.filter(|mismatch| mismatch.peer.node != from.node);
             return;
         }
         if self.repair.mismatch.is_none() {
             self.repair.mismatch = Some(Mismatch { peer: from, root: roots.local, since_ns: now.ns });
+        }
+    }
+
+    /// An agent that is not ready asks whether we hold the same.
+    pub(super) fn take_compare(&mut self, now: Now, ctx: &mut Context<'_>, from: Peer, root: u64, is_answer: bool) {
+        let own = ctx.catalog.root();
+        if root == own {
+            self.readiness.reconciled(from.node, false);
+            self.exchange_ns = self.exchange_ns.min(now.after_ms(self.config.equals_pause_ms));
+        }
+        let answer = self.roots(ctx.catalog).map(Part::Roots).unwrap_or(Part::Compare { root: own, is_answer: true });
+        if !is_answer {
+            self.send(from.addr, answer);
         }
     }
 

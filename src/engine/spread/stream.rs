@@ -93,6 +93,8 @@ pub struct Stream {
     unwritten: usize,
     /// Something moved last.
     pub moved_ns: u64,
+    /// It was opened, or a frame came, last.
+    pub heard_ns: u64,
 }
 
 impl Stream {
@@ -121,6 +123,7 @@ impl Stream {
             heard_done: None,
             unwritten: 0,
             moved_ns: now.ns,
+            heard_ns: now.ns,
         }
     }
 

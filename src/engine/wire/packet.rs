@@ -56,6 +56,11 @@ pub enum Part {
     /// In clear only: show that you receive what is sent to your address, by echoing this.
     Challenge(u64),
     Echo(u64),
+    /// From an agent that is not ready: the sum over its heads. Where it is the receiver's too, the two are reconciled.
+    Compare {
+        root: u64,
+        is_answer: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

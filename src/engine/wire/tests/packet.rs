@@ -38,6 +38,7 @@ fn part_kind(part: &Part) -> &'static str {
         Part::Whose { .. } => "whose",
         Part::Challenge(_) => "challenge",
         Part::Echo(_) => "echo",
+        Part::Compare { .. } => "compare",
     }
 }
 
@@ -290,6 +291,7 @@ fn parts() -> Vec<Part> {
         Part::Whose { salt: 2, origins: vec![1, 0xffff_ffff_ffff] },
         Part::Challenge(0x0102_0304_0506_0708),
         Part::Echo(0x0102_0304_0506_0708),
+        Part::Compare { root: 0xfeed, is_answer: true },
     ];
     others.into_iter().chain(asks).chain(answers).collect()
 }
@@ -331,7 +333,7 @@ fn every_part_is_these_bytes() {
         part => part_kind(part),
     };
     check("parts", parts().into_iter().map(|part| (kind(&part), part)).collect());
-    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 14);
+    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 15);
 }
 
 #[test]
