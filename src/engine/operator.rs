@@ -4,7 +4,7 @@ use super::Engine;
 use super::answers::Asker;
 use super::io::{Output, StoreOp, Token};
 use super::membership::MemberState;
-use super::wire::keyring::Key;
+use super::wire::keyring::{Key, KeyringError};
 use crate::model::command::{Command, KeyId, Refusal, Reply};
 use crate::model::time::Now;
 
@@ -78,11 +78,9 @@ impl Engine {
                 }
             }
             Command::ListKeys => Ok(self.keys()),
-            Command::InstallKey(key) => {
-                self.change_ring(|ring| ring.install(Key::from_bytes(key.0)).map(|_| ()).map_err(|e| e.to_string()))
-            }
-            Command::UseKey(id) => self.change_ring(|ring| ring.use_key(id).map(|_| ()).map_err(|e| e.to_string())),
-            Command::RemoveKey(id) => self.change_ring(|ring| ring.remove(id).map_err(|e| e.to_string())),
+            Command::InstallKey(key) => self.change_ring(|ring| ring.install(Key::from_bytes(key.0)).map(|_| ())),
+            Command::UseKey(id) => self.change_ring(|ring| ring.use_key(id).map(|_| ())),
+            Command::RemoveKey(id) => self.change_ring(|ring| ring.remove(id)),
             _ => Err(Refusal::Invalid { what: "this is not an operator's command".into() }),
         };
         self.decide(Asker::Client(token), outcome, true);
@@ -93,11 +91,17 @@ impl Engine {
         Reply::Keys(self.sealer.keyring().map(ids).unwrap_or_default())
     }
 
-    fn change_ring(&mut self, change: impl FnOnce(&mut super::wire::keyring::Keyring) -> Result<(), String>) -> Result<Reply, Refusal> {
+    fn change_ring(
+        &mut self,
+        change: impl FnOnce(&mut super::wire::keyring::Keyring) -> Result<(), KeyringError>,
+    ) -> Result<Reply, Refusal> {
         let Some(ring) = self.sealer.keyring_mut() else {
             return Err(Refusal::Invalid { what: "gossip travels in clear: start every agent with --encrypt first".into() });
         };
-        change(ring).map_err(|what| Refusal::Invalid { what })?;
+        change(ring).map_err(|why| match why {
+            KeyringError::Unknown(id) => Refusal::NotFound { what: format!("key {id}") },
+            other => Refusal::Invalid { what: other.to_string() },
+        })?;
         let stored = ring.keys().iter().map(|key| *key.as_bytes()).collect();
         self.journal.push(StoreOp::Keys(stored));
         Ok(self.keys())
