@@ -8,6 +8,7 @@
 
 use super::io::{Mark, Token};
 use crate::model::command::{Refusal, Reply};
+use crate::model::names::NodeId;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -17,7 +18,7 @@ pub enum Asker {
     /// A client of this agent.
     Client(Token),
     /// Another agent that forwarded a write of its client's.
-    Agent { addr: SocketAddr, id: u64 },
+    Agent { node: NodeId, addr: SocketAddr, id: u64 },
 }
 
 pub type Outcome = Result<Reply, Refusal>;

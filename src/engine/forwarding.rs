@@ -1,13 +1,14 @@
 //! Writes that another agent decides: sent to the origin as one datagram, awaited for a second, then decided here.
 //!
-//! Protocol §2, "Writes at another agent". A lost datagram is sent again once; the origin may then carry a write out twice, which the
-//! commands that are forwarded bear: each says what shall be, none says "one more".
+//! Protocol §2, "Writes at another agent". A lost datagram is sent again once. The origin remembers what it was asked, so that a question
+//! that comes twice is carried out once and gets one answer.
 
+use super::answers::Outcome;
 use super::io::Token;
 use crate::model::command::Command;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How long an origin has before the write is decided here, in milliseconds.
 pub const ANSWER_MS: u64 = 1_000;
@@ -15,6 +16,9 @@ pub const ANSWER_MS: u64 = 1_000;
 pub const REPEAT_MS: u64 = 300;
 /// Writes on their way at once; above, clients are told to come back.
 pub const ASKS_MAX: usize = 10_000;
+
+/// Questions of other agents that are remembered: those of the last second at a thousand a second.
+pub const SERVED_MAX: usize = 1_024;
 
 /// A write on its way.
 #[derive(Debug)]
@@ -39,7 +43,6 @@ pub enum Due {
     GiveUp(Asked),
 }
 
-#[derive(Default)]
 pub struct Forwarding {
     asked: BTreeMap<u64, Asked>,
     due: BTreeSet<(u64, u64)>,
@@ -47,12 +50,17 @@ pub struct Forwarding {
 }
 
 impl Forwarding {
+    /// Questions are numbered from `first` on; random, so that no life of this agent repeats another's numbers.
+    pub fn new(first: u64) -> Self {
+        Self { asked: BTreeMap::new(), due: BTreeSet::new(), asks: first }
+    }
+
     /// Notes a write that goes to its origin and says under which number; none where too many are on their way.
     pub fn ask(&mut self, now: Now, token: Token, to: NodeId, command: Command) -> Option<u64> {
         if self.asked.len() >= ASKS_MAX {
             return None;
         }
-        self.asks += 1;
+        self.asks = self.asks.wrapping_add(1);
         let id = self.asks;
         let due_ns = now.after_ms(REPEAT_MS);
         self.asked.insert(id, Asked { token, to, command, is_repeated: false, due_ns, give_up_ns: now.after_ms(ANSWER_MS) });
@@ -97,9 +105,69 @@ impl Forwarding {
     }
 }
 
+/// A question as its receiver knows it: who asks, under which number.
+pub type Question = (NodeId, u64);
+
+/// What to do with a question that came.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Served {
+    /// It is new: carry it out.
+    New,
+    /// It is being carried out: its answer goes out once.
+    UnderWay,
+    Answered(Outcome),
+}
+
+/// The last questions of other agents, and what they were answered.
+#[derive(Default)]
+pub struct Questions {
+    known: BTreeMap<Question, Option<Outcome>>,
+    order: VecDeque<Question>,
+}
+
+impl Questions {
+    pub fn take(&mut self, question: Question) -> Served {
+        match self.known.get(&question) {
+            Some(Some(outcome)) => Served::Answered(outcome.clone()),
+            Some(None) => Served::UnderWay,
+            None => {
+                self.known.insert(question, None);
+                self.order.push_back(question);
+                if self.order.len() > SERVED_MAX
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.known.remove(&oldest);
+                }
+                Served::New
+            }
+        }
+    }
+
+    pub fn answered(&mut self, question: Question, outcome: &Outcome) {
+        if let Some(known) = self.known.get_mut(&question) {
+            *known = Some(outcome.clone());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::command::Reply;
+
+    #[test]
+    fn a_question_that_comes_twice_is_carried_out_once() {
+        let mut questions = Questions::default();
+        let question = (NodeId(1), 5);
+        assert_eq!(questions.take(question), Served::New);
+        assert_eq!(questions.take(question), Served::UnderWay);
+        questions.answered(question, &Ok(Reply::Done));
+        assert_eq!(questions.take(question), Served::Answered(Ok(Reply::Done)));
+        for id in 0..2 * SERVED_MAX as u64 {
+            questions.take((NodeId(2), id));
+        }
+        assert_eq!((questions.known.len(), questions.order.len()), (SERVED_MAX, SERVED_MAX));
+    }
 
     fn at(ms: u64) -> Now {
         Now { ns: ms * 1_000_000, wall_ms: 0 }
@@ -107,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_silent_origin_is_asked_twice_and_given_up_after_a_second() {
-        let mut forwarding = Forwarding::default();
+        let mut forwarding = Forwarding::new(7);
         let id = forwarding.ask(at(0), Token(1), NodeId(7), Command::Leave).unwrap();
         assert!(forwarding.next_due(at(REPEAT_MS - 1)).is_none());
         assert!(matches!(forwarding.next_due(at(REPEAT_MS)), Some(Due::Repeat { id: again, .. }) if again == id));
@@ -118,7 +186,7 @@ mod tests {
 
     #[test]
     fn only_who_was_asked_can_answer() {
-        let mut forwarding = Forwarding::default();
+        let mut forwarding = Forwarding::new(7);
         let id = forwarding.ask(at(0), Token(1), NodeId(7), Command::Leave).unwrap();
         assert!(forwarding.answered(id, NodeId(8)).is_none());
         assert!(forwarding.answered(id, NodeId(7)).is_some());
@@ -128,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_was_asked_of_a_dead_origin_is_handed_back_at_once() {
-        let mut forwarding = Forwarding::default();
+        let mut forwarding = Forwarding::new(7);
         forwarding.ask(at(0), Token(1), NodeId(7), Command::Leave).unwrap();
         forwarding.ask(at(0), Token(2), NodeId(8), Command::Leave).unwrap();
         let back = forwarding.gone(NodeId(7));

@@ -1,6 +1,7 @@
 //! What came from outside, routed to the room it is for.
 
 use super::answers::Asker;
+use super::forwarding::Served;
 use super::io::{Mark, Output, StreamId, Token};
 use super::mail::{self, BadBody};
 use super::spread::{Context, Peer};
@@ -60,7 +61,12 @@ impl Engine {
 
     /// Another agent's client wrote what is this agent's to decide.
     fn asked(&mut self, now: Now, peer: Peer, id: u64, command: Command) {
-        let asker = Asker::Agent { addr: peer.addr, id };
+        let asker = Asker::Agent { node: peer.node, addr: peer.addr, id };
+        match self.questions.take((peer.node, id)) {
+            Served::New => {}
+            Served::UnderWay => return,
+            Served::Answered(outcome) => return self.answer(asker, outcome),
+        }
         if let Some(refusal) = self.refusal(now, &command) {
             return self.answer(asker, Err(refusal));
         }

@@ -38,7 +38,7 @@ use answers::{Answers, Asker, Outcome};
 use catalog::Catalog;
 use config::EngineConfig;
 pub use counters::Counters;
-use forwarding::Forwarding;
+use forwarding::{Forwarding, Questions};
 use io::{Input, Output, Restored, StoreOp};
 use journal::Journal;
 use mail::Mail;
@@ -63,6 +63,7 @@ pub struct Engine {
     catalog: Catalog,
     spread: Spread,
     forwarding: Forwarding,
+    questions: Questions,
     answers: Answers,
     journal: Journal,
     mail: Mail,
@@ -99,6 +100,7 @@ impl Engine {
         let sealer = Sealer::new(&config.label, ring(&config.keys, &restored.keys), node, rng.next_u64());
         let catalog = Catalog::new(config.catalog.clone(), config.node.host(), node, &restored, now);
         let spread = Spread::new(config.spread.clone(), &config.label, node, seed_from(&mut rng), now);
+        let forwarding = Forwarding::new(rng.next_u64());
         let mut engine = Self {
             config,
             rng,
@@ -108,7 +110,8 @@ impl Engine {
             membership,
             catalog,
             spread,
-            forwarding: Forwarding::default(),
+            forwarding,
+            questions: Questions::default(),
             answers: Answers::default(),
             journal,
             mail: Mail::default(),

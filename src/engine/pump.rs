@@ -318,7 +318,11 @@ impl Engine {
     pub(super) fn answer(&mut self, asker: Asker, outcome: Outcome) {
         match asker {
             Asker::Client(token) => self.out.push_back(Output::Reply { token, outcome }),
-            Asker::Agent { addr, id } => self.mail.post(addr, &Part::Answer { id, outcome }),
+            Asker::Agent { node, addr, id } => {
+                let outcome = travelling(outcome);
+                self.questions.answered((node, id), &outcome);
+                self.mail.post(addr, &Part::Answer { id, outcome });
+            }
         }
     }
 
@@ -346,5 +350,15 @@ impl Engine {
         self.counters.datagrams_out += 1;
         self.counters.datagram_bytes_out += bytes.len() as u64;
         self.out.push_back(Output::Datagram { to, bytes });
+    }
+}
+
+/// An outcome that fits a datagram: names may be long, and a refusal quotes them.
+fn travelling(outcome: Outcome) -> Outcome {
+    let fits = postcard::experimental::serialized_size(&outcome).is_ok_and(|size| size + ASK_BYTES_MAX <= mail::PART_BYTES_MAX);
+    match outcome {
+        Err(Refusal::NotFound { .. }) if !fits => Err(Refusal::NotFound { what: "the instance".into() }),
+        Err(_) if !fits => Err(Refusal::Invalid { what: "its origin refuses the write, for a reason too long to travel".into() }),
+        outcome => outcome,
     }
 }
