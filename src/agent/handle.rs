@@ -172,6 +172,11 @@ impl Handle {
         self.shared.halted.notify_one();
     }
 
+    /// Tells listeners and watchers that the agent is over, whatever became of its engine.
+    pub(super) fn stop(&self) {
+        self.shared.stopping.send_replace(true);
+    }
+
     /// How long ago the engine turned; the driver turns at least every [`TURN_INTERVAL`].
     pub fn since_last_turn(&self) -> Duration {
         let turned_at = Duration::from_millis(self.shared.turned_at_ms.load(Ordering::Relaxed));

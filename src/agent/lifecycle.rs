@@ -23,7 +23,15 @@ enum Signal {
 ///
 /// # Errors
 /// The system lends no signals, or the engine stopped by itself, which only a bug can cause.
-pub async fn run(mut agent: Agent, reload: impl Fn() -> Result<Settings, Problem>) -> std::io::Result<()> {
+pub async fn run(agent: Agent, reload: impl Fn() -> Result<Settings, Problem>) -> std::io::Result<()> {
+    let handle = agent.handle().clone();
+    let outcome = until_ended(agent, reload).await;
+    // An engine that broke, or was not waited for, has told nobody.
+    handle.stop();
+    outcome
+}
+
+async fn until_ended(mut agent: Agent, reload: impl Fn() -> Result<Settings, Problem>) -> std::io::Result<()> {
     let mut signals = Signals::listen()?;
     tokio::spawn(notify::feed_watchdog(agent.handle().clone()));
     notify::ready(&format!("{} gossips at {}", agent.handle().facts().node, agent.handle().facts().advertise));

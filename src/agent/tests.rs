@@ -105,7 +105,7 @@ async fn two_agents_find_each_other_and_share_what_is_registered() {
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_survives_a_crash_and_a_deleted_directory_brings_no_ghost() {
+async fn what_is_acknowledged_survives_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let a = agent("a", Some(dir.path()), None).await;
     seen(&a, "itself", alive(1)).await;
@@ -115,7 +115,9 @@ async fn what_is_acknowledged_survives_a_crash_and_a_deleted_directory_brings_no
     let id = a.handle().view().agent.id;
     let again = Agent::start(&settings("a", Some(dir.path()), None), None).await.err().expect("the directory is in use");
     assert!(again.to_string().contains("another agent"), "{again}");
+    let crashed = a.handle().clone();
     a.crash().await;
+    assert!(crashed.is_stopping() && crashed.call(Command::ListKeys).await.is_err());
     let a = agent("a", Some(dir.path()), None).await;
     seen(&a, "its registrations", shows("web", 3)).await;
     assert_eq!(a.handle().view().agent.id, id);

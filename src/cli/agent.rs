@@ -156,6 +156,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let http_port = bound.listening().iter().find_map(port);
         let agent = Agent::start(&settings, http_port).await.map_err(Failure::failed)?;
         let serving = serve::serve(bound, &settings.http.hosts, agent.handle()).map_err(Failure::failed)?;
+        warn_of_open_key(&settings);
         announce(agent.handle().facts(), &serving.listening, &logging);
         let reload = || {
             let (settings, _) = flags.load()?;
@@ -191,6 +192,17 @@ fn announce(facts: &Facts, listening: &[Listen], logging: &Logging) {
          UDP and TCP\n  http        {}\n  data        {data_dir}\n  key         {key}",
         http.join(", ")
     );
+}
+
+/// A key that others on this host can read seals nothing.
+#[cfg(unix)]
+fn warn_of_open_key(settings: &Settings) {
+    use std::os::unix::fs::PermissionsExt as _;
+    const OTHERS: u32 = 0o077;
+    let Some(file) = &settings.gossip.key_file else { return };
+    if file.metadata().is_ok_and(|found| found.permissions().mode() & OTHERS != 0) {
+        tracing::warn!(file = %file.display(), "others on this host can read the gossip key: chmod 600 it");
+    }
 }
 
 /// As one would type it into a browser or after `--unix-socket`.

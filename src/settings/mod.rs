@@ -67,6 +67,8 @@ pub struct Gossip {
     /// `host:port`; names are resolved again and again while the agent runs.
     pub join: Vec<String>,
     pub key: Option<Key>,
+    /// Where the key was read from, if from a file.
+    pub key_file: Option<PathBuf>,
     pub insecure: bool,
 }
 

@@ -37,6 +37,7 @@ pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
             advertise: read.address("gossip.advertise")?,
             join: read.list("gossip.join").map(|seed| read.checked("gossip.join", seed, seed_address)).collect::<Result<_, _>>()?,
             key: read.key("gossip.encrypt")?,
+            key_file: read.text("gossip.encrypt").and_then(|text| text.strip_prefix('@')).map(PathBuf::from),
             insecure: read.flag("gossip.insecure"),
         },
         http: Http {
