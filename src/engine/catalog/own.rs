@@ -250,8 +250,10 @@ impl Catalog {
         self.table.origin_mut(me).floor = head.seq;
         for (uid, (claim, state)) in touched {
             let adopted = self.table.find(me, uid).map(|ix| self.table.slot(ix));
-            let is_needed = adopted.is_some_and(|slot| slot.is_live()) || matches!(state, RecordState::Live(_));
-            let claim = adopted.map_or(claim, |slot| slot.claim.max(claim));
+            // What this life wrote is later, whatever its clock said: a live record goes above what was deleted, too.
+            let is_live = matches!(state, RecordState::Live(_));
+            let is_needed = is_live || adopted.is_some_and(|slot| slot.is_live());
+            let claim = adopted.map_or(claim, |slot| claim.max(slot.claim + u64::from(is_live)));
             if is_needed {
                 self.write(now, uid, claim, state, Urgency::Repair);
                 self.resume_lease(now, uid);
