@@ -32,7 +32,7 @@ pub(super) struct Own {
 impl Catalog {
     /// Begins a life on what the last one left behind.
     pub(super) fn begin_life(&mut self, now: Now, stored: Option<(Head, u64)>, records: Vec<(Uid, Record)>) {
-        let (head, stored_sum) = stored.unzip();
+        let (head, stored_sum) = stored.filter(|(head, _)| head.origin == self.me).unzip();
         let is_first = head.is_none() && records.is_empty();
         let highest = records.iter().map(|(_, record)| record.seq).max().unwrap_or(0);
         let stored_seq = head.map_or(0, |head| head.seq);
@@ -70,6 +70,7 @@ impl Catalog {
 
     /// Hands all that this agent wrote to the store again: it takes writes after it refused some.
     pub fn restate(&mut self) {
+        self.effects.push_back(Effect::Store(StoreOp::Node { node: self.me }));
         let records = self.table.origin(self.own_ix).by_seq.values().map(|ix| self.table.slot(*ix));
         let records: Vec<(Uid, Record)> = records.map(|slot| (slot.uid(), slot.record())).collect();
         self.effects.extend(records.into_iter().map(|(uid, record)| Effect::Store(StoreOp::Record { uid, record })));
@@ -79,7 +80,12 @@ impl Catalog {
     fn put_own_again(&mut self, now: Now, uid: Uid, record: Record) {
         let me = self.me;
         let (placed, service) = self.place(me, &record);
-        debug_assert_eq!(placed, uid, "the store keeps records under their uid");
+        if placed != uid {
+            // Agent-scoped, and of the id before a twin: the store refused to forget it.
+            self.table.services.release(service);
+            self.effects.push_back(Effect::Store(StoreOp::Forget { uid }));
+            return;
+        }
         let (seq, kind, is_live) = (record.seq, kind_of(&record.state), matches!(record.state, RecordState::Live(_)));
         let (_, slot) = self.table.put(self.own_ix, placed, service, record);
         self.table.services.release(service);
@@ -269,28 +275,17 @@ impl Catalog {
 
     /// A twin keeps this agent's id: goes on as `new`, with its own services, under new claims.
     ///
-    /// What was written under the old id in this life is deleted there first, so that the twin, which takes that life's history over as
-    /// any lost tail, does not inherit services whose clients are here. The copy of that history stays, as any origin's.
+    /// The history under the old id stays, as any origin's: the twin takes over what was written in this life like a lost tail, and gives
+    /// up what goes on under the new id.
     pub fn rename(&mut self, now: Now, new: NodeId) {
         if new == self.me || self.table.origin_ix(new).is_some() {
             return;
         }
         let old_ix = self.own_ix;
-        let (mut contents, mut written) = (Vec::new(), Vec::new());
+        let mut contents = Vec::new();
         for slot in self.slots_of(old_ix).into_iter().map(|ix| self.table.slot(ix)) {
-            let Some(content) = slot.content() else { continue };
-            let kind = slot.kind().unwrap_or(Kind(u8::MAX));
-            if kind != Kind::NODE {
-                contents.push((kind, content.clone()));
-                if slot.seq > self.own.began_at {
-                    written.push((slot.uid(), kind, slot.claim));
-                }
-            }
-        }
-        for (uid, kind, claim) in written {
-            self.write_tombstone(now, uid, kind, claim);
-        }
-        for uid in self.slots_of(old_ix).into_iter().map(|ix| self.table.slot(ix).uid()).collect::<Vec<_>>() {
+            let (uid, kind) = (slot.uid(), slot.kind().unwrap_or(Kind(u8::MAX)));
+            contents.extend(slot.content().filter(|_| kind != Kind::NODE).map(|content| (kind, content.clone())));
             self.leases.drop_instance(uid);
             self.effects.push_back(Effect::Store(StoreOp::Forget { uid }));
         }
