@@ -28,7 +28,6 @@ macro_rules! scenarios {
 
 scenarios! {
     move_delete_return = "move-delete-return",
-    #[ignore = "found: healed halves do not take each other's origins back"]
     long_split_heal = "long-split-heal",
     kill_between_send_and_fsync = "kill-between-send-and-fsync",
     old_disk_overtakes = "old-disk-overtakes",
@@ -40,7 +39,6 @@ scenarios! {
     all_cold_mutual_seeds = "all-cold-mutual-seeds",
     one_of_three_dies = "one-of-three-dies",
     rack_dies = "rack-dies",
-    #[ignore = "found: the new agent holds the old id's records for ever"]
     wiped_disk_same_address = "wiped-disk-same-address",
     #[ignore = "minutes long without optimisation; run it by name in release"]
     joiner_meets_300_dead = "joiner-meets-300-dead",

@@ -232,7 +232,9 @@ impl Membership {
     }
 
     fn report_take_over(&mut self, old: NodeId, addr: SocketAddr) {
-        let by = self.table.at(addr).find(|other| other.node != old && other.state == MemberState::Alive).map(|other| other.node);
+        let other = self.table.at(addr).find(|other| other.node != old && other.state == MemberState::Alive).map(|other| other.node);
+        // Where this agent lives now, nobody else does.
+        let by = if addr == self.me.addr && old != self.me.node { Some(self.me.node) } else { other };
         if let Some(by) = by {
             self.event(Event::TakenOver { old, by });
         }

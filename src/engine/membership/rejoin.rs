@@ -72,6 +72,11 @@ impl Membership {
             return PacketRefused::Reflected;
         }
         self.generation_heard = self.generation_heard.max(src.generation);
+        if src.addr == me.addr {
+            // Nobody else lives at our address: it is a packet of a former life, held up or sent again.
+            self.counters.dropped_reflected += 1;
+            return PacketRefused::Reflected;
+        }
         if me.process() < src.process() {
             self.give_node_up(now);
         } else {
