@@ -157,7 +157,7 @@ pub struct Revival {
 pub enum Revived {
     Intact,
     LostTail {
-        ops: usize,
+        transactions: usize,
     },
     /// A copy of the disk made so long before.
     RolledBack {
@@ -170,7 +170,7 @@ impl Revived {
     pub fn fate(self, now: u64) -> DiskFate {
         match self {
             Revived::Intact => DiskFate::Intact,
-            Revived::LostTail { ops } => DiskFate::LostTail { ops },
+            Revived::LostTail { transactions } => DiskFate::LostTail { transactions },
             Revived::RolledBack { age_ns } => DiskFate::RolledBack { to: now.saturating_sub(age_ns) },
             Revived::Wiped => DiskFate::Wiped,
         }
@@ -253,7 +253,7 @@ impl Draw {
                 vec![(at, Stroke::Ail(victim, ailment)), (end, Stroke::Ail(victim, Ailment::default()))]
             }
             FaultKind::Crash => crash(Revived::Intact),
-            FaultKind::LostTail => crash(Revived::LostTail { ops: 1 + (number % 12) as usize }),
+            FaultKind::LostTail => crash(Revived::LostTail { transactions: 1 + (number % 8) as usize }),
             FaultKind::RolledBack => crash(Revived::RolledBack { age_ns: number % (40 * SECOND) }),
             FaultKind::Wiped => crash(Revived::Wiped),
             FaultKind::MassRestart => {

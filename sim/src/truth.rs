@@ -225,6 +225,23 @@ impl Truth {
         words.max_by_key(|(origin, record)| (record.claim, matches!(record.state, RecordState::Deleted { .. }), *origin))
     }
 
+    /// All that was ever said about a key, for a report.
+    pub fn story(&self, uid: Uid) -> String {
+        let mut words = Vec::new();
+        for origin in self.authors(uid) {
+            for (epoch, chapter) in self.origins.get(origin).into_iter().flatten() {
+                let base = (chapter.base.epoch, chapter.base.seq);
+                for record in
+                    chapter.by_uid.get(&uid).into_iter().flatten().filter_map(|seq| chapter.written.get(seq)).map(|(_, record)| record)
+                {
+                    let what = if matches!(record.state, RecordState::Live(_)) { "live" } else { "deleted" };
+                    words.push(format!("{origin:?} epoch {epoch} on {base:?} seq {} claim {} {what}", record.seq, record.claim));
+                }
+            }
+        }
+        words.join("; ")
+    }
+
     /// The highest claim with which anybody deleted a key.
     pub fn deleted(&self, uid: Uid) -> Option<Claim> {
         self.deleted.get(&uid).copied()

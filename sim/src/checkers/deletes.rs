@@ -66,7 +66,12 @@ impl Checker for Deletes {
                     let Some(claim) = engine.catalog().claim(entry.node.id, entry.uid) else { continue };
                     if let Err(deleted) = self.serve(*host, entry.uid, claim) {
                         let expected = format!("nothing of {:?} up to claim {deleted}", entry.uid);
-                        return Err(scene.violation("stays-deleted", &[*host], expected, format!("{entry:?} with claim {claim}")));
+                        return Err(scene.violation(
+                            "stays-deleted",
+                            &[*host],
+                            expected,
+                            format!("{entry:?} with claim {claim}; {}", scene.truth.story(entry.uid)),
+                        ));
                     }
                 }
                 self.learn(scene, *host);

@@ -28,7 +28,8 @@ impl Prefix {
                 continue;
             }
             let held = live(catalog.records(head.origin));
-            if let Err((expected, found)) = scene.truth.compare(&head, &held) {
+            if let Err((expected, mut found)) = scene.truth.compare(&head, &held) {
+                found += &format!("; held as {head:?}: {:?}", held.iter().map(|(uid, record)| (*uid, record.seq)).collect::<Vec<_>>());
                 let author = scene.truth.author(head.origin, head.epoch).unwrap_or(host);
                 return Err(scene.violation("prefix-is-true", &[host, author], expected, found));
             }

@@ -106,7 +106,12 @@ impl Checker for Visible {
                 if expected != found {
                     let hosts = [host, scene.truth.newest(origin).and_then(|(epoch, _)| scene.truth.author(origin, epoch)).unwrap_or(host)];
                     let expected = format!("{uid:?} as {origin:?} has it: {record:?}");
-                    return Err(scene.violation("highest-claim-is-visible", &hosts, expected, format!("{shown:?}")));
+                    return Err(scene.violation(
+                        "highest-claim-is-visible",
+                        &hosts,
+                        expected,
+                        format!("{shown:?}; {}", scene.truth.story(uid)),
+                    ));
                 }
             }
         }

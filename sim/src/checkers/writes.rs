@@ -7,7 +7,7 @@ use crate::plan::Intent;
 use crate::violation::Violation;
 use crate::workload::{Client, written_by};
 use crate::world::{HostId, Note};
-use tidings::model::command::WriteResult;
+use tidings::model::command::{Refusal, WriteResult};
 use tidings::model::record::Uid;
 use tidings::view::View;
 
@@ -46,7 +46,8 @@ impl Checker for Writes {
                 let found = expectation.uid.and_then(|uid| seen(view, client, uid));
                 if !expectation.allowed.contains(&found) {
                     let expected = format!("of client {} one of the operations {:?}", client.number, expectation.allowed);
-                    return Err(scene.violation("acknowledged-stays", &[host, client.at], expected, format!("{found:?}")));
+                    let story = expectation.uid.map(|uid| scene.truth.story(uid));
+                    return Err(scene.violation("acknowledged-stays", &[host, client.at], expected, format!("{found:?}; {story:?}")));
                 }
             }
         }
@@ -91,6 +92,8 @@ fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
                 }
                 allowed.push(word);
             }
+            // The agent could not make it durable in time; its store goes on trying.
+            Outcome::Refused { refusal: Refusal::Unavailable { .. }, .. } => allowed.push(word),
             Outcome::Refused { .. } => {}
             Outcome::Pending | Outcome::Unknown { .. } => allowed.push(word),
         }
@@ -112,7 +115,7 @@ fn is_followed(history: &History, operation: &Operation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidings::model::command::{Refusal, Reply, Written};
+    use tidings::model::command::{Reply, Written};
 
     fn history(steps: &[(Intent, Option<Result<WriteResult, ()>>)]) -> History {
         let mut history = History::default();

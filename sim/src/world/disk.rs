@@ -9,8 +9,8 @@ use tidings::engine::io::{Mark, Restored, StoreOp};
 pub enum DiskFate {
     /// All that was reported durable, and perhaps some of what was on its way.
     Intact,
-    /// The disk lied: of what it called durable, this many operations from the end are gone.
-    LostTail { ops: usize },
+    /// The disk lied: of what it called durable, this many transactions from the end are gone. Each is whole or not there.
+    LostTail { transactions: usize },
     /// Somebody restored a copy made at this instant.
     RolledBack { to: u64 },
     /// A new data directory.
@@ -41,17 +41,21 @@ pub struct Disk {
     pub is_full: bool,
     durable: Restored,
     /// All that became durable, with the instant it did: older copies are folds of its beginnings.
-    log: Vec<(u64, StoreOp)>,
+    log: Vec<(u64, Vec<StoreOp>)>,
     waiting: VecDeque<(Mark, Vec<StoreOp>)>,
     /// How many of those waiting the running sync takes along.
     syncing: usize,
+    has_failed: bool,
 }
+
+/// How long the store leaves a disk alone that failed.
+const RETRY_NS: u64 = 1_000_000_000;
 
 /// A copy of a disk.
 #[derive(Debug, Clone)]
 pub struct Copy {
     durable: Restored,
-    log: Vec<(u64, StoreOp)>,
+    log: Vec<(u64, Vec<StoreOp>)>,
 }
 
 /// What came of a sync.
@@ -71,6 +75,7 @@ impl Disk {
             log: Vec::new(),
             waiting: VecDeque::new(),
             syncing: 0,
+            has_failed: false,
         }
     }
 
@@ -98,15 +103,20 @@ impl Disk {
 
     /// Ends the running sync.
     pub fn synced(&mut self, at: u64) -> Option<Synced> {
+        let taken = std::mem::take(&mut self.syncing);
+        if self.is_full {
+            // The store keeps what it could not write, and tries again.
+            self.has_failed = true;
+            return taken.checked_sub(1).and_then(|last| self.waiting.get(last)).map(|(mark, _)| Synced::Failed(*mark));
+        }
+        self.has_failed = false;
         let mut last = None;
-        for _ in 0..std::mem::take(&mut self.syncing) {
+        for _ in 0..taken {
             let (mark, ops) = self.waiting.pop_front()?;
-            if !self.is_full {
-                self.write(at, ops);
-            }
+            self.write(at, ops);
             last = Some(mark);
         }
-        last.map(|mark| if self.is_full { Synced::Failed(mark) } else { Synced::Durable(mark) })
+        last.map(Synced::Durable)
     }
 
     /// Starts the next sync if something waits; says how long it takes.
@@ -115,7 +125,8 @@ impl Disk {
         let took = self.rng.between(self.times.ns_min, self.times.ns_max);
         let stall = self.rng.between(0, self.times.stall_ns_max);
         let stalls = self.rng.chance(self.times.stall_chance);
-        (self.syncing > 0).then_some(took + if stalls { stall } else { 0 })
+        let pause = if self.has_failed { RETRY_NS } else { 0 };
+        (self.syncing > 0).then_some(pause + took + if stalls { stall } else { 0 })
     }
 
     /// The process dies: what its running sync had taken along may or may not have reached the disk, in order.
@@ -127,29 +138,29 @@ impl Disk {
             }
         }
         self.waiting.clear();
-        self.syncing = 0;
+        (self.syncing, self.has_failed) = (0, false);
     }
 
     /// Makes the disk what a fate says; what is undone is undone for good.
     pub fn suffer(&mut self, fate: DiskFate) {
         let keep = match fate {
             DiskFate::Intact => return,
-            DiskFate::LostTail { ops } => self.log.len().saturating_sub(ops),
+            DiskFate::LostTail { transactions } => self.log.len().saturating_sub(transactions),
             DiskFate::RolledBack { to } => self.log.partition_point(|(at, _)| *at <= to),
             DiskFate::Wiped => 0,
         };
         self.log.truncate(keep);
         self.durable = Restored::default();
-        for (_, op) in &self.log {
+        for op in self.log.iter().flat_map(|(_, ops)| ops) {
             self.durable.apply(op.clone());
         }
     }
 
     fn write(&mut self, at: u64, ops: Vec<StoreOp>) {
-        for op in ops {
-            self.log.push((at, op.clone()));
-            self.durable.apply(op);
+        for op in &ops {
+            self.durable.apply(op.clone());
         }
+        self.log.push((at, ops));
     }
 }
 
@@ -199,17 +210,21 @@ mod tests {
             disk.durable().revision
         };
         assert_eq!(after(DiskFate::Intact), 5);
-        assert_eq!(after(DiskFate::LostTail { ops: 2 }), 3);
+        assert_eq!(after(DiskFate::LostTail { transactions: 2 }), 3);
         assert_eq!(after(DiskFate::RolledBack { to: 20 }), 2);
         assert_eq!(after(DiskFate::Wiped), 0);
     }
 
     #[test]
-    fn a_full_disk_fails_the_sync_and_keeps_the_rest() {
+    fn a_full_disk_fails_the_sync_and_what_it_refused_is_written_later() {
         let mut disk = disk_with(2);
         disk.is_full = true;
         let _ = disk.persist(Mark(3), vec![StoreOp::Revision(3)]);
         assert_eq!(disk.synced(30), Some(Synced::Failed(Mark(3))));
         assert_eq!(disk.durable().revision, 2);
+        disk.is_full = false;
+        assert!(disk.begin().is_some_and(|took| took >= RETRY_NS));
+        assert_eq!(disk.synced(40), Some(Synced::Durable(Mark(3))));
+        assert_eq!(disk.durable().revision, 3);
     }
 }

@@ -40,6 +40,8 @@ pub enum Freeze {
 pub struct Process<M> {
     pub machine: M,
     pub started_at: u64,
+    /// The monotonic time it was handed last.
+    pub last_ns: u64,
 }
 
 /// What crossed a host's link since the world began.

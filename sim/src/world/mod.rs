@@ -43,6 +43,8 @@ pub const GOSSIP_PORT: u16 = 7946;
 /// Payloads above this are dropped on the way: what an Ethernet frame leaves to a datagram.
 pub const MTU_PAYLOAD_BYTES: usize = 1_472;
 
+/// A process whose timers are later than this has stood still, as its shell sees it.
+const STALL_NS: u64 = 100_000_000;
 /// How often what was written to a connection that does not stand yet looks whether it does.
 const HANDSHAKE_NS: u64 = 1_000_000;
 /// A machine with long work may ask for another turn at once, but not this often without time going on.
@@ -243,7 +245,7 @@ impl<M: Machine> World<M> {
         known.boot += 1;
         let boot =
             Boot { address: known.address, restored: known.disk.durable().clone(), seed: known.seeds.seed(), now: known.clock.now(at, at) };
-        known.process = Some(Process { machine: M::start(&self.configs[host.index()], boot), started_at: at });
+        known.process = Some(Process { machine: M::start(&self.configs[host.index()], boot), started_at: at, last_ns: 0 });
         known.trace.note(at, Happening::Started);
         self.fold.word(at ^ u64::from(host.0));
         self.notes.push_back(Note::Started { host });
@@ -286,7 +288,8 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// Lets a frozen process go on: it finds its socket full before it finds its timers late.
+    /// Lets a frozen process go on. It does as the shell does: one that finds its timers late empties its socket first, as of before they
+    /// were due.
     pub fn thaw(&mut self, host: HostId) {
         let at = self.now;
         let known = self.host_mut(host);
@@ -295,15 +298,23 @@ impl<M: Machine> World<M> {
         }
         known.trace.note(at, Happening::Thawed);
         known.datagrams_waiting = 0;
-        let waiting = std::mem::take(&mut known.waiting);
+        let (boot, clock) = (known.boot, known.clock);
         let held_back = std::mem::take(&mut known.held_back);
+        let waiting = std::mem::take(&mut known.waiting);
+        let before_timers = known.process.as_ref().and_then(|process| {
+            let late_ns = clock.now(process.started_at, at).ns.checked_sub(process.machine.deadline()?)?;
+            (late_ns > STALL_NS).then(|| clock.now(process.started_at, at).ns.saturating_sub(late_ns + 1).max(process.last_ns))
+        });
         for (to, bytes) in held_back {
             self.send(host, to, bytes);
         }
-        for input in waiting {
-            self.deliver(host, input);
+        let (datagrams, rest): (Vec<Input>, Vec<Input>) = waiting.into_iter().partition(|input| matches!(input, Input::Datagram { .. }));
+        for input in datagrams {
+            self.queue.push(at, Event::Found { host, boot, input, ns: before_timers });
         }
-        self.deliver(host, Input::Tick);
+        for input in rest.into_iter().chain([Input::Tick]) {
+            self.queue.push(at, Event::Found { host, boot, input, ns: None });
+        }
     }
 
     /// Hands a command to the host's process, as its clients do; false where none runs.
@@ -353,6 +364,11 @@ impl<M: Machine> World<M> {
             Event::Flow { connection, side } => self.flow(connection, side),
             Event::Drained { connection, side } => self.drained(connection, side),
             Event::Synced { host, boot } => self.synced(host, boot),
+            Event::Found { host, boot, input, ns } => {
+                if self.host(host).boot == boot {
+                    self.deliver_as_of(host, input, ns);
+                }
+            }
             Event::Due(entry) => self.notes.push_back(Note::Due(entry)),
         }
         true
@@ -432,6 +448,10 @@ impl<M: Machine> World<M> {
 
     /// Hands an input to a process, or puts it where it waits while the process is frozen.
     fn deliver(&mut self, host: HostId, input: Input) {
+        self.deliver_as_of(host, input, None);
+    }
+
+    fn deliver_as_of(&mut self, host: HostId, input: Input, ns: Option<u64>) {
         let at = self.now;
         let known = &mut self.hosts[host.index()];
         match known.frozen {
@@ -446,7 +466,10 @@ impl<M: Machine> World<M> {
             known.trace.note(at, Happening::Command(summary(command)));
         }
         self.fold.input(at, host, &input);
-        process.machine.handle(known.clock.now(process.started_at, at), input);
+        let now = known.clock.now(process.started_at, at);
+        let now = Now { ns: ns.unwrap_or(now.ns).max(process.last_ns), ..now };
+        process.last_ns = now.ns;
+        process.machine.handle(now, input);
         self.drain(host);
     }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
+use tidings::engine::io::Input;
 
 #[derive(Debug)]
 pub enum Event {
@@ -36,6 +37,13 @@ pub enum Event {
     Synced {
         host: HostId,
         boot: u32,
+    },
+    /// A process that went on finds what waited for it; datagrams are handed in as of `ns`, before its late timers.
+    Found {
+        host: HostId,
+        boot: u32,
+        input: Input,
+        ns: Option<u64>,
     },
     /// Something that the run put on its agenda.
     Due(u64),

@@ -192,6 +192,7 @@ fn a_frozen_process_finds_its_datagrams_before_its_timers() {
     assert_eq!(heard(&world, B).len(), 0);
     assert_eq!(world.machine(B).unwrap().ticks, [1_000]);
     world.thaw(B);
+    run(&mut world, 1);
     assert_eq!(heard(&world, B).len(), RECEIVE_BUFFER_DATAGRAMS_MAX);
     assert_eq!(world.host(B).traffic.overflowed, 300 - RECEIVE_BUFFER_DATAGRAMS_MAX as u64);
     assert_eq!(world.machine(B).unwrap().ticks, [1_000, 6_500]);
