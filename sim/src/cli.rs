@@ -33,6 +33,9 @@ pub struct RunArguments {
     /// Break this rule of the engine (needs `--features sabotage`).
     #[arg(long)]
     sabotage: Option<String>,
+    /// Keep tombstones so long only.
+    #[arg(long)]
+    tombstone_ms: Option<u64>,
 }
 
 #[derive(Args)]
@@ -97,6 +100,19 @@ pub struct DetectArguments {
     json: bool,
 }
 
+#[derive(Args)]
+pub struct SabotageArguments {
+    /// The rule to break.
+    #[arg(required_unless_present = "all")]
+    rule: Option<String>,
+    /// Every rule in turn.
+    #[arg(long)]
+    all: bool,
+    /// Seeds tried for each.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+}
+
 fn kind(name: &str) -> Result<FaultKind, String> {
     let known = || FaultKind::ALL.map(FaultKind::name).join(", ");
     FaultKind::from_name(name).ok_or_else(|| format!("no such kind of fault; there are {}", known()))
@@ -120,7 +136,11 @@ pub fn real_now() -> Instant {
 
 pub fn run(arguments: &RunArguments) -> ExitCode {
     log::listen(arguments.trace);
-    let options = Options { masked: arguments.without.iter().copied().collect(), sabotage: arguments.sabotage.clone() };
+    let options = Options {
+        masked: arguments.without.iter().copied().collect(),
+        sabotage: arguments.sabotage.clone(),
+        tombstone_ms: arguments.tombstone_ms,
+    };
     let began = real_now();
     match swarm::run_seed(arguments.seed, &options) {
         Ok(passed) => {
@@ -184,6 +204,42 @@ pub fn detect(arguments: &DetectArguments) -> ExitCode {
     print_figures(&detect::measure(&detect::Settings { seed, nodes, loss, deaths }), json)
 }
 
+#[cfg(not(feature = "sabotage"))]
+pub fn sabotage(_: &SabotageArguments) -> ExitCode {
+    eprintln!("no rule can be broken in this build; run it with --features sabotage");
+    ExitCode::from(2)
+}
+
+#[cfg(feature = "sabotage")]
+pub fn sabotage(arguments: &SabotageArguments) -> ExitCode {
+    use tidings::engine::sabotage::Rule;
+    log::listen(None);
+    std::panic::set_hook(Box::new(|_| {}));
+    let named = arguments.rule.as_deref().map(Rule::from_name);
+    if named == Some(None) {
+        let names = Rule::ALL.map(Rule::name).join(", ");
+        eprintln!("no such rule; there are {names}");
+        return ExitCode::from(2);
+    }
+    let rules = named.flatten().map_or(Rule::ALL.to_vec(), |rule| vec![rule]);
+    let mut missed = 0;
+    for rule in rules {
+        // Nobody waits ten minutes for a tombstone to go.
+        let sound = Options { tombstone_ms: (rule == Rule::TombstonesByAge).then_some(20_000), ..Options::default() };
+        let broken = Options { sabotage: Some(rule.name().into()), ..sound.clone() };
+        // Only what passes with the rule in force counts as found by breaking it.
+        let find = |seed| swarm::run_seed(seed, &broken).err().filter(|_| swarm::run_seed(seed, &sound).is_ok());
+        match (0..arguments.seeds).find_map(|seed| find(seed).map(|failure| (seed, failure))) {
+            Some((seed, failure)) => println!("{:<24} found by seed {seed:>3}: {}", rule.name(), failure.violation.checker),
+            None => {
+                missed += 1;
+                println!("{:<24} NOT FOUND within {} seeds", rule.name(), arguments.seeds);
+            }
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 fn print_figures<F: Display + Serialize>(figures: &Result<F, Violation>, is_json: bool) -> ExitCode {
     match figures {
         Ok(figures) if is_json => println!("{}", serde_json::to_string_pretty(figures).expect("figures are numbers and names")),
@@ -228,7 +284,7 @@ pub fn sweep(arguments: &SweepArguments) -> ExitCode {
     log::listen(None);
     // The report says it; the default hook would print every panic between the lines.
     std::panic::set_hook(Box::new(|_| {}));
-    let options = Options { masked: arguments.without.iter().copied().collect(), sabotage: None };
+    let options = Options { masked: arguments.without.iter().copied().collect(), sabotage: None, tombstone_ms: None };
     let began = real_now();
     let next = AtomicU64::new(arguments.seeds.start);
     let swept = Mutex::new(Swept::default());

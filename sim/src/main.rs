@@ -24,6 +24,8 @@ enum Verb {
     Spread(cli::SpreadArguments),
     /// How long the dead are still handed out.
     Detect(cli::DetectArguments),
+    /// Breaks rules of the engine, one at a time, and looks how soon each is found (needs `--features sabotage`).
+    Sabotage(cli::SabotageArguments),
 }
 
 fn main() -> ExitCode {
@@ -33,5 +35,6 @@ fn main() -> ExitCode {
         Verb::Scenario(arguments) => cli::scenario(&arguments),
         Verb::Spread(arguments) => cli::spread(&arguments),
         Verb::Detect(arguments) => cli::detect(&arguments),
+        Verb::Sabotage(arguments) => cli::sabotage(&arguments),
     }
 }

@@ -31,6 +31,9 @@ impl Failure {
         if let Some(name) = &options.sabotage {
             again = again.replace("--release", "--release --features sabotage") + &format!(" --sabotage {name}");
         }
+        if let Some(ms) = options.tombstone_ms {
+            again += &format!(" --tombstone-ms {ms}");
+        }
         Self::telling(run, violation, again)
     }
 

@@ -304,8 +304,9 @@ impl Run {
                 self.views[host.index()] = None;
             }
             Note::Persisted { host, ops } => {
-                if let Err(conflict) = self.truth.persisted(*host, ops) {
-                    return Err(self.violation("single-writer", vec![*host], "one meaning for one seq", &format!("{conflict:?}")));
+                if let Err(wrong) = self.truth.persisted(*host, ops) {
+                    let expected = "one meaning for each seq, and each with some";
+                    return Err(self.violation("single-writer", vec![*host], expected, &format!("{wrong:?}")));
                 }
             }
             Note::Reply { host, token, outcome } => self.replied(*host, token.0, outcome),

@@ -39,8 +39,10 @@ pub struct Passed {
 #[derive(Clone, Default)]
 pub struct Options {
     pub masked: BTreeSet<FaultKind>,
-    /// Names of broken rules, if any.
+    /// The name of a broken rule, if any.
     pub sabotage: Option<String>,
+    /// How long agents keep tombstones, where it is not as long as usual.
+    pub tombstone_ms: Option<u64>,
 }
 
 /// Runs one seed. A panic is a failure like any other.
@@ -49,7 +51,10 @@ pub struct Options {
 /// What went wrong, and how to see it again.
 pub fn run_seed(seed: u64, options: &Options) -> Result<Passed, Box<Failure>> {
     let plan = Plan::of_seed(seed, &options.masked);
-    let mut run = Run::of_plan(&plan, &|config| configure(config, options));
+    let mut run = Run::of_plan(&plan, &|config| {
+        config.catalog.tombstone_ms = options.tombstone_ms.unwrap_or(config.catalog.tombstone_ms);
+        configure(config, options);
+    });
     let verdict = catch_unwind(AssertUnwindSafe(|| live(&plan, &mut run)));
     let verdict = verdict.unwrap_or_else(|panic| Err(run.violation("no-panic", vec![], "no panic", &panic_text(&*panic))));
     match verdict {
@@ -72,7 +77,7 @@ pub fn run_seed(seed: u64, options: &Options) -> Result<Passed, Box<Failure>> {
 fn configure(config: &mut EngineConfig, options: &Options) {
     #[cfg(feature = "sabotage")]
     if let Some(name) = &options.sabotage {
-        config.sabotage = tidings::engine::sabotage::Sabotage::from_name(name);
+        config.break_rule(tidings::engine::sabotage::Rule::from_name(name).expect("the command line has looked it up"));
     }
 }
 

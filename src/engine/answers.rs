@@ -37,9 +37,16 @@ struct Held {
 pub struct Answers {
     held: VecDeque<Held>,
     durable: Mark,
+    #[cfg(feature = "sabotage")]
+    sabotage: Option<super::sabotage::Rule>,
 }
 
 impl Answers {
+    #[cfg(feature = "sabotage")]
+    pub fn of(sabotage: Option<super::sabotage::Rule>) -> Self {
+        Self { sabotage, ..Self::default() }
+    }
+
     pub fn hold(&mut self, asker: Asker, outcome: Outcome, mark: Mark) {
         self.held.push_back(Held { asker, outcome, mark, seen_in: None });
     }
@@ -65,7 +72,11 @@ impl Answers {
     pub fn take_ready(&mut self) -> Option<(Asker, Outcome)> {
         let first = self.held.front()?;
         let revision = first.seen_in?;
-        if first.mark > self.durable {
+        #[cfg(feature = "sabotage")]
+        let is_hasty = self.sabotage == Some(super::sabotage::Rule::AnswerBeforeDurable);
+        #[cfg(not(feature = "sabotage"))]
+        let is_hasty = false;
+        if first.mark > self.durable && !is_hasty {
             return None;
         }
         let Held { asker, mut outcome, .. } = self.held.pop_front()?;

@@ -18,6 +18,8 @@ pub struct EngineConfig {
     pub membership: MembershipConfig,
     pub catalog: CatalogConfig,
     pub spread: SpreadConfig,
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<super::sabotage::Rule>,
 }
 
 /// What an agent says of its own host.
@@ -66,6 +68,8 @@ impl EngineConfig {
             membership: MembershipConfig::lan(),
             catalog: CatalogConfig::default(),
             spread: SpreadConfig::lan(),
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
         }
     }
 }

@@ -26,6 +26,8 @@ pub mod membership;
 mod operator;
 mod proof;
 mod pump;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod spread;
 pub mod streams;
 #[cfg(test)]
@@ -101,6 +103,10 @@ impl Engine {
         let catalog = Catalog::new(config.catalog.clone(), config.node.host(), node, &restored, now);
         let spread = Spread::new(config.spread.clone(), &config.label, node, seed_from(&mut rng), now);
         let forwarding = Forwarding::new(rng.next_u64());
+        #[cfg(feature = "sabotage")]
+        let answers = Answers::of(config.sabotage);
+        #[cfg(not(feature = "sabotage"))]
+        let answers = Answers::default();
         let mut engine = Self {
             config,
             rng,
@@ -112,7 +118,7 @@ impl Engine {
             spread,
             forwarding,
             questions: Questions::default(),
-            answers: Answers::default(),
+            answers,
             journal,
             mail: Mail::default(),
             decided: Vec::new(),

@@ -8,7 +8,8 @@ use crate::violation::Violation;
 use crate::workload::{Client, written_by};
 use crate::world::{HostId, Note};
 use tidings::model::command::{Refusal, WriteResult};
-use tidings::model::record::Uid;
+use tidings::model::instance::Instance;
+use tidings::model::record::{RecordState, Uid};
 use tidings::view::View;
 
 /// Keeps nothing: the history does.
@@ -26,6 +27,10 @@ impl Checker for Writes {
         if operation.intent == Intent::Register && !is_followed(scene.history, operation) {
             let view = scene.view(*host);
             let seen = view.and_then(|view| seen(view, &scene.clients[operation.client as usize], operation.uid));
+            if !is_durable(scene, operation) {
+                let expected = format!("operation {} on somebody's disk", operation.id);
+                return Err(scene.violation("durable-before-answered", &[*host], expected, "on nobody's".into()));
+            }
             let is_there = seen.is_some_and(|found| found >= operation.id);
             let is_published = view.is_some_and(|view| view.revision >= written.revision);
             if !(is_there && is_published) {
@@ -46,8 +51,21 @@ impl Checker for Writes {
                 let found = expectation.uid.and_then(|uid| seen(view, client, uid));
                 if !expectation.allowed.contains(&found) {
                     let expected = format!("of client {} one of the operations {:?}", client.number, expectation.allowed);
+                    let told: Vec<String> = scene
+                        .history
+                        .of_client(client.number)
+                        .filter(|op| !matches!(op.intent, Intent::Heartbeat | Intent::Report))
+                        .map(|op| {
+                            format!("{} {} at {} asked {:.3}: {:?}", op.id, op.intent.name(), op.host, op.asked_at as f64 / 1e9, op.outcome)
+                        })
+                        .collect();
                     let story = expectation.uid.map(|uid| scene.truth.story(uid));
-                    return Err(scene.violation("acknowledged-stays", &[host, client.at], expected, format!("{found:?}; {story:?}")));
+                    return Err(scene.violation(
+                        "acknowledged-stays",
+                        &[host, client.at],
+                        expected,
+                        format!("{found:?}; {story:?}; {}", told.join("; ")),
+                    ));
                 }
             }
         }
@@ -99,6 +117,20 @@ fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
         }
     }
     allowed
+}
+
+/// Whether somebody's disk holds what was acknowledged, or what came of it since.
+fn is_durable(scene: &Scene<'_>, operation: &Operation) -> bool {
+    scene.world.host_ids().any(|host| {
+        let records = &scene.world.host(host).disk.durable().records;
+        let Ok(at) = records.binary_search_by_key(&operation.uid, |(uid, _)| *uid) else { return false };
+        match &records[at].1.state {
+            RecordState::Live(content) => {
+                content.decode::<Instance<'_>>().ok().and_then(|(_, instance)| written_by(&instance)) >= Some(operation.id)
+            }
+            RecordState::Deleted { .. } => true,
+        }
+    })
 }
 
 /// Which operation wrote what a view shows of a client's instance.

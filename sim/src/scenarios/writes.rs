@@ -11,6 +11,12 @@ pub fn scenarios() -> Vec<Scenario> {
     let scenario = |name, about, agents, play| Scenario { name, about, agents, configure: as_it_is, play };
     vec![
         scenario("move-delete-return", "deleted at B while A is cut off, X stays gone when A returns an hour later", 3, move_delete_return),
+        scenario(
+            "unseen-word-returns",
+            "written at A while it was cut off, then moved to B and deleted there, X stays gone when A returns",
+            3,
+            unseen_word_returns,
+        ),
         scenario("beats-round-robin", "a client that renews at three agents in turn causes no gossip", 3, beats_round_robin),
         scenario("same-id-two-agents", "one id in agent scope at two agents is two instances", 3, same_id_two_agents),
         scenario(
@@ -38,6 +44,28 @@ fn move_delete_return(run: &mut Run) -> Result<(), Violation> {
     act(run, x, Intent::Deregister)?;
     expect_served(run, c, x, None, SECOND)?;
     run.run_for(60 * MINUTE)?;
+    heal(run);
+    settle(run)?;
+    for host in [a, b, c] {
+        expect(run, entry(run, host, x).is_none(), &[host, a], "nothing of X", || format!("{:?}", entry(run, host, x)))?;
+    }
+    Ok(())
+}
+
+/// Nobody but A ever saw the word that returns: no tombstone can know that it hides one.
+fn unseen_word_returns(run: &mut Run) -> Result<(), Violation> {
+    let [a, b, c] = [HostId(0), HostId(1), HostId(2)];
+    until_whole(run, 10 * SECOND)?;
+    run.world.network.isolate(a);
+    run.disturbed_at = run.world.now();
+    run.run_for(10 * SECOND)?;
+    let x = client(run, a);
+    act(run, x, Intent::Register)?;
+    run.run_for(SECOND)?;
+    let moved = act_at(run, x, b, Intent::Register)?;
+    expect_served(run, c, x, Some(moved), SECOND)?;
+    act(run, x, Intent::Deregister)?;
+    run.run_for(20 * MINUTE)?;
     heal(run);
     settle(run)?;
     for host in [a, b, c] {

@@ -145,7 +145,9 @@ impl Catalog {
         } else {
             origin.is_gapless() && epochs::is_base(&batch.base, &held, origin.sum)
         };
-        if !is_blank && !epochs::stands_on(&batch.base, &held) && !self.is_out_of_patience(now, ix) {
+        #[cfg(feature = "sabotage")]
+        let continues = continues || self.config.sabotage == Some(crate::engine::sabotage::Rule::BaseUnchecked);
+        if !is_blank && !continues && !epochs::stands_on(&batch.base, &held) && !self.is_out_of_patience(now, ix) {
             return Footing::LosesTail;
         }
         if !continues {
@@ -247,6 +249,8 @@ impl Catalog {
         let origin = self.table.origin(ix);
         let before = origin.head();
         let mut is_within = true;
+        #[cfg(feature = "sabotage")]
+        let from = if self.config.sabotage == Some(crate::engine::sabotage::Rule::HeadOverGap) { 0 } else { from };
         self.table.change_head(ix, |origin| {
             if from <= origin.seq {
                 origin.seq = origin.held.advance(origin.seq.max(to));
@@ -340,6 +344,9 @@ impl Catalog {
         let newest = records.iter().map(|record| record.seq).max().unwrap_or(0);
         let exact_from = if is_exact { newest } else { newest.max(head.seq).saturating_add(INEXACT_MAX) };
         let speaks_to = if is_new_life { Seq::MAX } else { head.seq };
+        #[cfg(feature = "sabotage")]
+        let speaks_to =
+            if self.config.sabotage == Some(crate::engine::sabotage::Rule::SnapshotRemovesNewer) { Seq::MAX } else { speaks_to };
         let placed: Vec<(Uid, ServiceIx, Record)> = records
             .into_iter()
             .map(|record| {

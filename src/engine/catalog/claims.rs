@@ -14,6 +14,10 @@ pub const AHEAD_MS_MAX: u64 = 60_000;
 pub(super) fn winner(table: &Table, uid: Uid) -> Option<SlotIx> {
     let rank = |ix: &SlotIx| {
         let slot = table.slot(*ix);
+        #[cfg(feature = "sabotage")]
+        if table.sabotage == Some(crate::engine::sabotage::Rule::ClaimsIgnored) {
+            return (0, !slot.is_live(), table.origin(slot.origin).id);
+        }
         (slot.claim, !slot.is_live(), table.origin(slot.origin).id)
     };
     table.chain(uid).filter(|ix| table.origin(table.slot(*ix).origin).life.is_named).max_by_key(rank)

@@ -274,6 +274,12 @@ impl Catalog {
             return Ok(Decision::Done(written(uid, WriteResult::Updated)));
         }
         let is_write = self.revive(now, uid, report.as_ref())?;
+        #[cfg(feature = "sabotage")]
+        if self.config.sabotage == Some(crate::engine::sabotage::Rule::RenewalsTravel)
+            && let Some((claim, content)) = claims::visible(&self.table, uid).and_then(|slot| Some((slot.claim, slot.content()?.clone())))
+        {
+            self.write(now, uid, claim, RecordState::Live(content), Urgency::Metadata);
+        }
         Ok(if is_write {
             Decision::Done(written(uid, WriteResult::Updated))
         } else {

@@ -9,10 +9,18 @@ pub struct CatalogConfig {
     pub reap_after_ms: u64,
     /// How long after its agent's death an instance is listed, as not available.
     pub listed_ms: u64,
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<crate::engine::sabotage::Rule>,
 }
 
 impl Default for CatalogConfig {
     fn default() -> Self {
-        Self { tombstone_ms: 600_000, reap_after_ms: 72 * 3_600_000, listed_ms: 3_600_000 }
+        Self {
+            tombstone_ms: 600_000,
+            reap_after_ms: 72 * 3_600_000,
+            listed_ms: 3_600_000,
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
+        }
     }
 }

@@ -178,6 +178,10 @@ impl Catalog {
     /// Begins a life of the agent `me` on what its store kept.
     pub fn new(config: CatalogConfig, host: Host, me: NodeId, restored: &Restored, now: Now) -> Self {
         let mut table = table::Table::default();
+        #[cfg(feature = "sabotage")]
+        {
+            table.sabotage = config.sabotage;
+        }
         let own_ix = table.add_origin(origin::Origin::new(me, liveness::Life::own(now), now.ns));
         let mut catalog = Self {
             config,

@@ -40,6 +40,11 @@ impl Catalog {
             self.put_own_again(now, uid, record);
         }
         let epoch = epochs::next(head.map_or(0, |head| head.epoch), 0, now.wall_ms);
+        #[cfg(feature = "sabotage")]
+        let epoch = match head {
+            Some(head) if self.config.sabotage == Some(crate::engine::sabotage::Rule::EpochKept) => head.epoch,
+            _ => epoch,
+        };
         let me = self.own_ix;
         let is_torn = !is_first && (Some(self.table.origin(me).sum) != stored_sum || highest > stored_seq);
         let base = match head {

@@ -89,6 +89,8 @@ pub(super) enum Put {
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<crate::engine::sabotage::Rule>,
     pub services: Services,
     origins: Vec<Option<Origin>>,
     by_id: BTreeMap<NodeId, OriginIx>,

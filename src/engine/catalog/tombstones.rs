@@ -37,6 +37,11 @@ impl Catalog {
             let (uid, origin_ix) = (slot.uid(), slot.origin);
             let origin = self.table.origin(origin_ix);
             let is_needed = seq > origin.seq || seq > origin.retained_above() || claims::is_hiding(&self.table, slot);
+            #[cfg(feature = "sabotage")]
+            if self.config.sabotage == Some(crate::engine::sabotage::Rule::TombstonesByAge) {
+                self.table.remove(ix);
+                continue;
+            }
             if is_needed {
                 self.bury(now, ix, seq);
                 continue;

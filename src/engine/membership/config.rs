@@ -6,6 +6,8 @@ pub struct MembershipConfig {
     /// One member is probed every so often, by each agent, in shuffled turns. First contact with a dead member takes 1.6 of these on
     /// average whatever the cluster's size, and its silence is noticed one later.
     pub probe_period_ms: u64,
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<crate::engine::sabotage::Rule>,
     /// A direct ping unanswered for so long is tried by way of others. Below `probe_period_ms`.
     pub probe_rtt_ms: u64,
     /// Helpers of an indirect probe, and peers of one round of gossip.
@@ -63,6 +65,8 @@ impl MembershipConfig {
     pub fn lan() -> Self {
         Self {
             probe_period_ms: 300,
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
             probe_rtt_ms: 100,
             fanout: 3,
             suspicion_min_ms: 900,

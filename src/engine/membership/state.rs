@@ -124,6 +124,10 @@ impl Membership {
         if update.id().left {
             return Some(update);
         }
+        #[cfg(feature = "sabotage")]
+        if self.config.sabotage == Some(crate::engine::sabotage::Rule::HearsayBelieved) {
+            return Some(update);
+        }
         match self.table.find(update.id().node) {
             Some(member) if member.state == MemberState::Down || member.identity().beats(update.id()) => {}
             Some(_) | None => self.rumours.add(now.ns, update),
