@@ -303,13 +303,13 @@ impl World {
     }
 }
 
-const WALL_MS: u64 = 1_790_000_000_000;
+pub const WALL_MS: u64 = 1_790_000_000_000;
 
 fn start(index: u8, now: Now) -> Engine {
     Engine::new(config(index), Restored::default(), [index + 1; 32], now)
 }
 
-fn config(index: u8) -> EngineConfig {
+pub fn config(index: u8) -> EngineConfig {
     let node = NodeConfig {
         name: NodeName::new(&format!("n{index}")).expect("a plain name"),
         datacenter: Datacenter::new("dc1").expect("a plain name"),

@@ -4,11 +4,15 @@
 
 mod catalog;
 mod engine;
+#[cfg(feature = "agent")]
+mod http;
 mod script;
 mod swim;
 
 pub use catalog::catalog;
 pub use engine::engine;
+#[cfg(feature = "agent")]
+pub use http::http;
 pub use swim::swim;
 
 use std::{
@@ -64,6 +68,8 @@ pub const ALL: &[Target] = &[
     ("swim", swim),
     ("catalog", catalog),
     ("engine", engine),
+    #[cfg(feature = "agent")]
+    ("http", http),
 ];
 
 /// First inputs of a door that are made rather than kept; `golden` are the things a golden file holds.
@@ -72,6 +78,8 @@ pub fn recorded(target: &str, golden: impl Fn(&str) -> Vec<Vec<u8>>) -> Vec<Vec<
         "swim" => swim::recorded(),
         "catalog" => catalog::recorded(&golden("parts"), &golden("frames")),
         "engine" => engine::recorded(&golden("parts"), &golden("frames")),
+        #[cfg(feature = "agent")]
+        "http" => http::recorded(),
         _ => Vec::new(),
     }
 }
