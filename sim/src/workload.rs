@@ -103,7 +103,7 @@ impl Client {
             Intent::Deregister => (Command::Deregister { target: self.target(uid), condition: Condition::Always }, None),
             Intent::Heartbeat => (Command::Heartbeat { target: self.target(uid), report: None }, self.registered),
             Intent::Report => {
-                let state = if id % 2 == 0 { Health::Passing } else { Health::Warning };
+                let state = if id.is_multiple_of(2) { Health::Passing } else { Health::Warning };
                 let report = Report { check: None, state, output: format!("says operation {id}") };
                 (Command::Heartbeat { target: self.target(uid), report: Some(report) }, self.registered)
             }

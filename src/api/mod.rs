@@ -18,6 +18,8 @@
 //!
 //! Reads never leave the view. Writes are commands to the handle; their answer comes when they are durable and visible here.
 
+#![allow(clippy::result_large_err, reason = "a refusal is made once and becomes the answer at once")]
+
 mod app;
 mod cluster;
 mod encode;

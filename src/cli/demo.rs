@@ -2,6 +2,8 @@
 //!
 //! What is printed is measured: times are from the request to the moment the last of the others shows it.
 
+#![allow(clippy::disallowed_methods, reason = "it measures real agents in real time")]
+
 mod cluster;
 mod services;
 

@@ -38,18 +38,13 @@ pub enum Passage {
     Wait,
 }
 
+#[derive(Default)]
 pub struct Proofs {
     addresses: BTreeMap<SocketAddr, (u64, Standing)>,
     /// By when they were last touched.
     order: BTreeSet<(u64, SocketAddr)>,
     touches: u64,
     pub datagrams_withheld: u64,
-}
-
-impl Default for Proofs {
-    fn default() -> Self {
-        Self { addresses: BTreeMap::new(), order: BTreeSet::new(), touches: 0, datagrams_withheld: 0 }
-    }
 }
 
 impl Proofs {

@@ -33,9 +33,8 @@ impl Checker for Ready {
                 self.ready.remove(host);
             }
             Note::View { host, view } => {
-                if self.observe(*host, view.agent.is_ready).is_err() {
-                    return Err(scene.violation("ready-stays-ready", &[*host], "ready".into(), "not ready any more".into()));
-                }
+                let observed = self.observe(*host, view.agent.is_ready);
+                observed.map_err(|_| scene.violation("ready-stays-ready", &[*host], "ready".into(), "not ready any more".into()))?;
             }
             Note::Handled { host } => {
                 let engine = scene.engine(*host);

@@ -240,7 +240,7 @@ impl Membership {
                 for node in missing {
                     let Some(member) = self.table.find(node).filter(|member| member.state == MemberState::Alive) else { continue };
                     let suspect = Update::new(member.identity(), member.incarnation, State::Suspect);
-                    self.take_in(now, &[suspect.clone()], true);
+                    self.take_in(now, std::slice::from_ref(&suspect), true);
                     self.suspicions.accuse(node, suspect.incarnation(), self.me.node);
                     self.ping(node);
                 }

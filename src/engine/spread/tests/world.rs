@@ -32,7 +32,6 @@ const PROBE_BYTES: usize = 150;
 
 pub struct Agent {
     pub id: NodeId,
-    pub addr: SocketAddr,
     pub spread: Spread,
     pub catalog: Catalog,
     pub members: Membership,
@@ -167,10 +166,6 @@ impl World {
         Now { ns: self.now_ns, wall_ms: WALL_MS + self.now_ns / MS }
     }
 
-    pub fn ms(&self) -> u64 {
-        self.now_ns / MS
-    }
-
     /// A new agent that knows nobody.
     pub fn start(&mut self) -> usize {
         let at = self.agents.len();
@@ -194,7 +189,6 @@ impl World {
         let me = Me { node: id, addr, generation: 1, boot: at as u16 };
         self.agents.push(Agent {
             id,
-            addr,
             spread: Spread::new(self.config.clone(), "test", id, self.rng.random(), now),
             catalog: Catalog::new(CatalogConfig::default(), host, id, &Restored::default(), now),
             members: Membership::new(MembershipConfig::lan(), me, [at as u8; 32], now),
