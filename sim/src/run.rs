@@ -108,6 +108,9 @@ impl Run {
         run.seeds.clone_from(&plan.seeds);
         run.checkers = checkers::all();
         run.world.notes_packets = true;
+        if plan.kinds.contains(&FaultKind::ClockOff) {
+            run.coverage.insert(format!("fault {}", FaultKind::ClockOff), 1);
+        }
         let key = plan.is_sealed.then(|| Rng::new(plan.seed, "key", 0).seed());
         for planned in &plan.hosts {
             let host = run.add_host(*planned, key, configure);

@@ -31,6 +31,8 @@ pub struct Client {
     /// Whether it wants to be registered.
     pub is_registered: bool,
     pub is_silent: bool,
+    /// Makes what it registers larger by so many bytes.
+    pub padding_bytes: usize,
 }
 
 impl Client {
@@ -44,6 +46,7 @@ impl Client {
             registered: None,
             is_registered: false,
             is_silent: false,
+            padding_bytes: 0,
         }
     }
 
@@ -77,6 +80,7 @@ impl Client {
                 weight_warning: 1_000,
                 enabled: true,
                 lease: self.lease(),
+                tags: (self.padding_bytes > 0).then(|| "x".repeat(self.padding_bytes).into()).into_iter().collect(),
                 ..Instance::default()
             },
             condition: Condition::Always,

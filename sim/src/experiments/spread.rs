@@ -17,6 +17,8 @@ use tidings::engine::wire::keyring::{Key, Keyring};
 use tidings::engine::wire::seal::Sealer;
 use tidings::model::names::NodeId;
 
+/// Makes a record of about 150 B, as the figure has it.
+const PADDING_BYTES: usize = 64;
 /// IPv4 and UDP.
 const HEADER_BYTES: u64 = 28;
 
@@ -121,6 +123,7 @@ fn is_formed(run: &Run, hosts: &[HostId]) -> bool {
 /// One registration; milliseconds until each of the others shows it.
 fn one_change(run: &mut Run, meter: &mut Meter, from: HostId, trial: u32, record_bytes: &mut usize) -> Result<Vec<f64>, Violation> {
     let client = run.add_client(PlannedClient { service: trial, is_agent_scoped: false, ttl_ms: None, home: from.0, dies_at: None });
+    run.clients[client as usize].padding_bytes = PADDING_BYTES;
     let service = run.clients[client as usize].service();
     let began = run.world.now();
     run.operate(client, Intent::Register);
