@@ -40,9 +40,10 @@ impl Service {
 
     /// All entries in the order of lists: what is suspected stands last.
     pub fn listed(&self) -> impl Iterator<Item = &Entry> {
-        // One pass is enough where nobody is suspected, which is nearly always.
-        let passes: &[bool] = if self.counts.suspect == 0 { &[false] } else { &[false, true] };
-        passes.iter().flat_map(|is_last| self.entries.iter().filter(move |entry| entry.is_suspect() == *is_last))
+        // Nobody is suspected, nearly always: then one pass is enough, and nodes need not be looked at.
+        let has_suspects = self.counts.suspect > 0;
+        let passes: &[bool] = if has_suspects { &[false, true] } else { &[false] };
+        passes.iter().flat_map(move |is_last| self.entries.iter().filter(move |entry| !has_suspects || entry.is_suspect() == *is_last))
     }
 
     /// What lookups hand out, suspects last.
