@@ -254,7 +254,7 @@ impl World {
             assert!(turns < TURNS_MAX, "a deadline that does not pass");
             self.handle(Input::Tick);
         }
-        for (reason, _) in &self.engine.counters().dropped {
+        for reason in self.engine.counters().dropped.keys() {
             trace.see(("dropped", reason));
         }
         trace.see(("ready", self.engine.is_ready(), self.engine.membership().alive()));
