@@ -25,8 +25,9 @@ pub struct SpreadConfig {
     pub adverts_max: usize,
     /// What somebody else advertised is asked for after this, unless it comes by itself.
     pub want_grace_ms: u64,
-    /// First pause before it is asked for again, at another advertiser; doubles up to `want_retry_max_ms`.
+    /// Pause before it is asked for again, at another advertiser; after `want_attempts_quick` doubles up to `want_retry_max_ms`.
     pub want_retry_ms: u64,
+    pub want_attempts_quick: u8,
     pub want_retry_max_ms: u64,
     /// After so many attempts it is left to repair.
     pub want_attempts_max: u8,
@@ -98,9 +99,10 @@ impl SpreadConfig {
             ride_heads_max: 8,
             adverts_max: 8_192,
             want_grace_ms: 15,
-            want_retry_ms: 60,
+            want_retry_ms: 50,
+            want_attempts_quick: 4,
             want_retry_max_ms: 1_000,
-            want_attempts_max: 8,
+            want_attempts_max: 10,
             lacks_max: 16_384,
             answer_parts_max: 8,
             answers_max: 4_096,

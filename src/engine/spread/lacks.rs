@@ -114,7 +114,9 @@ impl Lacks {
         lack.sources.insert(0, at);
         let is_repeated = lack.attempts > 0;
         let told = lack.told;
-        let pause_ms = (config.want_retry_ms << lack.attempts.min(16)).min(config.want_retry_max_ms);
+        // A few in quick succession, at different advertisers: mostly a datagram was lost. Then ever slower.
+        let slower = lack.attempts.saturating_sub(config.want_attempts_quick).min(16);
+        let pause_ms = (config.want_retry_ms << slower).min(config.want_retry_max_ms);
         lack.attempts += 1;
         self.reschedule(origin, now.after_ms(pause_ms));
         Some(Due::Ask { told, at, is_repeated })
