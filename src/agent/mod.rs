@@ -90,7 +90,9 @@ impl Agent {
             None => (None, Restored::default()),
         };
         let sockets = Sockets::bind(settings.gossip.listen)?;
-        let (towards, _) = seeds::resolve(settings.gossip.join.get(..1).unwrap_or_default()).await;
+        // Only a guess needs to know where the others are; a name service that is down must not hold up anybody else.
+        let is_guess = settings.gossip.advertise.is_none() && sockets.address.ip().is_unspecified();
+        let (towards, _) = seeds::resolve(settings.gossip.join.get(..usize::from(is_guess)).unwrap_or_default()).await;
         let advertise = sockets::advertised(settings.gossip.advertise, sockets.address, towards.first().copied())?;
         let clock = Clock::start();
         let facts = facts(settings, &restored, sockets.address, advertise);
