@@ -1,7 +1,13 @@
 //! Writes that another agent decides: sent to the origin as one datagram, awaited for a second, then decided here.
 //!
 //! Protocol §2, "Writes at another agent". A lost datagram is sent again once. The origin remembers what it was asked, so that a question
-//! that comes twice is carried out once and gets one answer.
+//! that comes twice is carried out once and gets one answer. One that comes late, from an origin that slept, undoes nothing: removals
+//! say until when.
+//!
+//! ```text
+//! asked ──answered──> unseen ──what was done came here too──> the client is answered
+//!   └── no answer ──────┴── it does not come ───────────────> decided here
+//! ```
 
 use super::answers::Outcome;
 use super::io::Token;
@@ -14,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub const ANSWER_MS: u64 = 1_000;
 /// After this long without an answer the write is sent once more, in milliseconds.
 pub const REPEAT_MS: u64 = 300;
+/// What an origin says it did has this long to come here, in milliseconds; mostly it is here first.
+pub const SEEN_MS: u64 = 1_000;
 /// Writes on their way at once; above, clients are told to come back.
 pub const ASKS_MAX: usize = 10_000;
 
@@ -47,17 +55,26 @@ pub struct Forwarding {
     asked: BTreeMap<u64, Asked>,
     due: BTreeSet<(u64, u64)>,
     asks: u64,
+    /// Answered, in the order of their deadlines.
+    unseen: VecDeque<Unseen>,
+}
+
+/// An answer that waits until its client would read what it says.
+struct Unseen {
+    asked: Asked,
+    outcome: Outcome,
+    give_up_ns: u64,
 }
 
 impl Forwarding {
     /// Questions are numbered from `first` on; random, so that no life of this agent repeats another's numbers.
     pub fn new(first: u64) -> Self {
-        Self { asked: BTreeMap::new(), due: BTreeSet::new(), asks: first }
+        Self { asked: BTreeMap::new(), due: BTreeSet::new(), asks: first, unseen: VecDeque::new() }
     }
 
     /// Notes a write that goes to its origin and says under which number; none where too many are on their way.
     pub fn ask(&mut self, now: Now, token: Token, to: NodeId, command: Command) -> Option<u64> {
-        if self.asked.len() >= ASKS_MAX {
+        if self.asked.len() + self.unseen.len() >= ASKS_MAX {
             return None;
         }
         self.asks = self.asks.wrapping_add(1);
@@ -80,12 +97,31 @@ impl Forwarding {
         ids.into_iter().filter_map(|id| self.take(id)).collect()
     }
 
+    /// Keeps an answer until what it says has come here.
+    pub fn hold(&mut self, now: Now, asked: Asked, outcome: Outcome) {
+        self.unseen.push_back(Unseen { asked, outcome, give_up_ns: now.after_ms(SEEN_MS) });
+    }
+
+    /// The answers that say what has come here by now.
+    pub fn take_seen(&mut self, is_seen: impl Fn(&Asked) -> bool) -> Vec<(Token, Outcome)> {
+        if self.unseen.is_empty() {
+            return Vec::new();
+        }
+        let (seen, unseen): (Vec<_>, Vec<_>) = self.unseen.drain(..).partition(|unseen| is_seen(&unseen.asked));
+        self.unseen = unseen.into();
+        seen.into_iter().map(|seen| (seen.asked.token, seen.outcome)).collect()
+    }
+
     pub fn deadline(&self) -> Option<u64> {
-        self.due.first().map(|(due_ns, _)| *due_ns)
+        let due = self.due.first().map(|(due_ns, _)| *due_ns);
+        due.into_iter().chain(self.unseen.front().map(|unseen| unseen.give_up_ns)).min()
     }
 
     /// The next that is due.
     pub fn next_due(&mut self, now: Now) -> Option<Due> {
+        if self.unseen.front().is_some_and(|unseen| unseen.give_up_ns <= now.ns) {
+            return self.unseen.pop_front().map(|unseen| Due::GiveUp(unseen.asked));
+        }
         let (_, id) = *self.due.first().filter(|(due_ns, _)| *due_ns <= now.ns)?;
         let asked = self.asked.get_mut(&id)?;
         if asked.is_repeated {
@@ -181,6 +217,22 @@ mod tests {
         assert!(matches!(forwarding.next_due(at(REPEAT_MS)), Some(Due::Repeat { id: again, .. }) if again == id));
         assert!(forwarding.next_due(at(ANSWER_MS - 1)).is_none());
         assert!(matches!(forwarding.next_due(at(ANSWER_MS)), Some(Due::GiveUp(asked)) if asked.token == Token(1)));
+        assert_eq!(forwarding.deadline(), None);
+    }
+
+    #[test]
+    fn an_answer_waits_until_what_it_says_is_seen_here_or_is_decided_here() {
+        let mut forwarding = Forwarding::new(7);
+        for token in [1, 2] {
+            let id = forwarding.ask(at(0), Token(token), NodeId(7), Command::Leave).unwrap();
+            let asked = forwarding.answered(id, NodeId(7)).unwrap();
+            forwarding.hold(at(10), asked, Ok(Reply::Done));
+        }
+        assert!(forwarding.take_seen(|_| false).is_empty());
+        assert_eq!(forwarding.take_seen(|asked| asked.token == Token(2)), [(Token(2), Ok(Reply::Done))]);
+        assert_eq!(forwarding.deadline(), Some((10 + SEEN_MS) * 1_000_000));
+        assert!(forwarding.next_due(at(9 + SEEN_MS)).is_none());
+        assert!(matches!(forwarding.next_due(at(10 + SEEN_MS)), Some(Due::GiveUp(asked)) if asked.token == Token(1)));
         assert_eq!(forwarding.deadline(), None);
     }
 

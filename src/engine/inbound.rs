@@ -40,13 +40,11 @@ impl Engine {
                 }
             }
             Part::Ask { id, command } => self.asked(now, peer, id, command),
-            Part::Answer { id, outcome } => {
-                if let Some(asked) = self.forwarding.answered(id, peer.node) {
-                    self.decide(Asker::Client(asked.token), outcome, true);
-                } else {
-                    self.counters.drop("answer_late");
-                }
-            }
+            Part::Answer { id, outcome } => match self.forwarding.answered(id, peer.node) {
+                Some(asked) if outcome.is_ok() => self.forwarding.hold(now, asked, outcome),
+                Some(asked) => self.decide(Asker::Client(asked.token), outcome, true),
+                None => self.counters.drop("answer_late"),
+            },
             Part::Challenge(nonce) => self.mail.post(peer.addr, &Part::Echo(nonce)),
             Part::Echo(nonce) => {
                 let held = self.proofs.echoed(peer.addr, nonce);

@@ -64,6 +64,9 @@ impl Engine {
                 break;
             }
         }
+        for (token, outcome) in self.forwarding.take_seen(|asked| self.catalog.has_seen(asked.to, &asked.command)) {
+            self.decide(Asker::Client(token), outcome, true);
+        }
         let mark = self.journal.pending_mark();
         for (asker, outcome) in std::mem::take(&mut self.decided) {
             self.answers.hold(asker, outcome, mark);

@@ -5,7 +5,7 @@
 use super::instance::{Health, Instance};
 use super::names::{InstanceId, Namespace, NodeId, NodeName, ServiceName};
 use super::node::Override;
-use super::record::{Key, Kind, Scope, Uid};
+use super::record::{Claim, Key, Kind, Scope, Uid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
@@ -111,6 +111,9 @@ pub enum Condition {
     Absent,
     /// `If-Match` with the version a reader saw.
     Version(u64),
+    /// Nothing was claimed after this. Agents say it of removals that they forward: one that arrives late, or twice, does not remove
+    /// what was registered since.
+    NotAfter(Claim),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

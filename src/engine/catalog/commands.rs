@@ -19,7 +19,7 @@ use crate::model::instance::{Check, CheckKind, Health, Instance, Lease, check_ou
 use crate::model::limits;
 use crate::model::names::{NodeId, ServiceKey};
 use crate::model::node::Liveness;
-use crate::model::record::{Content, Key, Kind, RecordState, Scope, Uid};
+use crate::model::record::{Claim, Content, Key, Kind, RecordState, Scope, Uid};
 use crate::model::text::Text;
 use crate::model::time::{Now, WallMs};
 use std::collections::BTreeMap;
@@ -243,10 +243,15 @@ impl Catalog {
         };
         check_condition(condition, Some(visible))?;
         let (holder, claim) = (visible.origin, visible.claim);
+        if is_after(claim, condition) {
+            // As if it had come in time, and the registration after it.
+            return Ok(Decision::Renewed(written(uid, WriteResult::Removed)));
+        }
         if holder != self.own_ix {
             if stance == Stance::Client && self.is_deciding(now, holder) {
                 let target = Target { uid: Some(uid), ..target };
-                return Ok(Decision::Forward(self.table.origin(holder).id, Command::Deregister { target, condition: Condition::Always }));
+                let condition = Condition::NotAfter(claims::next(&self.table, uid, now.wall_ms));
+                return Ok(Decision::Forward(self.table.origin(holder).id, Command::Deregister { target, condition }));
             }
             self.counters.taken_over += 1;
         }
@@ -315,6 +320,7 @@ impl Catalog {
         if stance == Stance::Client
             && let Some(to) = self.one_decider(now, &commands)
         {
+            let commands = commands.into_iter().map(|command| self.as_of(now, command)).collect();
             return Ok(Decision::Forward(to, Command::Batch(commands)));
         }
         let (mut all, mut is_write) = (Vec::with_capacity(commands.len()), false);
@@ -368,6 +374,39 @@ impl Catalog {
                 }
             }
             _ => Err(Refusal::Invalid { what: "a batch holds registrations, deregistrations and heartbeats".into() }),
+        }
+    }
+
+    /// A command of a batch that is forwarded: its removals say until when.
+    fn as_of(&self, now: Now, command: Command) -> Command {
+        match command {
+            Command::Deregister { target, condition: _ } => {
+                let uid = self.resolve(&target).ok().flatten();
+                let until = uid.map_or(now.wall_ms, |uid| claims::next(&self.table, uid, now.wall_ms));
+                Command::Deregister { target: Target { uid, ..target }, condition: Condition::NotAfter(until) }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether what `origin` was asked to do, and says it did, has come here: before that, the client would not read its own write.
+    pub fn has_seen(&self, origin: NodeId, command: &Command) -> bool {
+        let held = |target: &Target| {
+            let uid = self.resolve(target).ok().flatten()?;
+            claims::visible(&self.table, uid).filter(|slot| self.table.origin(slot.origin).id == origin)
+        };
+        match command {
+            Command::Batch(commands) => commands.iter().all(|command| self.has_seen(origin, command)),
+            Command::Deregister { target, condition } => held(target).is_none_or(|slot| is_after(slot.claim, *condition)),
+            Command::Heartbeat { target, report: Some(Report { check, state, .. }) } => {
+                let content = held(target).and_then(|slot| slot.content());
+                content.and_then(|content| content.decode::<Instance<'_>>().ok()).is_none_or(|(_, instance)| match check {
+                    Some(id) => instance.checks.iter().all(|check| check.id.as_str() != id || check.state == *state),
+                    None => instance.status == *state,
+                })
+            }
+            // A sign of life of what is well writes nothing.
+            _ => true,
         }
     }
 
@@ -516,11 +555,17 @@ fn target_of(registration: &Registration, uid: Uid) -> Target {
     Target { namespace: registration.namespace.clone(), service: registration.service.clone(), id: registration.id.clone(), uid: Some(uid) }
 }
 
+/// Whether what has this claim was registered after a removal was asked for.
+fn is_after(claim: Claim, condition: Condition) -> bool {
+    matches!(condition, Condition::NotAfter(until) if claim > until)
+}
+
 /// Whether the visible record is what the writer asks for.
 fn check_condition(condition: Condition, visible: Option<&Slot>) -> Result<(), Refusal> {
     let version = visible.and_then(Slot::content).map(version_of);
     let holds = match condition {
-        Condition::Always => true,
+        // What is too new for a removal is left alone, and no reason to refuse.
+        Condition::Always | Condition::NotAfter(_) => true,
         Condition::Absent => version.is_none(),
         Condition::Version(wanted) => version == Some(wanted),
     };
