@@ -46,7 +46,11 @@ impl Deletes {
             }
             let from = before.filter(|(epoch, _)| *epoch == head.epoch).map_or(0, |(_, seq)| seq);
             for (uid, record) in scene.truth.written(head.origin, head.epoch, from, head.seq) {
-                if let RecordState::Deleted { .. } = record.state {
+                // A batch holds the latest word on each key only: who is not yet there may have skipped a delete that was written over.
+                let is_latest = scene.truth.latest(head.origin, head.epoch, uid, Seq::MAX).is_none_or(|latest| latest.seq <= record.seq);
+                if let RecordState::Deleted { .. } = record.state
+                    && is_latest
+                {
                     self.cover(host, uid, record.claim);
                 }
             }
