@@ -7,6 +7,8 @@ use crate::model::record::Seq;
 use crate::model::time::Now;
 use std::collections::BTreeSet;
 
+/// A claim so far ahead of the own clock is not waited for, in milliseconds.
+const AHEAD_MS_MAX: u64 = 86_400_000;
 /// Tombstones looked at in one turn.
 const TURN: usize = 1_000;
 
@@ -36,7 +38,9 @@ impl Catalog {
             let State::Deleted(kind) = slot.state else { continue };
             let (uid, origin_ix) = (slot.uid(), slot.origin);
             let origin = self.table.origin(origin_ix);
-            let is_needed = seq > origin.seq || seq > origin.retained_above() || claims::is_hiding(&self.table, slot);
+            // A registration here would get a lower claim, and lose where the tombstone is still known.
+            let is_ahead = slot.claim >= now.wall_ms && slot.claim - now.wall_ms < AHEAD_MS_MAX;
+            let is_needed = seq > origin.seq || seq > origin.retained_above() || is_ahead || claims::is_hiding(&self.table, slot);
             #[cfg(feature = "sabotage")]
             if self.config.sabotage == Some(crate::engine::sabotage::Rule::TombstonesByAge) {
                 self.table.remove(ix);

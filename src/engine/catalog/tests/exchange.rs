@@ -123,6 +123,21 @@ fn deleted_while_another_was_away_longer_than_tombstones_are_kept() {
 }
 
 #[test]
+fn a_delete_by_a_fast_clock_is_remembered_until_the_own_clock_is_past_it() {
+    let mut world = World::new(2);
+    world.now.wall_ms += 3_600_000;
+    world.register(0, "web", "x", 80);
+    world.deregister(0, "web", "x");
+    world.now.wall_ms -= 3_600_000;
+    world.settle();
+    world.wait(1_300_000);
+    world.register(1, "web", "x", 81);
+    world.settle();
+    assert_eq!(world.see(0, "web"), [("x".into(), 81)]);
+    assert_eq!(world.see(1, "web"), [("x".into(), 81)]);
+}
+
+#[test]
 fn a_delta_during_a_snapshot_is_not_undone_by_it() {
     let mut world = World::new(2);
     for id in 0..10 {
