@@ -1,7 +1,7 @@
 //! A million instances in memory: 10,000 services of 100, over 100 origins. Prints what they cost in the catalog and in the view.
 //!
 //! ```text
-//! cargo run --release --example catalog_bench --no-default-features
+//! cargo run --release --example million --no-default-features
 //! ```
 //!
 //! Names of services have 12 bytes, ids are UUIDs, addresses IPv4; two tags of four distinct ones, two pairs of metadata.
