@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
 use axum::http::{HeaderValue, Response, StatusCode, Uri};
 use bytes::Bytes;
@@ -238,10 +238,11 @@ pub async fn await_view(api: &Api, wait: Option<Wait>, revision_of: impl Fn(&Vie
 }
 
 /// `GET /api/v1/services/{service}`
-pub async fn service(State(api): State<Api>, Names(name): Names<String>, headers: HeaderMap, uri: Uri) -> Result<Response<Body>, No> {
-    let mut known = vec!["wait", "revision", "limit", "after"];
-    known.extend(FILTERS);
-    let parameters = Parameters::read(&uri, &known)?;
+///
+/// The one everybody asks: it takes the request as it is, since taking it apart would copy all its headers.
+pub async fn service(State(api): State<Api>, Names(name): Names<String>, request: Request) -> Result<Response<Body>, No> {
+    const KNOWN: [&str; 12] = ["wait", "revision", "limit", "after", "namespace", "dc", "tag", "metadata", "zone", "node", "health", "ext"];
+    let parameters = Parameters::read(request.uri(), &KNOWN)?;
     let query = Query::of(&api, &parameters)?;
     let namespace = match &query.namespaces {
         Namespaces::One(namespace) => namespace.clone(),
@@ -254,7 +255,7 @@ pub async fn service(State(api): State<Api>, Names(name): Names<String>, headers
     };
     let revision = view.revision_of(key.namespace.as_str(), key.service.as_str());
     let tag = api.list_tag(revision);
-    if headers.get(IF_NONE_MATCH).is_some_and(|seen| *seen == tag) {
+    if request.headers().get(IF_NONE_MATCH).is_some_and(|seen| *seen == tag) {
         let mut response = not_modified(revision);
         response.headers_mut().insert(ETAG, tag);
         return Ok(response);
