@@ -166,7 +166,7 @@ impl Catalog {
         if holder.is_some_and(|holder| holder != self.own_ix) {
             self.counters.taken_over += 1;
         }
-        let claim = claims::next(&self.table, uid, now.wall_ms);
+        let claim = self.next_claim(uid, now.wall_ms);
         let urgency = if result == WriteResult::Created { Urgency::Registration } else { Urgency::Metadata };
         self.write(now, uid, claim, RecordState::Live(content), urgency);
         self.leases.keep(now, uid, &instance, Begin::Registered(registration.lease));
@@ -300,7 +300,8 @@ impl Catalog {
             // Its uid is the gone agent's: here it would be another instance, and only a registration makes one.
             return Err(no_instance());
         }
-        let claim = claims::next(&self.table, uid, now.wall_ms);
+        // It is the old word that goes on: a newer one that was not heard of here stays above it, whatever the clock says.
+        let claim = self.next_claim(uid, 0);
         self.counters.taken_over += 1;
         self.write(now, uid, claim, RecordState::Live(content.clone()), Urgency::Registration);
         self.leases.keep(now, uid, &instance, Begin::Registered(None));

@@ -304,7 +304,7 @@ impl Catalog {
         self.begin_life(now, None, Vec::new());
         for (kind, content) in contents {
             let Ok(uid) = content.key().map(|key| key.uid(new)) else { continue };
-            let claim = claims::next(&self.table, uid, now.wall_ms);
+            let claim = self.next_claim(uid, now.wall_ms);
             self.write(now, uid, claim, RecordState::Live(content), Urgency::Registration);
             if kind == Kind::INSTANCE {
                 self.resume_lease(now, uid);

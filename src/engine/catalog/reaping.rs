@@ -276,6 +276,12 @@ impl Catalog {
         }
     }
 
+    /// A new claim on a key: above all that was seen for it, what waits to be issued anew for a gone origin included.
+    pub(super) fn next_claim(&self, uid: Uid, wall_ms: u64) -> Claim {
+        let left = self.reaping.estate.iter().filter(|((_, key), _)| *key == uid).map(|(_, (claim, _))| claim.saturating_add(1));
+        claims::next(&self.table, uid, wall_ms).max(left.max().unwrap_or(0))
+    }
+
     fn forget_origin(&mut self, ix: OriginIx) {
         for slot in self.slots_of(ix) {
             self.drop_slot(slot);
