@@ -12,32 +12,48 @@ use tidings::model::record::{Claim, Epoch, RecordState, Seq, Uid};
 #[derive(Default)]
 pub struct Deletes {
     heads: BTreeMap<(HostId, NodeId), (Epoch, Seq)>,
-    covered: BTreeMap<(HostId, Uid), Claim>,
+    /// By whose delete it is.
+    covered: BTreeMap<(HostId, Uid, NodeId), Claim>,
 }
 
 impl Deletes {
     fn forget(&mut self, host: HostId) {
         self.heads.retain(|(at, _), _| *at != host);
-        self.covered.retain(|(at, _), _| *at != host);
+        self.covered.retain(|(at, ..), _| *at != host);
     }
 
     /// A delete is known there from now on.
-    fn cover(&mut self, host: HostId, uid: Uid, claim: Claim) {
-        let known = self.covered.entry((host, uid)).or_default();
+    fn cover(&mut self, host: HostId, uid: Uid, origin: NodeId, claim: Claim) {
+        let known = self.covered.entry((host, uid, origin)).or_default();
         *known = claim.max(*known);
     }
 
     /// # Errors
     /// The claim up to which the key is deleted there.
     fn serve(&self, host: HostId, uid: Uid, claim: Claim) -> Result<(), Claim> {
-        match self.covered.get(&(host, uid)) {
-            Some(&deleted) if claim <= deleted => Err(deleted),
+        let deleted = self.covered.range((host, uid, NodeId(0))..=(host, uid, NodeId(u128::MAX))).map(|(_, deleted)| *deleted).max();
+        match deleted {
+            Some(deleted) if claim <= deleted => Err(deleted),
             _ => Ok(()),
         }
     }
 
+    /// An origin is known there no more: its deletes count only while they hide what another one says.
+    fn forget_origin(&mut self, host: HostId, origin: NodeId, is_hiding: impl Fn(Uid, Claim) -> bool) {
+        self.heads.remove(&(host, origin));
+        self.covered.retain(|(at, uid, by), claim| *at != host || *by != origin || is_hiding(*uid, *claim));
+    }
+
     fn learn(&mut self, scene: &Scene<'_>, host: HostId) {
         let Some(engine) = scene.engine(host) else { return };
+        let known: Vec<NodeId> = engine.catalog().heads().map(|head| head.origin).collect();
+        let of_host = (host, NodeId(0))..=(host, NodeId(u128::MAX));
+        let gone: Vec<NodeId> =
+            self.heads.range(of_host).map(|((_, origin), _)| *origin).filter(|origin| !known.contains(origin)).collect();
+        for origin in gone {
+            let lower = |other: &NodeId, uid, claim| engine.catalog().claim(*other, uid).is_some_and(|held| held <= claim);
+            self.forget_origin(host, origin, |uid, claim| known.iter().any(|other| lower(other, uid, claim)));
+        }
         for head in engine.catalog().heads() {
             let now = (head.epoch, head.seq);
             let before = self.heads.insert((host, head.origin), now);
@@ -51,7 +67,7 @@ impl Deletes {
                 if let RecordState::Deleted { .. } = record.state
                     && is_latest
                 {
-                    self.cover(host, uid, record.claim);
+                    self.cover(host, uid, head.origin, record.claim);
                 }
             }
         }
@@ -92,12 +108,13 @@ mod tests {
 
     const HOST: HostId = HostId(0);
     const X: Uid = Uid(1);
+    const A: NodeId = NodeId(1);
 
     #[test]
     fn bites_on_a_record_with_the_deleted_claim_or_a_lower_one() {
         let mut deletes = Deletes::default();
-        deletes.cover(HOST, X, 10);
-        deletes.cover(HOST, X, 8);
+        deletes.cover(HOST, X, A, 10);
+        deletes.cover(HOST, X, NodeId(2), 8);
         assert_eq!(deletes.serve(HOST, X, 10), Err(10));
         assert_eq!(deletes.serve(HOST, X, 9), Err(10));
     }
@@ -105,10 +122,15 @@ mod tests {
     #[test]
     fn lets_pass_a_higher_claim_another_key_and_an_agent_that_has_not_heard() {
         let mut deletes = Deletes::default();
-        deletes.cover(HOST, X, 10);
+        deletes.cover(HOST, X, A, 10);
         assert_eq!(deletes.serve(HOST, X, 11), Ok(()));
         assert_eq!(deletes.serve(HOST, Uid(2), 9), Ok(()));
         assert_eq!(deletes.serve(HostId(1), X, 9), Ok(()));
+        deletes.forget_origin(HOST, A, |_, _| true);
+        assert_eq!(deletes.serve(HOST, X, 9), Err(10), "it hides what another says");
+        deletes.forget_origin(HOST, A, |_, _| false);
+        assert_eq!(deletes.serve(HOST, X, 9), Ok(()), "written anew after the reaped origin's deletes were forgotten");
+        deletes.cover(HOST, X, A, 10);
         deletes.forget(HOST);
         assert_eq!(deletes.serve(HOST, X, 9), Ok(()));
     }
