@@ -31,7 +31,9 @@ impl Checker for Writes {
                 let expected = format!("operation {} on somebody's disk", operation.id);
                 return Err(scene.violation("durable-before-answered", &[*host], expected, "on nobody's".into()));
             }
-            let is_there = seen.is_some_and(|found| found >= operation.id);
+            // A later view may already show who superseded it.
+            let is_later = view.is_some_and(|view| view.revision > written.revision);
+            let is_there = is_later || seen.is_some_and(|found| found >= operation.id);
             let is_published = view.is_some_and(|view| view.revision >= written.revision);
             if !(is_there && is_published) {
                 let expected = format!("operation {} in the view of revision {}", operation.id, written.revision);
