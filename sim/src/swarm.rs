@@ -174,8 +174,13 @@ fn difference(run: &Run, a: HostId, b: HostId) -> String {
     let (of_a, of_b) = (heads(a), heads(b));
     let origins: BTreeSet<_> = of_a.keys().chain(of_b.keys()).collect();
     let differing = origins.into_iter().filter(|origin| of_a.get(origin) != of_b.get(origin));
+    let told = |heads: &BTreeMap<_, _>, host: HostId, origin: &NodeId| {
+        let member = run.scene().engine(host).and_then(|engine| engine.membership().member(*origin));
+        let state = member.map(|member| (member.state, member.left));
+        format!("{:?} at {host}, which holds it for {state:?}", heads.get(origin))
+    };
     let lines: Vec<String> =
-        differing.map(|origin| format!("{origin:?}: {:?} at {a}, {:?} at {b}", of_a.get(origin), of_b.get(origin))).collect();
+        differing.map(|origin| format!("{origin:?}: {}; {}", told(&of_a, a, origin), told(&of_b, b, origin))).collect();
     format!("roots differ: {}", lines.join("; "))
 }
 
