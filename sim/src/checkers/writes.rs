@@ -89,9 +89,10 @@ fn expectations<'a>(scene: &'a Scene<'_>, client: &'a Client) -> impl Iterator<I
 
 /// The operations whose registration may be the last word on a client's instance; none stands for no instance.
 ///
-/// The last acknowledged write counts, and every later or concurrent one whose outcome the client does not know.
+/// The last acknowledged write counts, and every other one that had not ended when that was asked: an agent that stood still carries out
+/// late what its client has long given up.
 fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
-    let mut allowed = vec![None];
+    let mut allowed: Vec<(Option<u64>, u64)> = vec![(None, 0)];
     let mut registered = None;
     for operation in history.of_client(client) {
         let word = match operation.intent {
@@ -102,23 +103,23 @@ fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
             Intent::Heartbeat | Intent::Report => continue,
         };
         match &operation.outcome {
-            Outcome::Acknowledged { written, .. } => {
+            Outcome::Acknowledged { at, written } => {
                 if operation.intent == Intent::Register {
                     registered = word;
                 }
                 // There was nothing to remove at an agent that had not heard of it: what others hold stays.
                 if written.result != WriteResult::Absent {
-                    allowed.clear();
+                    allowed.retain(|(_, ended_at)| *ended_at > operation.asked_at);
                 }
-                allowed.push(word);
+                allowed.push((word, *at));
             }
             // The agent could not make it durable in time; its store goes on trying.
-            Outcome::Refused { refusal: Refusal::Unavailable { .. }, .. } => allowed.push(word),
+            Outcome::Refused { refusal: Refusal::Unavailable { .. }, .. } => allowed.push((word, u64::MAX)),
             Outcome::Refused { .. } => {}
-            Outcome::Pending | Outcome::Unknown { .. } => allowed.push(word),
+            Outcome::Pending | Outcome::Unknown { .. } => allowed.push((word, u64::MAX)),
         }
     }
-    allowed
+    allowed.into_iter().map(|(word, _)| word).collect()
 }
 
 /// Whether somebody's disk holds what was acknowledged, or what came of it since.
@@ -186,6 +187,6 @@ mod tests {
     fn what_was_not_answered_may_or_may_not_have_happened() {
         assert_eq!(outcomes(&history(&[(Intent::Register, MADE), (Intent::Deregister, None)]), 0), [Some(1), None]);
         assert_eq!(outcomes(&history(&[(Intent::Register, None)]), 0), [None, Some(1)]);
-        assert_eq!(outcomes(&history(&[(Intent::Register, None), (Intent::Register, MADE)]), 0), [Some(2)]);
+        assert_eq!(outcomes(&history(&[(Intent::Register, None), (Intent::Register, MADE)]), 0), [Some(1), Some(2)]);
     }
 }
