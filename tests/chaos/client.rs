@@ -156,8 +156,9 @@ impl Writer {
     fn send(&self, agent: usize, method: &str, key: &Key, body: Option<&Value>) -> Outcome {
         match self.doors[agent].send(method, &path(key), body, WRITE_PATIENCE) {
             Ok(answer) if matches!(answer.status, 200 | 201) => match answer.json()["result"].as_str() {
-                // Nothing was there to be deleted: this changes nothing that was told before.
-                Some("absent") => Outcome::Nothing,
+                // There is nothing to delete there now: it never came there, or the origin that was asked deleted it and its answer
+                // was lost on the way.
+                Some("absent") => Outcome::Doubt,
                 _ => Outcome::Done,
             },
             Ok(answer) if matches!(answer.status, 404 | 429 | 503) => Outcome::Nothing,
