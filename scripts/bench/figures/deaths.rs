@@ -16,6 +16,8 @@ const LEAVE_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 /// A stopped process goes on after this.
 const STOPPED_FOR: Duration = Duration::from_secs(60);
+/// Stopped at the same time: with the one that dies meanwhile three of ten are gone, which nobody must take for a cut of its own.
+const STOPPED_MAX: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
@@ -44,6 +46,11 @@ pub fn measure(deaths: usize) {
         // Not in step with the agents' probes.
         std::thread::sleep(Duration::from_millis(random.random_range(0..1_000)));
         let cause = [Cause::Kill, Cause::Stop, Cause::LinkDown][n % 3];
+        if cause == Cause::Stop && stopped.len() == STOPPED_MAX {
+            let (number, at) = stopped.remove(0);
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            done[number].returned = Some(come_back(&mut fleet, &done[number]));
+        }
         let victim = fleet.shared.all_up().into_iter().choose(&mut random).expect("most are up");
         let mut death = die(&mut fleet, cause, victim);
         match cause {
