@@ -9,17 +9,19 @@
 use std::time::Instant;
 use tidings::engine::catalog::{Catalog, Host, Word, config::CatalogConfig};
 use tidings::engine::io::Restored;
-use tidings::model::instance::{Instance, Lease};
+use tidings::model::instance::Instance;
 use tidings::model::names::{NodeId, NodeName};
 use tidings::model::node::NodeInfo;
 use tidings::model::record::{AsOf, Base, Batch, Content, HeadFlags, Key, Kind, Record, RecordState, Scope};
 use tidings::model::time::{Now, WallMs};
+use tidings::view::{Entry, Filter, View};
 
 const SERVICES: u64 = 10_000;
 const INSTANCES: u64 = 100;
 const ORIGINS: u64 = 100;
 /// Changes a batch, as streams carry them.
 const BATCH: u64 = 1_000;
+const LOOKUPS: u64 = 200_000;
 const WALL_MS: u64 = 1_800_000_000_000;
 
 fn main() {
@@ -60,9 +62,17 @@ fn main() {
     println!("encoded content            {:>8} B each", content_bytes as u64 / records);
     println!("before the view is shown   {:>8} KiB = {:>4} B each", drafted - empty, each(drafted - empty));
     println!("catalog and view           {:>8} KiB = {:>4} B each", shown - empty, each(shown - empty));
+    let entries = size_of::<Entry>() as u64;
+    // The allocator hands out multiples of 16 bytes, 8 of them its own; an `Arc` counts in 16.
+    let content = (content_bytes as u64 / records + 16 + 8).next_multiple_of(16);
+    println!("  of it contents           {content:>8} B each");
+    println!("  of it the view's entries {entries:>8} B each");
+    println!("  the catalog and the rest {:>8} B each: slot, order, index of keys, journal", each(shown - empty) - content - entries);
     println!("apply                      {:>8} ms", applying / 1_000);
     println!("fold                       {:>8} ms, slowest turn {slowest} us", folding / 1_000);
     println!("publish                    {publishing:>8} ms");
+
+    lookups(&view);
 
     now.ns += 1_000_000_000;
     now.wall_ms += 1_000;
@@ -75,6 +85,36 @@ fn main() {
     println!("death of an origin         {:>8} ms until shown", start.elapsed().as_millis());
     println!("after it                   {:>8} KiB", resident_kb() - empty);
     drop((view, dead));
+}
+
+/// One service after another, none of them in the processor's caches: its list as a reader gets it, and the first instance of a tag.
+fn lookups(view: &View) {
+    let blue = Filter { tags: vec!["blue".into()], ..Filter::default() };
+    let (mut list, mut tag, mut nothing) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..LOOKUPS {
+        let name = format!("service-{:04}", n.wrapping_mul(7_919) % SERVICES);
+        let start = clock();
+        nothing.push(start.elapsed().as_nanos());
+        let start = clock();
+        let service = view.service("default", &name).cloned();
+        list.push(start.elapsed().as_nanos());
+        let service = service.expect("it was registered");
+        assert_eq!(std::hint::black_box(&service).counts.available, INSTANCES as u32);
+        let name = format!("service-{:04}", n.wrapping_mul(104_729) % SERVICES);
+        let start = clock();
+        let service = view.service("default", &name).expect("it was registered");
+        let first = blue.select(service).next();
+        tag.push(start.elapsed().as_nanos());
+        assert!(std::hint::black_box(first).is_some(), "half of a service's instances have the tag");
+    }
+    let print = |what: &str, times: &mut Vec<u128>| {
+        times.sort_unstable();
+        let at = |share: usize| times[times.len() * share / 1_000];
+        println!("{what:<26} p50 {:>6} ns, p99 {:>6} ns, p99.9 {:>6} ns", at(500), at(990), at(999));
+    };
+    print("the clock alone", &mut nothing);
+    print("lookup of a list", &mut list);
+    print("lookup and first by tag", &mut tag);
 }
 
 /// This program measures, so it may look at the clock.
@@ -124,12 +164,11 @@ fn record(origin: u64, n: u64) -> Record {
     let instance = Instance {
         address: format!("10.{}.{}.{}", origin, n >> 8 & 0xff, n & 0xff).into(),
         port: Some(8_080),
-        tags: vec![TAGS[(n % 4) as usize].into(), TAGS[((n + 1) % 4) as usize].into()],
+        tags: vec![TAGS[((n + origin) % 4) as usize].into(), TAGS[((n + origin + 1) % 4) as usize].into()],
         metadata: vec![("env".into(), "prod".into()), ("version".into(), "1.4.2".into())],
         weight: 1_000,
         weight_warning: 1_000,
         enabled: true,
-        lease: Lease::Ttl { ttl_ms: 15_000, remove_after_ms: 150_000 },
         registered_at: WallMs(WALL_MS),
         changed_at: WallMs(WALL_MS),
         ..Instance::default()

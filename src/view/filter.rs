@@ -1,6 +1,6 @@
 //! Which entries a reader wants. All that is named must hold.
 
-use super::service::{Entry, Service};
+use super::service::{Entry, Service, tag_marks};
 use crate::model::instance::{Endpoint, Health};
 use crate::model::names::Namespace;
 use crate::model::record::Key;
@@ -73,12 +73,18 @@ impl Filter {
     }
 
     pub fn matches(&self, entry: &Entry) -> bool {
-        self.matches_health(entry) && self.matches_node(entry) && self.matches_content(entry)
+        self.matches_marked(entry, tag_marks(&self.tags))
+    }
+
+    /// With the marks of the wanted tags, which are the same for all entries.
+    fn matches_marked(&self, entry: &Entry, marks: u64) -> bool {
+        entry.tag_marks & marks == marks && self.matches_health(entry) && self.matches_node(entry) && self.matches_content(entry)
     }
 
     /// The matching entries of a service, suspects last.
     pub fn select<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Entry> {
-        service.listed().filter(move |entry| self.matches(entry))
+        let marks = tag_marks(&self.tags);
+        service.listed().filter(move |entry| self.matches_marked(entry, marks))
     }
 
     fn matches_health(&self, entry: &Entry) -> bool {

@@ -6,7 +6,10 @@ use crate::model::names::ServiceKey;
 use crate::model::node::{Liveness, Override};
 use crate::model::record::{Content, Key, Uid, Undecodable};
 use bytes::Bytes;
+use siphasher::sip::SipHasher13;
 use std::fmt;
+use std::hash::Hasher;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -91,6 +94,8 @@ pub struct Entry {
     pub version: u64,
     /// When it last changed, as this agent saw it.
     pub revision: u64,
+    /// One bit of 64 for each tag: an entry without the bit has not the tag, and its content need not be fetched from memory.
+    pub(super) tag_marks: u64,
     /// In thousandths, as the present health has it.
     pub weight: u32,
     pub health: Health,
@@ -123,7 +128,8 @@ impl Entry {
         let health = instance.health();
         let weight = if health == Health::Warning { instance.weight_warning } else { instance.weight };
         let is_enabled = instance.enabled;
-        Ok(Self { uid, content, node, word, version, revision: 0, weight, health, standing: Standing::Hidden, is_enabled })
+        let tag_marks = tag_marks(&instance.tags);
+        Ok(Self { uid, content, node, word, version, revision: 0, tag_marks, weight, health, standing: Standing::Hidden, is_enabled })
     }
 
     /// The whole instance, borrowed from its bytes.
@@ -173,6 +179,16 @@ impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {:?} {} on {}", self.uid, self.standing, self.health, self.node.name)
     }
+}
+
+/// The bits of [`Entry::tag_marks`] that these tags set.
+pub(super) fn tag_marks<T: Deref<Target = str>>(tags: &[T]) -> u64 {
+    tags.iter().fold(0, |marks, tag| {
+        // A fixed key: whoever chooses tags that collide makes lookups of his own service slower, nothing else.
+        let mut hasher = SipHasher13::new_with_keys(0x7469_6469_6e67_7321, 0x7461_6773);
+        hasher.write(tag.as_bytes());
+        marks | 1 << (hasher.finish() % 64)
+    })
 }
 
 /// Decides for all entries of one service what lookups do with them.

@@ -138,7 +138,7 @@ impl Catalog {
             return Footing::Continues;
         }
         let held = origin.head();
-        let is_blank = origin.by_seq.is_empty() && (origin.epoch == 0 || is_reaped);
+        let is_blank = origin.order.is_empty() && (origin.epoch == 0 || is_reaped);
         let continues = if is_blank {
             // A batch from the very first change on is all there is.
             batch.from == 0 || batch.base == crate::model::record::Base::default()

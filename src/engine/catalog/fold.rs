@@ -14,7 +14,6 @@ use crate::view::{AgentView, Editor, Entry, RemoveReason, View};
 use siphasher::sip::SipHasher24;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 /// Instances folded in one turn: a few milliseconds.
@@ -158,8 +157,8 @@ impl Catalog {
 
     /// Marks the next instances of an origin that looks different as a whole.
     fn mark_origin(&mut self, ix: OriginIx, after: Seq, max: usize) {
-        let slots = self.table.origin(ix).by_seq.range((Excluded(after), Unbounded)).take(max);
-        let slots: Vec<(Seq, SlotIx)> = slots.map(|(seq, ix)| (*seq, *ix)).collect();
+        let slots = self.table.origin(ix).order.behind(after).take(max);
+        let slots: Vec<(Seq, SlotIx)> = slots.collect();
         for (_, slot) in &slots {
             let slot = self.table.slot(*slot);
             self.mark_instance(slot.service, slot.uid());

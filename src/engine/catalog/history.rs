@@ -7,7 +7,6 @@ use crate::engine::wire::packet::{Advert, Want};
 use crate::model::names::NodeId;
 use crate::model::record::{AsOf, Batch, Claim, Epoch, Head, HeadFlags, Record, RecordState, Seq, Uid};
 use crate::model::time::Now;
-use std::ops::Bound::{Excluded, Included};
 
 /// What a batch's own fields take at most when encoded.
 const BATCH_BYTES: usize = 96;
@@ -65,8 +64,8 @@ impl Catalog {
 
     /// What is held of an origin, tombstones included, in order of seq: for whoever compares it with what the origin wrote.
     pub fn records(&self, origin: NodeId) -> impl Iterator<Item = (Uid, Record)> + '_ {
-        let slots = self.known(origin).into_iter().flat_map(|origin| origin.by_seq.values());
-        slots.map(|ix| (self.table.slot(*ix).uid(), self.table.slot(*ix).record()))
+        let slots = self.known(origin).into_iter().flat_map(|origin| origin.order.slots());
+        slots.map(|ix| (self.table.slot(ix).uid(), self.table.slot(ix).record()))
     }
 
     /// The claim of an origin's latest word on a key.
@@ -164,7 +163,7 @@ impl Catalog {
             records: Vec::new(),
         };
         let mut bytes = BATCH_BYTES;
-        for ix in origin.by_seq.range((Excluded(from), Included(to.max(from)))).map(|(_, ix)| *ix) {
+        for (_, ix) in origin.order.behind(from).take_while(|(seq, _)| *seq <= to) {
             let record = self.table.slot(ix).record();
             bytes = bytes.saturating_add(encoded_bytes(&record));
             if bytes > bytes_max {
@@ -203,7 +202,7 @@ impl Catalog {
     }
 
     pub(super) fn slots_of(&self, ix: OriginIx) -> Vec<SlotIx> {
-        self.table.origin(ix).by_seq.values().copied().collect()
+        self.table.origin(ix).order.slots().collect()
     }
 }
 

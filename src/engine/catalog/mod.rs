@@ -25,6 +25,7 @@ mod history;
 mod leases;
 mod liveness;
 mod nodes;
+mod order;
 mod origin;
 mod overrides;
 mod own;

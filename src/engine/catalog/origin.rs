@@ -10,12 +10,11 @@
 //! others (protocol §2, intervals).
 
 use super::liveness::Life;
-use super::table::SlotIx;
+use super::order::Order;
 use crate::engine::wire::packet::Advert;
 use crate::model::names::NodeId;
 use crate::model::record::{Base, Epoch, Head, HeadFlags, Seq, Uid};
 use siphasher::sip::SipHasher24;
-use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 /// Intervals beyond a gap that are remembered of one origin. One more is forgotten and comes again with the gap's repair.
@@ -30,7 +29,8 @@ pub(super) struct Origin {
     pub base: Base,
     pub flags: HeadFlags,
     pub held: Held,
-    pub by_seq: BTreeMap<Seq, SlotIx>,
+    /// Its records in order of seq.
+    pub order: Order,
     pub live: u32,
     /// Live records that are instances.
     pub instances: u32,
@@ -64,7 +64,7 @@ impl Origin {
             base: Base::default(),
             flags: HeadFlags::default(),
             held: Held::default(),
-            by_seq: BTreeMap::new(),
+            order: Order::default(),
             live: 0,
             instances: 0,
             sum: 0,
@@ -96,7 +96,7 @@ impl Origin {
 
     /// Whether the records are exactly the origin's at `seq`.
     pub fn is_gapless(&self) -> bool {
-        self.held.is_empty() && self.by_seq.last_key_value().is_none_or(|(last, _)| *last <= self.seq)
+        self.held.is_empty() && self.order.last().is_none_or(|last| last <= self.seq)
     }
 
     /// The sum over the live records, where it is the origin's own at `seq`.
@@ -106,7 +106,7 @@ impl Origin {
 
     /// What is known beyond `seq`, for whoever takes part of it.
     pub fn known_to(&self) -> Seq {
-        let last = self.by_seq.last_key_value().map_or(0, |(last, _)| *last);
+        let last = self.order.last().unwrap_or(0);
         self.seq.max(last).max(self.exact_from)
     }
 

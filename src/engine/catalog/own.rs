@@ -76,7 +76,7 @@ impl Catalog {
     /// Hands all that this agent wrote to the store again: it takes writes after it refused some.
     pub fn restate(&mut self) {
         self.effects.push_back(Effect::Store(StoreOp::Node { node: self.me }));
-        let records = self.table.origin(self.own_ix).by_seq.values().map(|ix| self.table.slot(*ix));
+        let records = self.table.origin(self.own_ix).order.slots().map(|ix| self.table.slot(ix));
         let records: Vec<(Uid, Record)> = records.map(|slot| (slot.uid(), slot.record())).collect();
         self.effects.extend(records.into_iter().map(|(uid, record)| Effect::Store(StoreOp::Record { uid, record })));
         self.own.is_head_unstored = true;

@@ -4,7 +4,6 @@ use super::Catalog;
 use super::history::encoded_bytes;
 use crate::model::names::NodeId;
 use crate::model::record::{Head, Record, Seq};
-use std::ops::Bound::{Excluded, Unbounded};
 
 /// A cursor over an origin's records, in order of seq: what changes meanwhile moves to the end and is read there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +38,13 @@ impl SnapshotReader {
         let origin = catalog.known(self.head.origin).filter(|origin| origin.epoch == self.head.epoch && origin.flags.reaped.is_none());
         let Some(origin) = origin else { return Chunk::Broken };
         let (mut records, mut bytes) = (Vec::new(), 0);
-        for (seq, ix) in origin.by_seq.range((Excluded(self.after), Unbounded)) {
-            let record = catalog.table.slot(*ix).record();
+        for (seq, ix) in origin.order.behind(self.after) {
+            let record = catalog.table.slot(ix).record();
             bytes += encoded_bytes(&record);
             if bytes > bytes_max && !records.is_empty() {
                 break;
             }
-            self.after = *seq;
+            self.after = seq;
             records.push(record);
         }
         if records.is_empty() { Chunk::End } else { Chunk::Records(records) }

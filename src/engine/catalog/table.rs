@@ -151,7 +151,7 @@ impl Table {
 
     /// Forgets an origin; its records must have gone before.
     pub fn remove_origin(&mut self, ix: OriginIx) {
-        debug_assert!(self.origin(ix).by_seq.is_empty(), "records of a forgotten origin would have no owner");
+        debug_assert!(self.origin(ix).order.is_empty(), "records of a forgotten origin would have no owner");
         if let Some(origin) = self.origins[ix.0 as usize].take() {
             self.root = self.root.wrapping_sub(origin.root_term());
             self.by_id.remove(&origin.id);
@@ -174,7 +174,7 @@ impl Table {
     pub fn slot_at(&self, ix: SlotIx, seq: Seq) -> Option<&Slot> {
         let slot = self.slots.get(ix.0 as usize)?;
         let origin = self.origins.get(slot.origin.0 as usize)?.as_ref()?;
-        (slot.seq == seq && origin.by_seq.get(&seq) == Some(&ix)).then_some(slot)
+        (slot.seq == seq && origin.order.get(seq) == Some(ix)).then_some(slot)
     }
 
     /// All that origins say on a key.
@@ -197,9 +197,9 @@ impl Table {
     /// Takes in an origin's word, if it is its latest on the key.
     pub fn put(&mut self, origin: OriginIx, uid: Uid, service: ServiceIx, record: Record) -> (Put, SlotIx) {
         let Record { seq, claim, state } = record;
-        if let Some(ix) = self.origin(origin).by_seq.get(&seq) {
-            let put = if self.slot(*ix).uid() == uid { Put::Known } else { Put::Conflict };
-            return (put, *ix);
+        if let Some(ix) = self.origin(origin).order.get(seq) {
+            let put = if self.slot(ix).uid() == uid { Put::Known } else { Put::Conflict };
+            return (put, ix);
         }
         let state = match state {
             RecordState::Live(content) => State::Live(content),
@@ -256,7 +256,7 @@ impl Table {
     fn list(&mut self, ix: SlotIx) {
         let slot = &self.slots[ix.0 as usize];
         let origin = self.origins[slot.origin.0 as usize].as_mut().expect("a slot's origin is known");
-        let displaced = origin.by_seq.insert(slot.seq, ix);
+        let displaced = origin.order.insert(slot.seq, ix);
         debug_assert!(displaced.is_none(), "one seq is one record");
         if slot.is_live() {
             origin.sum = origin.sum.wrapping_add(sum_term(slot.uid(), slot.seq));
@@ -269,7 +269,7 @@ impl Table {
     fn unlist(&mut self, ix: SlotIx) {
         let slot = &self.slots[ix.0 as usize];
         let origin = self.origins[slot.origin.0 as usize].as_mut().expect("a slot's origin is known");
-        origin.by_seq.remove(&slot.seq);
+        origin.order.remove(slot.seq);
         if slot.is_live() {
             origin.sum = origin.sum.wrapping_sub(sum_term(slot.uid(), slot.seq));
             origin.live -= 1;

@@ -9,14 +9,8 @@ use proptest::prelude::*;
 fn map(world: &World, at: usize, origin: NodeId) -> Vec<(Uid, Seq)> {
     let table = &world.agents[at].catalog.table;
     let ix = table.origin_ix(origin).unwrap();
-    let mut live: Vec<(Uid, Seq)> = table
-        .origin(ix)
-        .by_seq
-        .values()
-        .map(|ix| table.slot(*ix))
-        .filter(|slot| slot.is_live())
-        .map(|slot| (slot.uid(), slot.seq))
-        .collect();
+    let mut live: Vec<(Uid, Seq)> =
+        table.origin(ix).order.slots().map(|ix| table.slot(ix)).filter(|slot| slot.is_live()).map(|slot| (slot.uid(), slot.seq)).collect();
     live.sort();
     live
 }
