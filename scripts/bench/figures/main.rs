@@ -4,6 +4,7 @@
 //! cargo bench --bench figures -- spread     1,000 registrations at 50 a second, seen through nine event streams (loopback)
 //! cargo bench --bench figures -- deaths     60 deaths under 50 registrations a second: kill -9, SIGSTOP, link down (root, Linux)
 //! cargo bench --bench figures -- leaves     20 times SIGTERM under the same load (root, Linux)
+//! cargo bench --bench figures -- join       5 cold joins to an agent that holds 200,000 instances (loopback)
 //! cargo bench --bench figures -- lookups    5 alternating runs: GET of a service under writes, against a bare axum handler (loopback)
 //! ```
 //!
@@ -15,6 +16,7 @@
 mod deaths;
 #[cfg(target_os = "linux")]
 mod fleet;
+mod join;
 #[path = "../../../tests/lab/mod.rs"]
 mod lab;
 mod lookups;
@@ -38,8 +40,9 @@ fn main() {
         Some("deaths") => deaths::measure(count(60)),
         #[cfg(target_os = "linux")]
         Some("leaves") => deaths::measure_leaves(count(20)),
+        Some("join") => join::measure(count(200_000)),
         Some("lookups") => lookups::measure(count(5)),
-        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|lookups [COUNT]"),
+        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|join|lookups [COUNT]"),
     }
     machine();
 }

@@ -167,7 +167,7 @@ mod tests {
             let (mut order, mut model) = (Order::default(), BTreeMap::new());
             for (kind, seq, slot) in steps {
                 // Distances beyond four bytes too.
-                let seq = if slot % 7 == 0 { seq << 40 } else { seq };
+                let seq = if slot.is_multiple_of(7) { seq << 40 } else { seq };
                 if kind == 0 {
                     order.remove(seq);
                     model.remove(&seq);
@@ -190,7 +190,7 @@ mod tests {
             assert_eq!(order.insert(seq, slot), None);
             model.insert(seq, slot);
             // All but each hundredth key move on to their new place.
-            if seq >= KEYS && slot.0 % 100 != 0 {
+            if seq >= KEYS && !slot.0.is_multiple_of(100) {
                 order.remove(seq - KEYS);
                 model.remove(&(seq - KEYS));
             }
