@@ -138,6 +138,7 @@ fn host() -> Host {
         is_gateway: false,
         version: "0".into(),
         metadata: Vec::new(),
+        checks: Vec::new(),
     };
     Host { name: NodeName::new("bench").expect("it is a name"), info }
 }

@@ -146,6 +146,7 @@ mod tests {
             dns_port: None,
             is_gateway: false,
             instances: 0,
+            rtt_us: None,
             since: 0,
             is_name_taken: false,
             word: None,

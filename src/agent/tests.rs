@@ -156,6 +156,7 @@ async fn checks_follow_what_is_registered_and_stop_with_it() {
         state: Health::Critical,
         output: "".into(),
         since: Default::default(),
+        remove_after_ms: None,
     };
     let checked = Instance { checks: vec![check(server.local_addr().unwrap())], ..instance() };
     written(a.handle().call(registration("web", "1", checked)).await);

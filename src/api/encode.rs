@@ -149,7 +149,7 @@ impl<'a> Decoded<'a> {
             let why = Why { by: "lease".into(), id: "".into(), state: state.as_str().into(), output: output.into(), since };
             words.push((health_rank(state), why));
         }
-        for check in &self.instance.checks {
+        for check in self.instance.checks.iter().chain(&node.checks) {
             let (id, output) = (check.id.as_str().into(), check.output.as_str().into());
             let why = Why { by: "check".into(), id, state: check.state.as_str().into(), output, since: Some(instant(check.since.0)) };
             words.push((health_rank(check.state), why));
@@ -214,6 +214,7 @@ fn check<'a>(check: &'a Check<'_>) -> schema::Check<'a> {
         passing_after: Some(check.passing_after),
         warning_after: Some(check.warning_after),
         critical_after: Some(check.critical_after),
+        remove_after: check.remove_after_ms.map(duration::text),
         state: Some(check.state.as_str().into()),
         output: Some(check.output.as_str().into()),
         since: Some(instant(check.since.0)),

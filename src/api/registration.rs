@@ -54,6 +54,7 @@ const CHECK_FIELDS: &[&str] = &[
     "passing_after",
     "warning_after",
     "critical_after",
+    "remove_after",
     "status",
 ];
 
@@ -70,6 +71,8 @@ const WEIGHT_MAX: f64 = 65_535.0;
 const REMOVE_AFTER_MS_MAX: u64 = 30 * 86_400_000;
 const INTERVAL_MS_DEFAULT: u64 = 10_000;
 const INTERVAL_MS_MAX: u64 = 86_400_000;
+/// What is removed sooner would go with one lost probe.
+const REMOVE_AFTER_MS_MIN: u64 = 1_000;
 const TIMEOUT_MS_DEFAULT: u64 = 5_000;
 const TIMEOUT_MS_MIN: u64 = 10;
 const CHECK_TEXT_BYTES_MAX: usize = 1024;
@@ -270,6 +273,7 @@ fn read_check(at: &At<'_>, setting: Setting) -> Result<Check<'static>, Problem> 
     let kind = read_check_kind(&object, setting)?;
     let interval_ms =
         object.get("interval").map_or(Ok(INTERVAL_MS_DEFAULT), |at| at.duration(limits::CHECK_INTERVAL_MS_MIN..=INTERVAL_MS_MAX))?;
+    let remove_after_ms = object.get("remove_after").map(|at| at.duration(REMOVE_AFTER_MS_MIN..=INTERVAL_MS_MAX)).transpose()?;
     let timeout_ms = object.get("timeout").map(|at| at.duration(TIMEOUT_MS_MIN..=INTERVAL_MS_MAX)).transpose()?;
     // A report is a sign of life, and so is the registration; what the agent checks itself is not known yet.
     let first = if matches!(kind, CheckKind::Ttl { .. }) { Health::Passing } else { Health::Starting };
@@ -286,6 +290,7 @@ fn read_check(at: &At<'_>, setting: Setting) -> Result<Check<'static>, Problem> 
         state: object.get("status").map_or(Ok(first), |at| at.word(HEALTHS))?,
         output: Text::default(),
         since: WallMs(setting.now_ms),
+        remove_after_ms,
     })
 }
 
@@ -445,6 +450,9 @@ fn write_check(check: &Check<'_>) -> Value {
         "critical_after": check.critical_after,
         "status": check.state.as_str(),
     });
+    if let Some(remove_after_ms) = check.remove_after_ms {
+        body["remove_after"] = duration::text(remove_after_ms).into();
+    }
     match &check.kind {
         CheckKind::Ttl { ttl_ms } => body["ttl"] = duration::text(*ttl_ms).into(),
         CheckKind::Http { url, method, headers, body: sent, skip_tls_verify } => {
@@ -515,7 +523,7 @@ mod tests {
             "checks": [
                 {"id": "live", "name": "n", "notes": "o", "kind": "http", "url": "http://10.1.2.3:8080/health", "method": "GET",
                  "headers": {"x-a": "b"}, "body": "", "skip_tls_verify": false, "interval": "10s", "timeout": "2s",
-                 "passing_after": 1, "warning_after": 1, "critical_after": 3, "status": "starting"},
+                 "passing_after": 1, "warning_after": 1, "critical_after": 3, "status": "starting", "remove_after": "1m30s"},
                 {"id": "t", "name": "", "notes": "", "kind": "ttl", "ttl": "30s", "interval": "10s", "timeout": "5s",
                  "passing_after": 1, "warning_after": 1, "critical_after": 3, "status": "passing"},
                 {"id": "g", "name": "", "notes": "", "kind": "grpc", "address": "[::1]:50051", "service": "", "tls": true,

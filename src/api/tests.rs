@@ -50,8 +50,11 @@ impl Registry {
             address: "10.0.0.1".into(),
             zone: None,
             datacenter: "dc1".into(),
+            metadata: Vec::new(),
+            is_external: false,
             liveness: Liveness::Alive,
             word: None,
+            checks: Vec::new(),
         });
         let mut editor = Editor::new(agent, 0);
         editor.block_reserved(1 << 52);

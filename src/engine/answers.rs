@@ -98,6 +98,7 @@ fn stamp(outcome: &mut Outcome, revision: u64) {
     match outcome {
         Ok(Reply::Written(written)) => written.revision = revision,
         Ok(Reply::Batch(all)) => all.iter_mut().for_each(|written| written.revision = revision),
+        Ok(Reply::Deleted { revision: shown, .. }) => *shown = revision,
         Ok(Reply::Lease(_) | Reply::Keys(_) | Reply::Done) | Err(_) => {}
     }
 }

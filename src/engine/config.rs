@@ -53,6 +53,7 @@ impl NodeConfig {
             is_gateway: self.is_gateway,
             version: text(&self.version),
             metadata: self.metadata.iter().map(|(key, value)| (text(key), text(value))).collect(),
+            checks: Vec::new(),
         };
         Host { name: self.name.clone(), info }
     }

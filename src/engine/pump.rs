@@ -286,6 +286,7 @@ impl Engine {
                 dns_port: info.and_then(|info| info.dns_port),
                 is_gateway: info.is_some_and(|info| info.is_gateway),
                 instances: facts.as_ref().map_or(0, |facts| facts.instances),
+                rtt_us: None,
                 since,
                 is_name_taken: facts.as_ref().is_some_and(|facts| facts.is_name_taken),
                 word: facts.and_then(|facts| facts.word),

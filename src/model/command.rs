@@ -2,9 +2,11 @@
 //!
 //! They travel: a write that belongs to another origin is forwarded as the same value.
 
-use super::instance::{Health, Instance};
+use super::entry::EntryKey;
+use super::event::UserEvent;
+use super::instance::{Check, Health, Instance};
 use super::names::{InstanceId, Namespace, NodeId, NodeName, ServiceName};
-use super::node::Override;
+use super::node::{NodeInfo, Override};
 use super::record::{Claim, Key, Kind, Scope, Uid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -40,6 +42,60 @@ pub enum Command {
     },
     /// All of them or, where one is refused, none. Register, deregister and heartbeat only.
     Batch(#[serde(deserialize_with = "owned::batch")] Vec<Command>),
+    /// Puts an external node into the catalog, or what is new of it. Checks that `info` names are set, with the state they say; others
+    /// that it has stay.
+    RegisterNode {
+        name: NodeName,
+        #[serde(deserialize_with = "owned::info")]
+        info: Box<NodeInfo<'static>>,
+    },
+    /// Takes an external node away, and all instances of its scope.
+    DeregisterNode {
+        name: NodeName,
+    },
+    /// Sets a check of an external node or, without a name, of this agent's own; of the same definition, it keeps what it found.
+    SetNodeCheck {
+        node: Option<NodeName>,
+        #[serde(deserialize_with = "owned::check")]
+        check: Box<Check<'static>>,
+    },
+    RemoveNodeCheck {
+        node: Option<NodeName>,
+        check: String,
+    },
+    /// A client's word on a check of a node; without one, a sign of life of all its silent TTL checks.
+    ReportNode {
+        node: Option<NodeName>,
+        report: Option<Report>,
+    },
+    /// What a check of its own node that the agent itself runs found. Only the shell sends it.
+    NodeCheckResult {
+        check: String,
+        state: Health,
+        output: String,
+    },
+    /// Puts a key-value entry, at any agent: the latest claim is the last writer.
+    PutEntry {
+        namespace: Namespace,
+        key: EntryKey,
+        /// At most [`ENTRY_VALUE_BYTES_MAX`](super::limits::ENTRY_VALUE_BYTES_MAX).
+        #[serde(with = "super::bytes")]
+        value: Vec<u8>,
+        flags: u64,
+        condition: Condition,
+    },
+    DeleteEntry {
+        namespace: Namespace,
+        key: EntryKey,
+        condition: Condition,
+    },
+    /// Deletes all entries whose key begins with `prefix`, as this agent knows them now; answered with [`Reply::Deleted`].
+    DeleteEntries {
+        namespace: Namespace,
+        prefix: String,
+    },
+    /// Says something to all agents.
+    FireEvent(Box<UserEvent>),
     /// A lease of something held open (a connection, a session): ends with [`Command::EndLease`] or, if it has a ttl, unrenewed.
     OpenLease {
         ttl_ms: Option<u64>,
@@ -154,6 +210,11 @@ pub enum Reply {
     Written(Written),
     /// One a command, in their order.
     Batch(Vec<Written>),
+    /// So many entries were deleted; the revision as of [`Written`].
+    Deleted {
+        entries: u64,
+        revision: u64,
+    },
     Lease(LeaseId),
     /// The key in use first.
     Keys(Vec<KeyId>),
@@ -230,7 +291,7 @@ impl std::error::Error for Refusal {}
 
 /// Commands outlive the packet they came in: they are decoded into values of their own.
 mod owned {
-    use super::{Command, Condition, Instance, Override, Registration, Report, Scope, Target};
+    use super::{Check, Command, Condition, Instance, NodeInfo, Override, Registration, Report, Scope, Target};
     use serde::{Deserialize, Deserializer};
 
     /// What a batch may hold, numbered as in [`Command`]. Were it commands of any kind, a packet of batches in batches would decide how
@@ -253,6 +314,14 @@ mod owned {
 
     pub fn instance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Instance<'static>, D::Error> {
         Instance::deserialize(deserializer).map(Instance::into_owned)
+    }
+
+    pub fn info<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<NodeInfo<'static>>, D::Error> {
+        NodeInfo::deserialize(deserializer).map(|info| Box::new(info.into_owned()))
+    }
+
+    pub fn check<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Check<'static>>, D::Error> {
+        Check::deserialize(deserializer).map(|check| Box::new(check.into_owned()))
     }
 
     pub fn scope<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scope<'static>, D::Error> {

@@ -61,7 +61,7 @@ pub enum Lease {
     Held { remove_after_ms: u64 },
 }
 
-/// One check of an instance: what is done, and what it last found.
+/// One check of an instance or a node: what is done, and what it last found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check<'a> {
     #[serde(borrow)]
@@ -80,6 +80,8 @@ pub struct Check<'a> {
     /// What the check said at the last flip; at most [`limits::CHECK_OUTPUT_BYTES_MAX`].
     pub output: Text<'a>,
     pub since: WallMs,
+    /// Critical for so long without a break, the instance is deregistered by its origin; none: never.
+    pub remove_after_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +133,7 @@ impl Check<'_> {
             state: self.state,
             output: self.output.into_owned(),
             since: self.since,
+            remove_after_ms: self.remove_after_ms,
         }
     }
 }
@@ -262,11 +265,11 @@ impl Instance<'_> {
 
     /// Whether the two differ in nothing that a client could have meant to change: `other` registered again is then a renewal.
     pub fn is_same_registration(&self, other: &Instance<'_>) -> bool {
-        fn definition<'c>(check: &'c Check<'_>) -> (&'c str, &'c str, &'c str, &'c CheckKind<'c>, u64, u64, [u16; 3]) {
+        fn definition<'c>(check: &'c Check<'_>) -> (&'c str, &'c str, &'c str, &'c CheckKind<'c>, [u64; 2], [u16; 3], Option<u64>) {
             // A shorter lifetime than the record's own suits a comparison.
             let kind: &'c CheckKind<'c> = &check.kind;
             let after = [check.passing_after, check.warning_after, check.critical_after];
-            (&check.id, &check.name, &check.notes, kind, check.interval_ms, check.timeout_ms, after)
+            (&check.id, &check.name, &check.notes, kind, [check.interval_ms, check.timeout_ms], after, check.remove_after_ms)
         }
         self.address == other.address
             && (self.port, self.secure_port) == (other.port, other.secure_port)

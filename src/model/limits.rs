@@ -30,8 +30,23 @@ pub const CHECK_OUTPUT_BYTES_MAX: usize = 1024;
 pub const EXT_BYTES_MAX: usize = 16 * 1024;
 /// Weights are stored in thousandths; 65,535 is the highest weight.
 pub const WEIGHT_THOUSANDTHS_MAX: u32 = 65_535_000;
-/// An encoded record. Above: 413.
+/// An encoded record, where nothing else is said. Above: 413.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// The key of a key-value entry.
+pub const ENTRY_KEY_BYTES_MAX: usize = 1024;
+/// The value of a key-value entry.
+pub const ENTRY_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// The encoded record of a key-value entry: the largest value, key and namespace, and what stands around them.
+pub const ENTRY_RECORD_BYTES_MAX: usize = ENTRY_VALUE_BYTES_MAX + ENTRY_KEY_BYTES_MAX + NAMESPACE_BYTES_MAX + 64;
+/// A user event's name.
+pub const EVENT_NAME_BYTES_MAX: usize = 256;
+pub const EVENT_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+/// Each of a user event's filters.
+pub const EVENT_FILTER_BYTES_MAX: usize = 1024;
+/// Metadata pairs of one node.
+pub const NODE_METADATA_PAIRS_MAX: usize = 64;
+/// Checks of one node.
+pub const NODE_CHECKS_MAX: usize = 64;
 /// Registrations, deregistrations and heartbeats in one batch.
 pub const BATCH_COMMANDS_MAX: usize = 1_000;
 pub const TTL_MS_MIN: u64 = 100;

@@ -1,7 +1,10 @@
 //! Plain data that all rooms share: names, instances, records and their order, commands and replies, limits, the clocks' shape.
 
+pub mod bytes;
 pub mod command;
 pub mod duration;
+pub mod entry;
+pub mod event;
 pub mod instance;
 pub mod limits;
 pub mod names;

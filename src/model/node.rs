@@ -1,10 +1,12 @@
 //! Nodes: agents' hosts and external ones, as they stand in the catalog.
 
+use super::instance::{Check, Health};
 use super::text::Text;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// The body of a record of kind `node`: what an agent says of its host. The key's name is the node's name.
+/// The body of a record of kind `node`: what an agent says of its host (agent scope), or a client of an external node (node scope). The
+/// key's name is the node's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInfo<'a> {
     /// An IP or a host name: where instances that name no address of their own are reached.
@@ -22,6 +24,13 @@ pub struct NodeInfo<'a> {
     pub version: Text<'a>,
     /// By key, in ascending order.
     pub metadata: Vec<(Text<'a>, Text<'a>)>,
+    /// Checks on the node rather than on an instance: the worst of them counts into the health of all that is on it.
+    pub checks: Vec<Check<'a>>,
+}
+
+/// The worst of what checks say; passing where there is none.
+pub fn worst(checks: &[Check<'_>]) -> Health {
+    checks.iter().map(|check| check.state).max().unwrap_or_default()
 }
 
 impl NodeInfo<'_> {
@@ -37,7 +46,13 @@ impl NodeInfo<'_> {
             is_gateway: self.is_gateway,
             version: self.version.into_owned(),
             metadata: self.metadata.into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect(),
+            checks: self.checks.into_iter().map(Check::into_owned).collect(),
         }
+    }
+
+    /// The worst of what its checks say.
+    pub fn health(&self) -> Health {
+        worst(&self.checks)
     }
 }
 

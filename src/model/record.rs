@@ -41,8 +41,10 @@ impl Kind {
     pub const OVERRIDE: Kind = Kind(5);
     /// A value stored once by its content hash.
     pub const BLOB: Kind = Kind(6);
+    /// A user event, in one of its origin's slots.
+    pub const EVENT: Kind = Kind(7);
 
-    /// Whether a record of this kind stays when its origin is gone for good.
+    /// Whether a record of this kind stays when its origin is gone for good, whatever its scope; see [`Key::outlives_its_origin`].
     pub fn outlives_its_origin(self) -> bool {
         matches!(self, Kind::SERVICE | Kind::ENTRY | Kind::OVERRIDE)
     }
@@ -50,7 +52,7 @@ impl Kind {
 
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 7] = ["node", "instance", "lease", "service", "entry", "override", "blob"];
+        const NAMES: [&str; 8] = ["node", "instance", "lease", "service", "entry", "override", "blob", "event"];
         match NAMES.get(usize::from(self.0)) {
             Some(name) => f.write_str(name),
             None => write!(f, "kind {}", self.0),
@@ -115,6 +117,12 @@ impl Key<'_> {
             write_framed(&mut hasher, part);
         }
         Uid(hasher.finish128().as_u128())
+    }
+
+    /// Whether the record stays when its origin is gone for good: an external node and what is on it have no agent of their own, and
+    /// live until they are deregistered, whatever becomes of the agent that wrote them.
+    pub fn outlives_its_origin(&self) -> bool {
+        self.kind.outlives_its_origin() || matches!(self.scope, Scope::Node(_))
     }
 
     pub fn into_owned(self) -> Key<'static> {

@@ -118,6 +118,9 @@ pub struct Check<'a> {
     pub warning_after: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critical_after: Option<u16>,
+    /// Critical for so long without a break, the instance is deregistered; never where it is not given. At least 1 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remove_after: Option<String>,
     /// In a registration: the state until the first result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Cow<'a, str>>,

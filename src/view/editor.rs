@@ -4,8 +4,9 @@
 //! depends on how many other services there are. Revisions are this agent's own: max(previous + 1, wall milliseconds × 2^10), taken from
 //! blocks that the store knows of, so that a restart never shows one twice, wherever its clock went.
 
+use super::entries::KeyValue;
 use super::journal::{Batch, Change, RemoveReason};
-use super::node::{AgentView, MemberView, Node};
+use super::node::{AgentView, FiredEvent, MemberView, Node};
 use super::service::{BodyBudget, Entry, Service, settle};
 use super::{View, journal};
 use crate::model::names::ServiceKey;
@@ -33,6 +34,10 @@ pub struct Editor {
     /// What is published, with the next changes of members and agent in it already.
     view: View,
     drafts: BTreeMap<ServiceKey, Draft>,
+    /// Key-value entries as they are to be, by namespace and key; none: to go.
+    entries: BTreeMap<(String, String), Option<KeyValue>>,
+    /// Nodes as they are to be, by name; none: to go.
+    nodes: BTreeMap<String, Option<Arc<Node>>>,
     /// Members or the agent changed.
     has_news: bool,
     /// Services without instances, in the order in which they lost their last.
@@ -59,6 +64,8 @@ impl Editor {
         Self {
             view: View::empty(agent, revision),
             drafts: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             has_news: true,
             gone: VecDeque::new(),
             budget: Arc::new(BodyBudget::new(BODY_BYTES_MAX)),
@@ -125,8 +132,62 @@ impl Editor {
         }
         let draft = self.draft(key);
         for entry in draft.entries.iter_mut().filter(|entry| Arc::ptr_eq(&entry.node, old)) {
-            entry.node = Arc::clone(new);
+            entry.move_to(Arc::clone(new));
             draft.touched.insert(entry.uid, RemoveReason::Filtered);
+        }
+    }
+
+    /// A key-value entry as it is to be, changes that are not published yet included.
+    pub fn entry(&self, namespace: &str, key: &str) -> Option<&KeyValue> {
+        match self.entries.get(&(namespace.to_owned(), key.to_owned())) {
+            Some(draft) => draft.as_ref(),
+            None => self.view.entry(namespace, key).map(|entry| &**entry),
+        }
+    }
+
+    pub fn put_entry(&mut self, entry: KeyValue) {
+        let is_same = self.entry(&entry.namespace, &entry.key).is_some_and(|known| known.is_same(&entry));
+        if !is_same {
+            self.entries.insert((entry.namespace.to_string(), entry.key.to_string()), Some(entry));
+        }
+    }
+
+    /// Takes a key-value entry away; nothing happens where there is none.
+    pub fn remove_entry(&mut self, namespace: &str, key: &str) {
+        if self.entry(namespace, key).is_some() {
+            self.entries.insert((namespace.to_owned(), key.to_owned()), None);
+        }
+    }
+
+    /// The names of all entries under a prefix, changes that are not published yet included.
+    pub fn entry_keys(&self, namespace: &str, prefix: &str) -> Vec<String> {
+        let published = self.view.entries(namespace, prefix).map(|entry| entry.key.to_string());
+        let mut keys: std::collections::BTreeSet<String> = published.collect();
+        let drafts = self.entries.range((namespace.to_owned(), prefix.to_owned())..);
+        for ((_, key), draft) in drafts.take_while(|((of, key), _)| of == namespace && key.starts_with(prefix)) {
+            if draft.is_some() {
+                keys.insert(key.clone())
+            } else {
+                keys.remove(key)
+            };
+        }
+        keys.into_iter().collect()
+    }
+
+    /// The node of that name is as given from now on, or gone.
+    pub fn set_node(&mut self, name: &str, node: Option<Arc<Node>>) {
+        let known = self.nodes.get(name).map_or_else(|| self.view.node(name), Option::as_ref);
+        if known != node.as_ref() {
+            self.nodes.insert(name.to_owned(), node);
+        }
+    }
+
+    /// The newest user events, oldest first.
+    pub fn set_user_events(&mut self, events: Vec<Arc<FiredEvent>>) {
+        if *self.view.user_events != *events {
+            self.view.user_events = events.into();
+            self.view.user_events_revision = 0;
+            self.has_news = true;
         }
     }
 
@@ -150,7 +211,7 @@ impl Editor {
 
     /// Whether there is something to publish.
     pub fn is_dirty(&self) -> bool {
-        self.has_news || !self.drafts.is_empty()
+        self.has_news || !self.drafts.is_empty() || !self.entries.is_empty() || !self.nodes.is_empty()
     }
 
     /// How long to gather changes after the last publication before the next, in milliseconds.
@@ -192,16 +253,23 @@ impl Editor {
         for (key, draft) in std::mem::take(&mut self.drafts) {
             self.settle_service(key, draft, revision, &mut changes);
         }
-        if changes.is_empty() && !std::mem::take(&mut self.has_news) {
+        let is_settled = !self.settle_entries(revision) & !self.settle_nodes(revision) & changes.is_empty();
+        if is_settled && !std::mem::take(&mut self.has_news) {
             return None;
         }
         self.has_news = false;
-        if self.view.members_revision == 0 {
-            self.view.members_revision = revision;
+        for shown in [&mut self.view.members_revision, &mut self.view.user_events_revision] {
+            if *shown == 0 {
+                *shown = revision;
+            }
         }
         if self.view.floor == 0 {
             // Zero is what readers that know nothing ask with: a service that is not there must differ from it.
             self.view.floor = revision;
+            self.view.nodes_revision = self.view.nodes_revision.max(revision);
+        }
+        if self.view.entries.floor == 0 {
+            self.view.entries.floor = revision;
         }
         self.view.revision = revision;
         self.view.journal.push(Batch { revision, changes: changes.into() });
@@ -244,6 +312,38 @@ impl Editor {
             _ => {}
         }
         self.view.index.put(Arc::new(Service::new(key, revision, entries, &self.budget)));
+    }
+
+    /// Says whether an entry came, changed or went.
+    fn settle_entries(&mut self, revision: u64) -> bool {
+        let mut has_changed = false;
+        for ((namespace, key), draft) in std::mem::take(&mut self.entries) {
+            has_changed |= match draft {
+                // There and back again within one publication is nothing.
+                Some(entry) if self.view.entry(&namespace, &key).is_some_and(|known| known.is_same(&entry)) => false,
+                Some(entry) => {
+                    self.view.entries.put(entry, revision);
+                    true
+                }
+                None => self.view.entries.remove(&namespace, &key, revision),
+            };
+        }
+        has_changed
+    }
+
+    /// Says whether a node came, changed or went. The list is copied: nodes are few, and rarely change.
+    fn settle_nodes(&mut self, revision: u64) -> bool {
+        let drafts = std::mem::take(&mut self.nodes);
+        let is_news = |(name, draft): (&String, &Option<Arc<Node>>)| self.view.node(name) != draft.as_ref();
+        if !drafts.iter().any(is_news) {
+            return false;
+        }
+        let kept = self.view.nodes.iter().filter(|node| !drafts.contains_key(&node.name)).cloned();
+        let mut nodes: Vec<Arc<Node>> = kept.chain(drafts.values().flatten().cloned()).collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        self.view.nodes = nodes.into();
+        self.view.nodes_revision = revision;
+        true
     }
 
     /// Forgets the revisions of services that went longest ago.

@@ -6,6 +6,8 @@
 //! node      where instances live, members, the agent itself
 //! index     services by name (hashed, O(1)) and in order; a change copies one small branch
 //! journal   the last changes, bounded: what feeds are made of
+//! entries   key-value entries, in order, by prefix
+//! by_node   an index of instances by node, for readers that keep one
 //! filter    which entries a reader wants, and pages of them
 //! editor    the engine's pen: collects changes, publishes the next View
 //! ```
@@ -15,7 +17,9 @@
 //!
 //! [`Content`]: crate::model::record::Content
 
+mod by_node;
 mod editor;
+mod entries;
 mod filter;
 mod index;
 mod journal;
@@ -24,13 +28,16 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub use by_node::ByNode;
 pub use editor::Editor;
+pub use entries::KeyValue;
 pub use filter::{Filter, HealthFilter, Namespaces};
 pub use journal::{Batch, Change, Changes, Event, RemoveReason};
-pub use node::{AgentView, MemberState, MemberView, Node};
+pub use node::{AgentView, FiredEvent, MemberState, MemberView, Node};
 pub use service::{Bodies, Body, Counts, Entry, Service, Standing};
 
 use crate::model::names::ServiceKey;
+use entries::Entries;
 use index::{Index, Names};
 use journal::Journal;
 use std::sync::Arc;
@@ -46,6 +53,15 @@ pub struct View {
     pub members: Arc<[MemberView]>,
     /// Of the last change of `members`.
     pub members_revision: u64,
+    /// Agents' hosts and external nodes, by name; each name once.
+    pub nodes: Arc<[Arc<Node>]>,
+    /// Of the last change of `nodes`.
+    pub nodes_revision: u64,
+    /// The newest user events, oldest first.
+    pub user_events: Arc<[Arc<FiredEvent>]>,
+    /// Of the last change of `user_events`.
+    pub user_events_revision: u64,
+    entries: Entries,
     /// The revision of a service that is not known, at least that of any that was forgotten.
     floor: u64,
     /// Entries of all services.
@@ -69,6 +85,11 @@ impl View {
             agent: Arc::new(agent),
             members: Arc::new([]),
             members_revision: revision,
+            nodes: Arc::new([]),
+            nodes_revision: revision,
+            user_events: Arc::new([]),
+            user_events_revision: revision,
+            entries: Entries::new(revision),
             floor: revision,
             instances: 0,
             index: Index::default(),
@@ -127,6 +148,36 @@ impl View {
     /// Instances of all services, available or not.
     pub fn instance_count(&self) -> u64 {
         self.instances
+    }
+
+    /// The node of that name, as it is shown.
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.nodes.binary_search_by(|node| node.name.as_str().cmp(name)).ok().map(|at| &self.nodes[at])
+    }
+
+    /// A key-value entry.
+    pub fn entry(&self, namespace: &str, key: &str) -> Option<&Arc<KeyValue>> {
+        self.entries.find(namespace, key)
+    }
+
+    /// The entries of a namespace whose key begins with `prefix`, in order of key.
+    pub fn entries<'a>(&'a self, namespace: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a Arc<KeyValue>> {
+        self.entries.range(namespace, prefix, None)
+    }
+
+    /// The same, from the first key behind `after` on.
+    pub fn entries_after<'a>(&'a self, namespace: &'a str, prefix: &'a str, after: &str) -> impl Iterator<Item = &'a Arc<KeyValue>> {
+        self.entries.range(namespace, prefix, Some(after))
+    }
+
+    /// When anything under a prefix last changed, as this agent saw it, deletions included; never goes back.
+    pub fn entries_revision(&self, namespace: &str, prefix: &str) -> u64 {
+        self.entries.revision(namespace, prefix)
+    }
+
+    /// Key-value entries of all namespaces.
+    pub fn entry_count(&self) -> usize {
+        self.entries.len()
     }
 
     /// What changed after `revision`, in order; or the word that the journal does not reach back to it.

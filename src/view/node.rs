@@ -1,13 +1,16 @@
 //! Where instances live, who the members are, and what the agent says of itself.
 
+use crate::model::event::UserEvent;
+use crate::model::instance::{Check, Health};
 use crate::model::names::NodeId;
-use crate::model::node::{Liveness, Override};
+use crate::model::node::{self, Liveness, Override};
+use crate::model::record::Claim;
 use std::net::SocketAddr;
 
-/// A node as the entries of one origin refer to it.
+/// A node as instances refer to it: an agent's host, or an external one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// The agent that answers for it.
+    /// The agent that answers for it; of an external node, which has none, a number made of its name.
     pub id: NodeId,
     /// As it is shown: `name~1f3a` for the younger of two of one name.
     pub name: String,
@@ -15,12 +18,24 @@ pub struct Node {
     pub address: String,
     pub zone: Option<String>,
     pub datacenter: String,
+    /// By key, in ascending order.
+    pub metadata: Vec<(String, String)>,
+    /// Has no agent: lives in the catalog until it is deregistered.
+    pub is_external: bool,
+    /// An external one is alive for as long as it is there.
     pub liveness: Liveness,
     /// An operator's word on all instances here.
     pub word: Option<Override<'static>>,
+    /// Checks on the node as such, by id.
+    pub checks: Vec<Check<'static>>,
 }
 
 impl Node {
+    /// The worst of what its checks say: no instance here is better.
+    pub fn health(&self) -> Health {
+        node::worst(&self.checks)
+    }
+
     /// Whether this agent vouches for what the node's records say.
     pub fn is_verified(&self) -> bool {
         matches!(self.liveness, Liveness::Alive | Liveness::Suspect)
@@ -45,6 +60,8 @@ pub struct MemberView {
     pub is_gateway: bool,
     /// Instances it is the visible origin of.
     pub instances: u64,
+    /// This agent's estimate of the round trip to it, in microseconds; none before the first probe came back. Shown coarsely.
+    pub rtt_us: Option<u32>,
     /// Since when the state is what it is: wall clock in Unix milliseconds.
     pub since: u64,
     /// Another member claims the same name.
@@ -90,4 +107,12 @@ pub struct AgentView {
     pub is_cut_off: bool,
     /// Is on its way out.
     pub is_leaving: bool,
+}
+
+/// A user event as readers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FiredEvent {
+    /// Orders events of all agents, with the uuid where two are equal.
+    pub claim: Claim,
+    pub event: UserEvent,
 }

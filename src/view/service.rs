@@ -125,7 +125,7 @@ impl Entry {
         word: Option<Arc<Override<'static>>>,
     ) -> Result<Self, Undecodable> {
         let (_, instance) = content.decode::<Instance<'_>>()?;
-        let health = instance.health();
+        let health = instance.health().max(node.health());
         let weight = if health == Health::Warning { instance.weight_warning } else { instance.weight };
         let is_enabled = instance.enabled;
         let tag_marks = tag_marks(&instance.tags);
@@ -138,6 +138,13 @@ impl Entry {
     /// Never for an entry that [`Entry::new`] made.
     pub fn instance(&self) -> Result<(Key<'_>, Instance<'_>), Undecodable> {
         self.content.decode()
+    }
+
+    /// Refers to another state of its node from now on; its health follows.
+    pub(super) fn move_to(&mut self, node: Arc<Node>) {
+        if let Ok(moved) = Self::new(self.uid, self.content.clone(), node, self.version, self.word.take()) {
+            *self = Self { revision: self.revision, ..moved };
+        }
     }
 
     pub fn is_available(&self) -> bool {

@@ -31,8 +31,11 @@ pub(super) fn node(name: &str, liveness: Liveness) -> Arc<Node> {
         address: "10.0.0.1".into(),
         zone: Some("a".into()),
         datacenter: "dc1".into(),
+        metadata: Vec::new(),
+        is_external: false,
         liveness,
         word: None,
+        checks: Vec::new(),
     })
 }
 

@@ -202,7 +202,10 @@ impl Catalog {
             address: info.map_or_else(String::new, |info| info.address.as_str().to_owned()),
             zone: info.and_then(|info| info.zone.as_ref()).map(|zone| zone.as_str().to_owned()),
             datacenter: info.map_or(&self.host.info.datacenter, |info| &info.datacenter).as_str().to_owned(),
+            metadata: info.map_or_else(Vec::new, |info| owned_pairs(&info.metadata)),
+            is_external: false,
             liveness,
+            checks: info.map_or_else(Vec::new, |info| info.checks.clone()),
             word: name.and_then(|(name, _)| self.nodes.words.get(name)).cloned(),
         }
     }
@@ -226,6 +229,10 @@ impl Catalog {
         let (key, info) = slot.content()?.decode::<NodeInfo<'_>>().ok()?;
         Some((key.name.as_str().to_owned(), info.into_owned()))
     }
+}
+
+pub(super) fn owned_pairs(pairs: &[(Text<'_>, Text<'_>)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| (key.as_str().to_owned(), value.as_str().to_owned())).collect()
 }
 
 /// Whether a node record is about the agent that wrote it, rather than about an external node.

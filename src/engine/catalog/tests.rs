@@ -48,6 +48,7 @@ fn host(name: &str) -> Host {
         is_gateway: false,
         version: "0".into(),
         metadata: Vec::new(),
+        checks: Vec::new(),
     };
     Host { name: NodeName::new(name).unwrap(), info }
 }

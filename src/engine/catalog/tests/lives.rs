@@ -28,6 +28,7 @@ fn check(id: &'static str, kind: CheckKind<'static>, after: u16) -> Check<'stati
         state: Health::Passing,
         output: "".into(),
         since: WallMs(0),
+        remove_after_ms: None,
     }
 }
 

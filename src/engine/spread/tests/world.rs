@@ -184,6 +184,7 @@ impl World {
                 is_gateway: false,
                 version: "1".into(),
                 metadata: Vec::new(),
+                checks: Vec::new(),
             },
         };
         let me = Me { node: id, addr, generation: 1, boot: at as u16 };

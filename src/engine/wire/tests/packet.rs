@@ -12,6 +12,8 @@ use crate::model::{
     command::{
         Command, Condition, GossipKey, KeyId, LeaseId, OverrideTarget, Refusal, Registration, Reply, Report, Target, WriteResult, Written,
     },
+    entry::{EntryBody, EntryKey},
+    event::UserEvent,
     instance::{Check, CheckKind, Endpoint, Health, Instance, Lease, Source},
     names::{InstanceId, Namespace, NodeId, NodeName, ServiceName},
     node::{NodeInfo, Override},
@@ -69,6 +71,16 @@ fn command_kind(command: &Command) -> &'static str {
         Command::SetOverride { .. } => "ask_set_override",
         Command::ClearOverride { .. } => "ask_clear_override",
         Command::Batch(_) => "ask_batch",
+        Command::RegisterNode { .. } => "ask_register_node",
+        Command::DeregisterNode { .. } => "ask_deregister_node",
+        Command::SetNodeCheck { .. } => "ask_set_node_check",
+        Command::RemoveNodeCheck { .. } => "ask_remove_node_check",
+        Command::ReportNode { .. } => "ask_report_node",
+        Command::NodeCheckResult { .. } => "ask_node_check_result",
+        Command::PutEntry { .. } => "ask_put_entry",
+        Command::DeleteEntry { .. } => "ask_delete_entry",
+        Command::DeleteEntries { .. } => "ask_delete_entries",
+        Command::FireEvent(_) => "ask_fire_event",
         Command::OpenLease { .. } => "ask_open_lease",
         Command::RenewLease(_) => "ask_renew_lease",
         Command::EndLease(_) => "ask_end_lease",
@@ -87,6 +99,7 @@ fn answer_kind(outcome: &Result<Reply, Refusal>) -> &'static str {
     match outcome {
         Ok(Reply::Written(_)) => "answer_written",
         Ok(Reply::Batch(_)) => "answer_batch",
+        Ok(Reply::Deleted { .. }) => "answer_deleted",
         Ok(Reply::Lease(_)) => "answer_lease",
         Ok(Reply::Keys(_)) => "answer_keys",
         Ok(Reply::Done) => "answer_done",
@@ -134,6 +147,7 @@ fn instance() -> Instance<'static> {
         state: Health::Warning,
         output: "200 OK".into(),
         since: WallMs(1_700_000_000_002),
+        remove_after_ms: Some(90_000),
     };
     let http = CheckKind::Http {
         url: "http://10.1.2.3:8080/health".into(),
@@ -171,9 +185,8 @@ fn instance() -> Instance<'static> {
     }
 }
 
-fn records() -> Vec<Record> {
-    let key = |kind, scope| Key { kind, scope, namespace: "default".into(), name: "web".into(), id: "1".into() };
-    let node = NodeInfo {
+fn node() -> NodeInfo<'static> {
+    NodeInfo {
         address: "10.1.2.3".into(),
         gossip: Some(([10, 1, 2, 3], 7_946).into()),
         http_port: Some(7_700),
@@ -183,10 +196,30 @@ fn records() -> Vec<Record> {
         is_gateway: true,
         version: "0.1.0".into(),
         metadata: vec![("rack".into(), "7".into())],
-    };
+        checks: instance().checks,
+    }
+}
+
+fn event() -> UserEvent {
+    UserEvent {
+        uuid: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
+        name: "deploy".into(),
+        payload: b"v7".to_vec(),
+        node_filter: "n.*".into(),
+        service_filter: "web".into(),
+        tag_filter: "".into(),
+        version: 1,
+        fired_at: 1_700_000_000_007,
+    }
+}
+
+fn records() -> Vec<Record> {
+    let key = |kind, scope| Key { kind, scope, namespace: "default".into(), name: "web".into(), id: "1".into() };
     let live = |seq, content| Record { seq, claim: 1_700_000_000_005, state: RecordState::Live(content) };
     vec![
-        live(998, Content::encode(&key(Kind::NODE, Scope::Agent), &node)),
+        live(996, Content::encode(&key(Kind::ENTRY, Scope::Datacenter), &EntryBody { flags: 42, value: b"\x00\xff" })),
+        live(997, Content::encode(&key(Kind::EVENT, Scope::Agent), &event())),
+        live(998, Content::encode(&key(Kind::NODE, Scope::Agent), &node())),
         live(999, Content::encode(&key(Kind::INSTANCE, Scope::Node("external".into())), &instance())),
         Record { seq: 1_000, claim: 9, state: RecordState::Deleted { uid: Uid(0xabcd), kind: Kind::INSTANCE } },
     ]
@@ -240,6 +273,22 @@ fn commands() -> Vec<Command> {
             Command::Deregister { target: target(), condition: Condition::Absent },
             Command::Heartbeat { target: target(), report: None },
         ]),
+        Command::RegisterNode { name: NodeName::new("ext").unwrap(), info: Box::new(node()) },
+        Command::DeregisterNode { name: NodeName::new("ext").unwrap() },
+        Command::SetNodeCheck { node: None, check: Box::new(instance().checks.remove(0)) },
+        Command::RemoveNodeCheck { node: Some(NodeName::new("ext").unwrap()), check: "http".into() },
+        Command::ReportNode { node: None, report: Some(Report { check: Some("ttl".into()), state: Health::Warning, output: "".into() }) },
+        Command::NodeCheckResult { check: "http".into(), state: Health::Passing, output: "200 OK".into() },
+        Command::PutEntry {
+            namespace: Namespace::default(),
+            key: EntryKey::new("a/b").unwrap(),
+            value: vec![0, 255],
+            flags: 1 << 63,
+            condition: Condition::Absent,
+        },
+        Command::DeleteEntry { namespace: Namespace::default(), key: EntryKey::new("a/b").unwrap(), condition: Condition::Always },
+        Command::DeleteEntries { namespace: Namespace::default(), prefix: "a/".into() },
+        Command::FireEvent(Box::new(event())),
         Command::OpenLease { ttl_ms: Some(15_000) },
         Command::RenewLease(LeaseId(3)),
         Command::EndLease(LeaseId(3)),
@@ -260,6 +309,7 @@ fn outcomes() -> Vec<Result<Reply, Refusal>> {
     vec![
         Ok(Reply::Written(written(WriteResult::Created))),
         Ok(Reply::Batch(results.map(written).into())),
+        Ok(Reply::Deleted { entries: 300, revision: 77 }),
         Ok(Reply::Lease(LeaseId(3))),
         Ok(Reply::Keys(vec![KeyId(1), KeyId(2)])),
         Ok(Reply::Done),

@@ -99,6 +99,7 @@ impl World {
             is_gateway: false,
             version: "1".into(),
             metadata: Vec::new(),
+            checks: Vec::new(),
         };
         let host = Host { name: NodeName::new("n1").expect("a plain name"), info };
         let catalog = Catalog::new(CatalogConfig::default(), host, NodeId(1), &Restored::default(), now);
