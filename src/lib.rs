@@ -19,6 +19,7 @@
 //! | `access` | who may do what, and which requests a browser may make |
 //! | `agent` | the shell around the engine: its thread, sockets, streams, store, checks |
 //! | `schema`, `api` | the JSON of the native HTTP API; the API itself |
+//! | `dialects` | translators for clients of other registries: Consul |
 //! | `serve` | sockets to routers |
 //! | `settings`, `cli` | what people set; what they type |
 //!
@@ -65,6 +66,8 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "agent")]
+pub mod dialects;
 pub mod engine;
 pub mod model;
 #[cfg(feature = "client")]

@@ -53,6 +53,8 @@ pub mod sockets;
 pub mod store;
 mod streams;
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 mod wake;
 

@@ -4,25 +4,15 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::testing::settings;
 use super::*;
 use crate::model::command::{Condition, Refusal, Registration, Reply, Target, WriteResult};
 use crate::model::instance::{Check, CheckKind, Health, Instance, Lease};
 use crate::model::names::{InstanceId, Namespace, ServiceKey, ServiceName};
 use crate::model::record::Scope;
-use crate::settings::Flags;
 use crate::view::MemberState;
 
 const SOON: Duration = Duration::from_secs(10);
-
-fn settings(node: &str, dir: Option<&Path>, join: Option<SocketAddr>) -> Settings {
-    let mut flags = Flags { is_dev: true, ..Flags::default() };
-    flags.set("gossip.listen", "127.0.0.1:0");
-    flags.set("node.name", node);
-    flags.set("gossip.encrypt", "ab".repeat(32));
-    dir.iter().for_each(|dir| flags.set("node.data_dir", dir.display().to_string()));
-    join.iter().for_each(|seed| flags.set("gossip.join", seed.to_string()));
-    Settings::load(flags, []).unwrap().0
-}
 
 async fn agent(node: &str, dir: Option<&Path>, join: Option<&Agent>) -> Agent {
     let seed = join.map(|agent| agent.handle().facts().advertise);

@@ -127,7 +127,7 @@ impl Turns {
     }
 }
 
-/// The API behind its door.
+/// The API, and whatever else answers on the same port, behind one door.
 #[derive(Clone)]
 pub struct App {
     api: Api,
@@ -145,8 +145,9 @@ pub enum Transport {
 }
 
 impl App {
-    pub fn new(api: Api, door: Door) -> Self {
-        Self { router: routes::router(api.clone()), api, door: Arc::new(door) }
+    /// `others` answers what is not the native API's: paths of other dialects.
+    pub fn new(api: Api, others: Router, door: Door) -> Self {
+        Self { router: routes::router(api.clone()).merge(others), api, door: Arc::new(door) }
     }
 
     /// Answers one request.

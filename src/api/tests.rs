@@ -63,7 +63,7 @@ impl Registry {
         let (handle, driver) = Handle::new(facts, first);
         let registry = Registry { driver, editor, node, version: 1, wall_ms: 2, seen };
         tokio::spawn(registry.run());
-        (App::new(Api::new(handle.clone(), 1), Door::default()), handle)
+        (App::new(Api::new(handle.clone(), 1), axum::Router::new(), Door::default()), handle)
     }
 
     async fn run(mut self) {

@@ -3,7 +3,9 @@
 //! One thread a core, each with a runtime of its own and a socket of its own on the same port (SO_REUSEPORT): no connection crosses a
 //! core, which for short answers out of memory is about twice what one shared runtime yields. What a request means is the router's.
 //!
-//! Not here yet: TLS, and several dialects on one port.
+//! The native API and the dialects that speak HTTP share one port, one door and one count.
+//!
+//! Not here yet: TLS.
 
 mod listen;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use tokio::task::JoinSet;
 use crate::access::Door;
 use crate::agent::handle::Handle;
 use crate::api::{Api, App, Transport};
+use crate::dialects::consul::{self, Consul};
 use crate::settings::Listen;
 pub use listen::{BindError, Bound, bind};
 use listen::{Socket, Unregistered, is_of_one_connection};
@@ -76,8 +79,10 @@ pub fn workers() -> usize {
 /// The system has no threads or no entropy to give.
 #[allow(clippy::disallowed_methods, reason = "the shell has threads")]
 pub fn serve(bound: Bound, hosts: &[String], handle: &Handle) -> io::Result<Serving> {
-    let api = Api::new(handle.clone(), getrandom::u64().map_err(io::Error::other)?);
-    let app = App::new(api.clone(), Door::new(hosts.iter().map(String::as_str)));
+    let seed = || getrandom::u64().map_err(io::Error::other);
+    let api = Api::new(handle.clone(), seed()?);
+    let consul = Consul::new(handle.clone(), consul::Settings::default(), seed()?);
+    let app = App::new(api.clone(), consul::router(consul), Door::new(hosts.iter().map(String::as_str)));
     let Bound { by_worker, listening, files } = bound;
     let places = Arc::new(Semaphore::new(connections_max()));
     let mut workers = Vec::new();

@@ -1,0 +1,87 @@
+//! The HTTP API of Consul, as its clients use it (reference/consul.md §0, §1.10 to §1.12).
+//!
+//! ```text
+//! request    parameters in Go's manner, tails of paths, bodies whatever they claim to be
+//! go         booleans and durations as Go writes them
+//! answer     JSON with the headers that every list has
+//! refuse     errors in Consul's words; what is not offered, and why
+//! blocking   the one driver of blocking queries
+//! status     leader and peers: every agent answers with itself
+//! ```
+//!
+//! A token may stand in `?token`, `X-Consul-Token` or `Authorization`; any is accepted, as Consul does while its access lists are off.
+
+#![allow(dead_code, reason = "the first routes use a part of what all share; goes with the next ones")]
+
+mod answer;
+mod blocking;
+mod go;
+mod refuse;
+mod request;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+
+use crate::agent::handle::Handle;
+
+/// What of the dialect can be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The port in the answers of `status/leader`, which clients show but never dial.
+    pub server_port: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { server_port: 8300 }
+    }
+}
+
+/// What every route works with; cheap to clone.
+#[derive(Clone)]
+pub struct Consul(Arc<Shared>);
+
+pub struct Shared {
+    pub handle: Handle,
+    pub settings: Settings,
+    random: AtomicU64,
+}
+
+impl std::ops::Deref for Consul {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Consul {
+    /// `seed` is fresh entropy.
+    pub fn new(handle: Handle, settings: Settings, seed: u64) -> Self {
+        Self(Arc::new(Shared { handle, settings, random: AtomicU64::new(seed) }))
+    }
+
+    /// One random number: a counter through SplitMix64's mixer, begun at entropy. It spreads load and guards nothing.
+    pub fn random(&self) -> u64 {
+        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Where a server of Consul would be dialled: this very agent, for nobody leads here.
+    pub fn server(&self) -> SocketAddr {
+        SocketAddr::new(self.handle.facts().advertise.ip(), self.settings.server_port)
+    }
+}
+
+/// All of `/v1`.
+pub fn router(consul: Consul) -> Router {
+    Router::new().merge(status::routes()).merge(refuse::routes()).with_state(consul)
+}
