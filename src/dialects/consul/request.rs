@@ -10,8 +10,8 @@ use axum::http::request::Parts;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
-use super::{Consul, go};
 use super::refuse::Failure;
+use super::{Consul, go};
 use crate::model::names::Namespace;
 use crate::view::Namespaces;
 
