@@ -1,6 +1,7 @@
 //! Deaths and leaves: how long until what an agent registered is gone from the answers of every other agent.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
@@ -31,6 +32,7 @@ struct Death {
     cause: Cause,
     victim: usize,
     at: Instant,
+    wall: SystemTime,
     /// Until gone from the last other agent's answers.
     noticed: Option<Duration>,
     /// When its process or link returned, and how long after that all showed it again.
@@ -91,7 +93,7 @@ pub fn measure_leaves(leaves: usize) {
 /// Does it and waits until all others have noticed.
 fn die(fleet: &mut Fleet, cause: Cause, victim: usize) -> Death {
     fleet.shared.set_up(victim, false);
-    let at = Instant::now();
+    let (at, wall) = (Instant::now(), SystemTime::now());
     match cause {
         Cause::Kill => fleet.agents[victim].kill(),
         Cause::Stop => fleet.agents[victim].pause(),
@@ -109,7 +111,7 @@ fn die(fleet: &mut Fleet, cause: Cause, victim: usize) -> Death {
         note.map(|note| note.at - at)
     };
     let noticed = others.iter().map(noted).collect::<Option<Vec<Duration>>>().and_then(|all| all.into_iter().max());
-    Death { cause, victim, at, noticed, returned: None }
+    Death { cause, victim, at, wall, noticed, returned: None }
 }
 
 /// Undoes it and waits until all agents that are up show each other.
@@ -148,11 +150,32 @@ fn summarize(fleet: &Fleet, done: &[Death]) {
     let false_alarms: Vec<Note> = fleet.shared.notes().into_iter().filter(|note| is_false_alarm(note, done)).collect();
     println!("healthy agents missed from an answer: {}", false_alarms.len());
     for note in false_alarms.iter().take(20) {
-        println!("    n{} missed n{}, {:?} after the start", note.observer, note.marker, note.at - done[0].at);
+        println!(
+            "    n{} missed n{}, {:?} after the start, for {:?}",
+            note.observer,
+            note.marker,
+            note.at - done[0].at,
+            missed_for(note, fleet)
+        );
+    }
+    for observer in false_alarms.iter().map(|note| note.observer).collect::<BTreeSet<usize>>() {
+        println!("    what n{observer} said of the cluster, started at {:?}:", done[0].wall);
+        let log = fleet.agents[observer].log();
+        log.lines()
+            .filter(|line| line.contains("view of the cluster") || line.contains("rejoining"))
+            .for_each(|line| println!("      {line}"));
     }
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::SeqCst);
     println!("registrations meanwhile: {} accepted, {} not", count(&fleet.shared.accepted), count(&fleet.shared.failed));
     println!("packets: {:?}", fleet.lab.counts());
+}
+
+/// Until the marker was back at that observer.
+fn missed_for(note: &Note, fleet: &Fleet) -> Option<Duration> {
+    let notes = fleet.shared.notes();
+    let back =
+        notes.iter().find(|back| back.at > note.at && back.observer == note.observer && back.marker == note.marker && back.present)?;
+    Some(back.at - note.at)
 }
 
 /// Whether a marker went although nothing was being done to its agent, nor to the one that missed it.
