@@ -13,8 +13,9 @@ use super::reads::answer;
 use super::refuse::No;
 use super::request::Parameters;
 use crate::agent::handle::Handle;
+use crate::model::node::Liveness;
 use crate::schema;
-use crate::view::{Changes, Event, Filter, MemberView, View};
+use crate::view::{Changes, Entry, Event, Filter, MemberView, View};
 
 /// Events that are kept.
 const EVENTS_MAX: usize = 1_000;
@@ -94,11 +95,11 @@ fn changes(before: &View, after: &View) -> Vec<schema::Event> {
             for (revision, change) in changes.skip(total.saturating_sub(EVENTS_MAX)) {
                 let Some(event) = change.event(&all) else { continue };
                 let (entry, what, reason) = match event {
-                    Event::Put(entry) => (entry, if change.before.is_some() { "changed" } else { "put" }, entry.health.as_str()),
-                    Event::Remove(entry, reason) => (entry, "removed", reason.as_str()),
+                    Event::Put(entry) => (entry, if change.before.is_some() { "changed" } else { "put" }, state(entry)),
+                    Event::Remove(entry, reason) => (entry, "removed", reason.as_str().to_owned()),
                 };
                 let Some(one) = Decoded::of(entry) else { continue };
-                events.push(note(revision, "instance", format!("{}/{}", change.service, one.key.id.as_str()), what, reason));
+                events.push(note(revision, "instance", format!("{}/{}", change.service, one.key.id.as_str()), what, &reason));
             }
         }
     }
@@ -132,6 +133,19 @@ fn member_changes(before: &View, after: &View) -> impl Iterator<Item = (String, 
         })
         .collect();
     forgotten.into_iter().chain(turned)
+}
+
+/// An instance's health, and what besides it decides on whether it is handed out.
+fn state(entry: &Entry) -> String {
+    let health = entry.health.as_str();
+    match entry.node.liveness {
+        _ if !entry.is_enabled() => format!("{health}, disabled"),
+        Liveness::Alive => health.to_owned(),
+        Liveness::Suspect => format!("{health}, its agent is suspected"),
+        Liveness::Unverified => format!("{health}, nobody vouches for its agent"),
+        Liveness::Down => format!("{health}, its agent is down"),
+        Liveness::Left => format!("{health}, its agent left"),
+    }
 }
 
 /// A member's name, or its address while its name has not come.
