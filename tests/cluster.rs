@@ -327,6 +327,32 @@ fn agents_that_were_all_killed_find_each_other_without_join() {
 }
 
 #[test]
+fn an_agent_that_restarts_alone_answers_from_its_copy_and_says_so() {
+    let site = Site::new();
+    let config = site.path("copying.toml");
+    std::fs::write(&config, "[node]\ncopy_interval = \"100ms\"\n").unwrap();
+    let mut a = site.agent("a");
+    let mut b = site.agent("b").join(&[&a]).with(&["--config", config.to_str().unwrap()]);
+    a.spawn();
+    b.spawn();
+    a.wait_alive(2, SPREAD_WITHIN);
+    a.register("web", "web-1", json!({"port": 80, "address": "10.0.0.1"}));
+    b.wait_ids("web", &["web-1"], SPREAD_WITHIN);
+    let copy = b.data_dir.join("catalog.copy");
+    let is_copied = || std::fs::read(&copy).is_ok_and(|bytes| bytes.windows(5).any(|part| part == b"web-1"));
+    wait_until(SPREAD_WITHIN, "the registration is in the copy", is_copied);
+    a.kill();
+    b.kill();
+    b.spawn();
+    // Not ready, as far as it knows it lacks much; lookups do not wait for that.
+    b.wait_ids("web", &["web-1"], DETECT_WITHIN);
+    let instance = b.instances("web").unwrap().remove(0);
+    assert_eq!((&instance["verified"], &instance["available"]), (&json!(false), &json!(true)), "{instance}");
+    a.restart();
+    wait_until(DETECT_WITHIN, "its agent vouches for it again", || b.instances("web").is_ok_and(|all| all[0]["verified"] == json!(true)));
+}
+
+#[test]
 fn changes_are_seen_as_events_at_another_agent() {
     let site = Site::new();
     let [a, b] = two(&site);

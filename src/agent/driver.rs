@@ -22,6 +22,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::clock::Clock;
+use super::copy::Copier;
 use super::handle::{Answer, Call, DriverSide, Request, TURN_INTERVAL};
 use super::metrics::{self, Sample};
 use super::store::{Progress, Writer};
@@ -62,6 +63,7 @@ pub struct Driver {
     streams: Streams,
     /// None: everything counts as durable at once.
     store: Option<Writer>,
+    copier: Option<Copier>,
     told: Progress,
     waiting: HashMap<Token, (oneshot::Sender<Answer>, OwnedSemaphorePermit)>,
     last_token: u64,
@@ -78,6 +80,8 @@ pub struct World {
     pub udp: std::net::UdpSocket,
     pub streams: Streams,
     pub store: Option<Writer>,
+    /// None: nothing is copied.
+    pub copier: Option<Copier>,
 }
 
 impl Driver {
@@ -86,7 +90,7 @@ impl Driver {
     /// # Errors
     /// The socket cannot be watched.
     pub fn new(engine: Engine, world: World) -> io::Result<Driver> {
-        let World { clock, door, wake, udp, streams, store } = world;
+        let World { clock, door, wake, udp, streams, store, copier } = world;
         let udp = UdpSocket::from_std(udp)?;
         let is_ipv6 = udp.local_addr()?.is_ipv6();
         Ok(Driver {
@@ -99,6 +103,7 @@ impl Driver {
             is_ipv6,
             streams,
             store,
+            copier,
             told: Progress::default(),
             waiting: HashMap::new(),
             last_token: 0,
@@ -124,6 +129,9 @@ impl Driver {
             self.turn();
         }
         self.door.stop();
+        if let Some(copier) = self.copier.take().filter(|_| self.has_stopped) {
+            copier.finish(self.engine.catalog());
+        }
         if let Some(store) = self.store.take() {
             // This blocks, and nothing is left to be blocked.
             let progress = store.close();
@@ -135,7 +143,8 @@ impl Driver {
 
     /// Waits for the first thing to do; the rest is taken by [`turn`](Driver::turn) without waiting.
     async fn wait(&mut self) -> Woken {
-        let due = self.engine.deadline().map_or(u64::MAX, |ns| ns).min(self.last_now.ns + nanoseconds(TURN_INTERVAL));
+        let copy_due = self.copier.as_ref().map_or(u64::MAX, Copier::deadline);
+        let due = self.engine.deadline().unwrap_or(u64::MAX).min(copy_due).min(self.last_now.ns + nanoseconds(TURN_INTERVAL));
         let due = tokio::time::Instant::from_std(self.clock.instant(due));
         let progressed = async {
             match &self.store {
@@ -176,6 +185,9 @@ impl Driver {
         let is_time = now.ns >= self.last_now.ns + nanoseconds(TURN_INTERVAL);
         if is_dry && is_due || is_time {
             self.hand_in(Input::Tick);
+        }
+        if let Some(copier) = &mut self.copier {
+            copier.turn(now.ns, self.engine.catalog());
         }
         self.door.turned();
     }

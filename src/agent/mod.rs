@@ -8,6 +8,7 @@
 //! sockets    the gossip port, UDP and TCP
 //! streams    connections between agents, as numbers and bytes
 //! store      what a restart finds again
+//! copy       what others wrote, for a restart that reaches nobody
 //! checks     checks that this agent runs for its own instances
 //! seeds      names of agents to join, resolved again and again
 //! metrics    what is counted, as text
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use self::clock::Clock;
+use self::copy::Copier;
 use self::driver::{Driver, World};
 use self::handle::{Facts, Handle};
 use self::sockets::{BindError, NoAddress, Sockets};
@@ -42,6 +44,7 @@ use crate::view::{AgentView, View};
 
 mod checks;
 pub mod clock;
+mod copy;
 mod driver;
 pub mod handle;
 pub mod lifecycle;
@@ -88,7 +91,11 @@ impl Agent {
     /// Each says what cannot be had, and what to type instead.
     pub async fn start(settings: &Settings, http_port: Option<u16>) -> Result<Agent, StartError> {
         let (store, restored) = match &settings.node.data_dir {
-            Some(dir) => Store::open(dir).map(|(store, restored)| (Some(store), restored))?,
+            Some(dir) => {
+                let (store, mut restored) = Store::open(dir)?;
+                restored.copies = copy::read(dir);
+                (Some(store), restored)
+            }
             None => (None, Restored::default()),
         };
         let sockets = Sockets::bind(settings.gossip.listen)?;
@@ -106,6 +113,10 @@ impl Agent {
             udp: sockets.udp,
             streams: Streams::new(sockets.tcp, tokio::runtime::Handle::current())?,
             store: store.map(Store::start).transpose()?,
+            copier: match (&settings.node.data_dir, settings.node.copy_every) {
+                (Some(dir), Some(every)) => Some(Copier::start(dir, every, clock.now().ns)?),
+                _ => None,
+            },
         };
         let config = engine_config(settings, advertise, http_port);
         let engine = Engine::new(config, restored, clock::seed()?, clock.now());

@@ -2,6 +2,7 @@
 //!
 //! The driver hands in one [`Input`], drains [`Output`]s until there is none, and sleeps until the deadline or the next input.
 
+use super::catalog::copy::Copied;
 use crate::model::command::{Command, Refusal, Reply};
 use crate::model::names::NodeId;
 use crate::model::record::{Epoch, Head, Record, Uid};
@@ -129,6 +130,8 @@ pub struct Restored {
     pub members: Vec<SocketAddr>,
     pub keys: Vec<[u8; 32]>,
     pub revision: u64,
+    /// What the last life had copied of other origins: no [`StoreOp`], and it may be old or missing.
+    pub copies: Vec<Copied>,
 }
 
 impl Restored {

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::engine::config::EngineConfig;
 use crate::engine::wire::keyring::Key;
@@ -54,6 +55,8 @@ pub struct Node {
     pub cluster: String,
     /// None: everything is in memory.
     pub data_dir: Option<PathBuf>,
+    /// How often the catalog is copied to the data directory; none: never.
+    pub copy_every: Option<Duration>,
     /// By key, in ascending order.
     pub metadata: Vec<(String, String)>,
 }

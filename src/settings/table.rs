@@ -99,6 +99,14 @@ pub const SETTINGS: &[Setting] = &[
         ),
         "\"/var/lib/tidings\"",
     ),
+    setting(
+        "node.copy_interval",
+        Kind::Duration,
+        "\"5m\"",
+        None,
+        "How often what others registered is copied to the data directory: what the agent answers with, unverified, when it starts and reaches\n\
+         nobody. Also copied when it stops. \"0s\" switches it off.",
+    ),
     shown(setting("node.metadata", Kind::Map, "", None, "What else is worth knowing of this node."), "{ rack = \"r1\" }"),
     setting("gossip.listen", Kind::Text, "\"0.0.0.0:7976\"", Some("--gossip"), "The address of gossip, UDP and TCP."),
     shown(

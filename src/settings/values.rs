@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Value;
 
@@ -30,6 +31,7 @@ pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
             zone: read.text("node.zone").map(|zone| read.checked("node.zone", zone, Zone::new)).transpose()?,
             cluster: read.checked("node.cluster", read.text("node.cluster").unwrap_or_default(), cluster)?,
             data_dir,
+            copy_every: Some(read.duration("node.copy_interval", 0, 86_400_000)?).filter(|ms| *ms > 0).map(Duration::from_millis),
             metadata: read.map("node.metadata"),
         },
         gossip: Gossip {

@@ -37,6 +37,7 @@ pub(super) fn read(database: &Database) -> Result<Restored, OpenError> {
         members: fact("members", bytes("members")?)?.unwrap_or_default(),
         keys: fact("keys", bytes("keys")?)?.unwrap_or_default(),
         revision: fact("revision", bytes("revision")?)?.unwrap_or_default(),
+        copies: Vec::new(),
     };
     match transaction.open_table(RECORDS) {
         Ok(records) => {

@@ -19,6 +19,7 @@ mod checks;
 mod claims;
 mod commands;
 pub mod config;
+pub mod copy;
 mod epochs;
 mod fold;
 mod history;
@@ -209,6 +210,9 @@ impl Catalog {
             catalog.resume_lease(now, uid);
         }
         catalog.announce_node(now);
+        for copied in &restored.copies {
+            catalog.recall(now, copied);
+        }
         catalog
     }
 

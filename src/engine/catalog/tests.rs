@@ -9,6 +9,7 @@ use crate::model::node::{Liveness, Override};
 use crate::model::record::Scope;
 use crate::view::Entry;
 
+mod copies;
 mod epochs;
 mod exchange;
 mod lives;
