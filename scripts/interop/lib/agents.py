@@ -13,7 +13,6 @@ import urllib.request
 import tools
 
 CONSUL_VERSION = "1.8.7"
-CONSUL_SUITE = "bullseye"
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 # A debug build on two busy cores starts within two seconds, a Consul server elects itself within eight.
 START_SECONDS_MAX = 30
@@ -30,7 +29,7 @@ def program(target, binary=None):
     if binary:
         return binary
     if target == "consul":
-        path, _ = tools.debian("consul", "consul", suite=CONSUL_SUITE)
+        path, _ = tools.debian("consul", "consul", suite=tools.CONSUL_SUITE)
         if CONSUL_VERSION not in (found := tools.step([path, "version"])):
             raise tools.Missing(f"Consul {CONSUL_VERSION} was expected, this is {found.splitlines()[0]}")
         return path

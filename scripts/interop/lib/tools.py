@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 
+# The last release of Debian that has Consul, and a Prometheus that discovers by it.
+CONSUL_SUITE = "bullseye"
 # One download or build; the longest is a Go module tree compiled on a cold cache.
 STEP_SECONDS_MAX = 420
 
