@@ -82,20 +82,20 @@ pub fn serve(bound: Bound, hosts: &[String], handle: &Handle) -> io::Result<Serv
     let seed = || getrandom::u64().map_err(io::Error::other);
     let api = Api::new(handle.clone(), seed()?);
     let consul = Consul::new(handle.clone(), consul::Settings::default(), seed()?);
-    let app = App::new(api.clone(), consul::router(consul), Door::new(hosts.iter().map(String::as_str)));
+    let app = App::new(api.clone(), consul::router(consul.clone()), Door::new(hosts.iter().map(String::as_str)));
     let Bound { by_worker, listening, files } = bound;
     let places = Arc::new(Semaphore::new(connections_max()));
     let mut workers = Vec::new();
     for (i, sockets) in by_worker.into_iter().enumerate() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (app, handle, places) = (app.clone(), handle.clone(), Arc::clone(&places));
-        // One of them also notes what happens, for people to read.
-        let follower = (i == 0).then(|| api.clone().follow());
+        // One of them also notes what happens, for people to read and for readers who wait.
+        let followers = (i == 0).then(|| (api.clone().follow(), consul.clone().follow()));
         let files = if i == 0 { files.clone() } else { Vec::new() };
         let worker = std::thread::Builder::new().name(format!("tidings-http-{i}"));
         workers.push(worker.spawn(move || {
             runtime.block_on(async {
-                follower.map(tokio::spawn);
+                followers.map(|(events, picture)| (tokio::spawn(events), tokio::spawn(picture)));
                 match sockets.into_iter().map(Unregistered::register).collect::<io::Result<Vec<Socket>>>() {
                     Ok(sockets) => work(sockets, app, handle, places).await,
                     Err(error) => tracing::error!(%error, "a worker cannot wait for its listeners"),

@@ -65,6 +65,8 @@ pub struct Counts {
     pub suspect: u32,
     /// Of agents that are down.
     pub down: u32,
+    /// Of agents that nobody vouches for at present.
+    pub unverified: u32,
 }
 
 impl Counts {
@@ -76,6 +78,7 @@ impl Counts {
             counts.disabled += u32::from(!entry.is_enabled());
             counts.suspect += u32::from(entry.is_suspect());
             counts.down += u32::from(entry.node.liveness == Liveness::Down);
+            counts.unverified += u32::from(entry.node.liveness == Liveness::Unverified);
         }
         counts
     }
@@ -219,11 +222,15 @@ pub enum Body {
     List,
     /// Its list of all there is.
     Any,
+    /// Consul's `health/service`.
+    ConsulHealth,
+    /// The same with `?passing`.
+    ConsulPassing,
 }
 
 /// Encoded answers, made when first asked for, dropped with the service they describe.
 pub struct Bodies {
-    cells: [OnceLock<Bytes>; 2],
+    cells: [OnceLock<Bytes>; 4],
     budget: Arc<BodyBudget>,
 }
 

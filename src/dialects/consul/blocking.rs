@@ -20,6 +20,8 @@ const JITTER_DIVISOR: u32 = 16;
 pub enum Watched {
     /// These services alone.
     Services(Vec<ServiceKey>),
+    /// A change of the names of services, or of their tags.
+    Names,
     /// Any change of the view.
     Everything,
 }
@@ -57,6 +59,16 @@ async fn next_that_is(consul: &Consul, watched: Watched, is_met: impl Fn(&View) 
             let mut view = handle.view();
             while !is_met(&view) && !handle.is_stopping() {
                 view = watch.changed().await;
+            }
+            view
+        }
+        Watched::Names => {
+            let mut watch = consul.picture.watch_names();
+            let mut view = handle.view();
+            while !is_met(&view) && !handle.is_stopping() {
+                // The sender lives in what this query holds.
+                let _ = watch.changed().await;
+                view = handle.view();
             }
             view
         }

@@ -7,6 +7,14 @@
 //! refuse     errors in Consul's words; what is not offered, and why
 //! blocking   the one driver of blocking queries
 //! status     leader and peers: every agent answers with itself
+//! catalog    nodes, services, instances
+//! health     the same with their checks
+//! coordinate round trips from this agent
+//! subject    the service a read names, and Consul's own
+//! wanted     tags, node metadata, filters and nearness that a read asks for
+//! filter     the language of filters
+//! json       the view as Consul's JSON
+//! picture    names with their tags, kept up by the view's journal
 //! ```
 //!
 //! A token may stand in `?token`, `X-Consul-Token` or `Authorization`; any is accepted, as Consul does while its access lists are off.
@@ -15,20 +23,31 @@
 
 mod answer;
 mod blocking;
+mod catalog;
+mod coordinate;
+mod filter;
 mod go;
+mod health;
+mod json;
+mod picture;
 mod refuse;
 mod request;
 mod status;
+mod subject;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 
 use crate::agent::handle::Handle;
+use crate::view::{ByNode, Node, View};
+use json::service::One;
+use picture::Picture;
 
 /// What of the dialect can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +70,8 @@ pub struct Shared {
     pub handle: Handle,
     pub settings: Settings,
     random: AtomicU64,
+    picture: Picture,
+    by_node: Mutex<ByNode>,
 }
 
 impl std::ops::Deref for Consul {
@@ -64,7 +85,7 @@ impl std::ops::Deref for Consul {
 impl Consul {
     /// `seed` is fresh entropy.
     pub fn new(handle: Handle, settings: Settings, seed: u64) -> Self {
-        Self(Arc::new(Shared { handle, settings, random: AtomicU64::new(seed) }))
+        Self(Arc::new(Shared { handle, settings, random: AtomicU64::new(seed), picture: Picture::default(), by_node: Mutex::default() }))
     }
 
     /// One random number: a counter through SplitMix64's mixer, begun at entropy. It spreads load and guards nothing.
@@ -75,6 +96,25 @@ impl Consul {
         z ^ (z >> 31)
     }
 
+    /// Keeps up what waiting readers are woken by, until the agent stops.
+    pub async fn follow(self) {
+        self.picture.follow(&self.handle).await;
+    }
+
+    /// The instances on a node, in order of service and uid.
+    fn on_node<'v>(&self, view: &'v View, node: &Node) -> Vec<One<'v>> {
+        let mut by_node = self.by_node.lock().unwrap_or_else(|poisoned| {
+            // Half an index is drawn anew.
+            let mut by_node = PoisonError::into_inner(poisoned);
+            *by_node = ByNode::default();
+            by_node
+        });
+        by_node.follow(view);
+        let on_it =
+            by_node.on(node.id).filter_map(|(service, uid)| view.service(service.namespace.as_str(), service.service.as_str())?.find(uid));
+        on_it.filter_map(One::of).collect()
+    }
+
     /// Where a server of Consul would be dialled: this very agent, for nobody leads here.
     pub fn server(&self) -> SocketAddr {
         SocketAddr::new(self.handle.facts().advertise.ip(), self.settings.server_port)
@@ -83,5 +123,11 @@ impl Consul {
 
 /// All of `/v1`.
 pub fn router(consul: Consul) -> Router {
-    Router::new().merge(status::routes()).merge(refuse::routes()).with_state(consul)
+    Router::new()
+        .merge(status::routes())
+        .merge(catalog::routes())
+        .merge(health::routes())
+        .merge(coordinate::routes())
+        .merge(refuse::routes())
+        .with_state(consul)
 }

@@ -1,5 +1,7 @@
 //! The dialect over real HTTP: a real agent in memory, a real listener, a client that knows nothing of either.
 
+mod catalog;
+mod health;
 mod status;
 
 use std::time::Duration;
