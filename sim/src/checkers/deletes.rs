@@ -6,7 +6,7 @@ use crate::violation::Violation;
 use crate::world::{HostId, Note};
 use std::collections::BTreeMap;
 use tidings::model::names::NodeId;
-use tidings::model::record::{Claim, Epoch, RecordState, Seq, Uid};
+use tidings::model::record::{Claim, Epoch, Record, RecordState, Seq, Uid};
 
 /// What each process knows to be deleted.
 #[derive(Default)]
@@ -51,8 +51,14 @@ impl Deletes {
         let gone: Vec<NodeId> =
             self.heads.range(of_host).map(|((_, origin), _)| *origin).filter(|origin| !known.contains(origin)).collect();
         for origin in gone {
-            let lower = |other: &NodeId, uid, claim| engine.catalog().claim(*other, uid).is_some_and(|held| held <= claim);
-            self.forget_origin(host, origin, |uid, claim| known.iter().any(|other| lower(other, uid, claim)));
+            // What is deleted itself needs nobody to hide it.
+            let live = known.iter().flat_map(|other| engine.catalog().records(*other)).filter(|(_, record)| is_live(record));
+            let lowest = live.fold(BTreeMap::new(), |mut lowest: BTreeMap<Uid, Claim>, (uid, record)| {
+                let claim = lowest.entry(uid).or_insert(record.claim);
+                *claim = record.claim.min(*claim);
+                lowest
+            });
+            self.forget_origin(host, origin, |uid, claim| lowest.get(&uid).is_some_and(|held| *held <= claim));
         }
         for head in engine.catalog().heads() {
             let now = (head.epoch, head.seq);
@@ -72,6 +78,10 @@ impl Deletes {
             }
         }
     }
+}
+
+fn is_live(record: &Record) -> bool {
+    matches!(record.state, RecordState::Live(_))
 }
 
 impl Checker for Deletes {
