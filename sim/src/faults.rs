@@ -4,10 +4,12 @@ use crate::rng::Rng;
 use crate::world::disk::DiskFate;
 use crate::world::network::Ailment;
 use crate::world::{Freeze, HostId};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The kinds of fault: what a run can be told to leave out, and what a sweep must have seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     Loss,
     Duplicate,
@@ -115,7 +117,8 @@ impl fmt::Display for FaultKind {
 }
 
 /// One thing that is done to the world.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Stroke {
     /// The whole network's weather for one of its kinds, as a probability.
     Weather(FaultKind, f64),
@@ -145,15 +148,63 @@ pub enum Stroke {
     },
 }
 
+impl Stroke {
+    /// Whom it strikes; nobody in particular, where it is everybody.
+    pub fn hosts(&self) -> Vec<HostId> {
+        match self {
+            Stroke::Weather(..) => vec![],
+            Stroke::Cut { from, to } | Stroke::Mend { from, to } => from.iter().chain(to).copied().collect(),
+            Stroke::Isolate(host)
+            | Stroke::Rejoin(host)
+            | Stroke::Ail(host, _)
+            | Stroke::Kill(host)
+            | Stroke::Start(host, _)
+            | Stroke::Freeze(host, _)
+            | Stroke::Thaw(host)
+            | Stroke::ClockJump(host, _)
+            | Stroke::DiskFull(host, _)
+            | Stroke::Leave(host)
+            | Stroke::Noise { to: host, .. } => vec![*host],
+        }
+    }
+}
+
+impl fmt::Display for Stroke {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |hosts: &[HostId]| hosts.iter().map(HostId::to_string).collect::<Vec<_>>().join(" ");
+        match self {
+            Stroke::Weather(kind, probability) => write!(f, "{kind} at {:.1} %", probability * 100.0),
+            Stroke::Cut { from, to } => write!(f, "nothing goes from {} to {}", list(from), list(to)),
+            Stroke::Mend { from, to } => write!(f, "all goes again from {} to {}", list(from), list(to)),
+            Stroke::Isolate(host) => write!(f, "{host}'s link goes down"),
+            Stroke::Rejoin(host) => write!(f, "{host}'s link comes up"),
+            Stroke::Ail(host, ailment) if *ailment == Ailment::default() => write!(f, "{host}'s link is well"),
+            Stroke::Ail(host, ailment) => write!(f, "{host}'s link ails: {ailment:?}"),
+            Stroke::Kill(host) => write!(f, "{host} is killed"),
+            Stroke::Start(host, revival) => {
+                write!(f, "{host} comes back, disk {:?}{}", revival.disk, if revival.is_moved { ", at another address" } else { "" })
+            }
+            Stroke::Freeze(host, Freeze::Whole) => write!(f, "{host} stands still"),
+            Stroke::Freeze(host, Freeze::Packets) => write!(f, "{host} gets no packet in or out"),
+            Stroke::Thaw(host) => write!(f, "{host} goes on"),
+            Stroke::ClockJump(host, ms) => write!(f, "{host}'s wall clock jumps by {ms} ms"),
+            Stroke::DiskFull(host, is_full) => write!(f, "{host}'s disk {}", if *is_full { "is full" } else { "has room again" }),
+            Stroke::Leave(host) => write!(f, "{host} leaves"),
+            Stroke::Noise { to, .. } => write!(f, "noise comes to {to}"),
+        }
+    }
+}
+
 /// How a host comes back.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Revival {
     pub disk: Revived,
     /// Whether it comes back under another address.
     pub is_moved: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Revived {
     Intact,
     LostTail {
@@ -178,10 +229,12 @@ impl Revived {
 }
 
 /// A stroke on the plan.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scheduled {
     pub at: u64,
     pub kind: FaultKind,
+    /// Which of its kind: a fault's beginning and its end have one number.
+    pub occurrence: u32,
     pub stroke: Stroke,
 }
 
@@ -194,7 +247,7 @@ const OCCURRENCES_MAX: u64 = 3;
 /// Draws all faults of one kind between two instants. What is drawn depends on nothing but the generator and the number of hosts.
 pub fn draw(rng: &mut Rng, kind: FaultKind, hosts: u32, from: u64, to: u64) -> Vec<Scheduled> {
     let mut strokes = Vec::new();
-    for _ in 0..rng.between(1, OCCURRENCES_MAX) {
+    for occurrence in 0..rng.between(1, OCCURRENCES_MAX) as u32 {
         let at = rng.between(from, to.saturating_sub(3 * SECOND));
         let room = to - at;
         // Short ones are the most frequent; some last as long as there is room.
@@ -203,7 +256,7 @@ pub fn draw(rng: &mut Rng, kind: FaultKind, hosts: u32, from: u64, to: u64) -> V
         let mut order: Vec<HostId> = (0..hosts).map(HostId).collect();
         rng.shuffle(&mut order);
         let draw = Draw { at, end: at + dwell, strength: rng.unit(), number: rng.number(), order };
-        strokes.extend(draw.strokes(kind).into_iter().map(|(at, stroke)| Scheduled { at: at.min(to), kind, stroke }));
+        strokes.extend(draw.strokes(kind).into_iter().map(|(at, stroke)| Scheduled { at: at.min(to), kind, occurrence, stroke }));
     }
     strokes
 }
@@ -323,6 +376,7 @@ mod tests {
     fn names_are_distinct_and_lead_back() {
         for kind in FaultKind::ALL {
             assert_eq!(FaultKind::from_name(kind.name()), Some(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name(), "files and the command line say the same");
         }
     }
 

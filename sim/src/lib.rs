@@ -8,6 +8,7 @@
 //! workload   clients;  history: what they asked and were told;  truth: what origins really wrote
 //! run        one run of all that;  checkers: the invariants that look on
 //! swarm      a seed from its plan to its verdict
+//! replay     what happened, line by line;  shrink: the least that still fails;  found: what was kept of that, as files
 //! scenarios  histories with names, each the shortest of one way to fail
 //! experiments  figures of whole clusters
 //! report     what a failure prints
@@ -18,13 +19,17 @@ pub mod checkers;
 pub mod cli;
 pub mod experiments;
 pub mod faults;
+pub mod found;
 pub mod history;
 pub mod log;
 pub mod plan;
+pub mod reader;
+pub mod replay;
 pub mod report;
 pub mod rng;
 pub mod run;
 pub mod scenarios;
+pub mod shrink;
 pub mod swarm;
 pub mod truth;
 pub mod violation;

@@ -18,7 +18,11 @@ enum Verb {
     Run(cli::RunArguments),
     /// Many seeds of the swarm, until one fails or the budget is used up.
     Sweep(cli::SweepArguments),
-    /// A named history, or all of them.
+    /// What happened in a seed, line by line, up to an instant.
+    Replay(cli::ReplayArguments),
+    /// The least of a failing seed that still fails, as a scenario file.
+    Shrink(cli::ShrinkArguments),
+    /// A named history or a scenario file, or all histories.
     Scenario(cli::ScenarioArguments),
     /// How long one change takes to reach all agents, and what it costs.
     Spread(cli::SpreadArguments),
@@ -32,6 +36,8 @@ fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Run(arguments) => cli::run(&arguments),
         Verb::Sweep(arguments) => cli::sweep(&arguments),
+        Verb::Replay(arguments) => cli::replay(&arguments),
+        Verb::Shrink(arguments) => cli::shrink(&arguments),
         Verb::Scenario(arguments) => cli::scenario(&arguments),
         Verb::Spread(arguments) => cli::spread(&arguments),
         Verb::Detect(arguments) => cli::detect(&arguments),

@@ -5,6 +5,7 @@ use crate::faults::{self, FaultKind, Scheduled};
 use crate::rng::Rng;
 use crate::world::clock::Clock;
 use crate::world::network::Conditions;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 const SECOND: u64 = 1_000_000_000;
@@ -29,7 +30,7 @@ const CLOCK_ERROR_MS_MAX: i64 = 3;
 const DRIFT_PPM_MAX: i32 = 50;
 
 /// One host of the cluster.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PlannedHost {
     pub zone: u16,
     pub clock: Clock,
@@ -37,7 +38,7 @@ pub struct PlannedHost {
 }
 
 /// One client, which keeps one instance.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PlannedClient {
     pub service: u32,
     pub is_agent_scoped: bool,
@@ -49,7 +50,8 @@ pub struct PlannedClient {
 }
 
 /// What a client means to do. Whether it can is seen when the time comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Intent {
     /// Register, or change what is registered.
     Register,
@@ -75,7 +77,7 @@ impl Intent {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PlannedOperation {
     pub at: u64,
     pub client: u32,
@@ -84,7 +86,7 @@ pub struct PlannedOperation {
     pub moves_to: Option<u32>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub seed: u64,
     pub hosts: Vec<PlannedHost>,
@@ -128,6 +130,11 @@ impl Plan {
         let (clients, operations) = draw_work(&mut Rng::new(seed, "work", 0), agents, calm_from);
         let conditions = Conditions::LAN;
         Self { seed, hosts, seeds, is_sealed, conditions, between_zones_ns, clients, operations, faults, kinds, calm_from }
+    }
+
+    /// The key that seals packets, if they are.
+    pub fn key(&self) -> Option<[u8; 32]> {
+        self.is_sealed.then(|| Rng::new(self.seed, "key", 0).seed())
     }
 
     /// Whether what clients were told must come out in the order of true time.

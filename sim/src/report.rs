@@ -1,7 +1,6 @@
 //! What a failure prints: the checker and what it found, the last events that touched those concerned, and one line that shows it again.
 
 use crate::run::Run;
-use crate::swarm::Options;
 use crate::violation::Violation;
 use crate::world::HostId;
 use crate::world::trace::{Happening, Instant};
@@ -22,26 +21,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn new(seed: u64, options: &Options, run: &Run, violation: Violation) -> Self {
-        let mut again = format!("cargo run -p tidings-sim --release -- run --seed {seed}");
-        if !options.masked.is_empty() {
-            let names: Vec<&str> = options.masked.iter().map(|kind| kind.name()).collect();
-            again += &format!(" --without {}", names.join(","));
-        }
-        if let Some(name) = &options.sabotage {
-            again = again.replace("--release", "--release --features sabotage") + &format!(" --sabotage {name}");
-        }
-        if let Some(ms) = options.tombstone_ms {
-            again += &format!(" --tombstone-ms {ms}");
-        }
-        Self::telling(run, violation, again)
-    }
-
     pub fn of_scenario(name: &str, run: &Run, violation: Violation) -> Self {
         Self::telling(run, violation, format!("cargo run -p tidings-sim --release -- scenario {name}"))
     }
 
-    fn telling(run: &Run, violation: Violation, again: String) -> Self {
+    /// Tells of a violation; `again` is the line that shows it again.
+    pub fn telling(run: &Run, violation: Violation, again: String) -> Self {
         let events = events(run, &violation, EVENTS_SHOWN, &Happening::is_notable);
         let all_events = events_of_all(run, &violation);
         Self { violation, events, all_events, again }

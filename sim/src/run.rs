@@ -111,7 +111,7 @@ impl Run {
         if plan.kinds.contains(&FaultKind::ClockOff) {
             run.coverage.insert(format!("fault {}", FaultKind::ClockOff), 1);
         }
-        let key = plan.is_sealed.then(|| Rng::new(plan.seed, "key", 0).seed());
+        let key = plan.key();
         for planned in &plan.hosts {
             let host = run.add_host(*planned, key, configure);
             run.schedule(planned.starts_at, Entry::Start(host));
@@ -200,10 +200,18 @@ impl Run {
     /// # Errors
     /// What a checker found.
     pub fn run_until(&mut self, at: u64) -> Result<(), Violation> {
-        self.settle()?;
+        self.run_until_told(at, &mut |_, _| {})
+    }
+
+    /// The same, and tells of everything just before the run reacts to it.
+    ///
+    /// # Errors
+    /// What a checker found.
+    pub fn run_until_told(&mut self, at: u64, tell: &mut dyn FnMut(&Run, &Note)) -> Result<(), Violation> {
+        self.settle_with(tell)?;
         while self.world.next_at().is_some_and(|next| next <= at) {
             self.world.step();
-            self.settle()?;
+            self.settle_with(tell)?;
         }
         self.world.idle_until(at);
         Ok(())
@@ -236,17 +244,17 @@ impl Run {
     }
 
     fn settle(&mut self) -> Result<(), Violation> {
-        self.settle_with(&mut |_| {})
+        self.settle_with(&mut |_, _| {})
     }
 
-    /// What the last event touched: the run reacts, somebody else reads, the checkers look.
+    /// What the last event touched: somebody is told, the run reacts, the checkers look.
     ///
     /// # Errors
     /// What a checker found.
-    pub fn settle_with(&mut self, read: &mut dyn FnMut(&Note)) -> Result<(), Violation> {
+    fn settle_with(&mut self, tell: &mut dyn FnMut(&Run, &Note)) -> Result<(), Violation> {
         while let Some(note) = self.world.note() {
+            tell(self, &note);
             self.react(&note)?;
-            read(&note);
             let mut checkers = std::mem::take(&mut self.checkers);
             let scene = self.scene();
             let verdict = checkers.iter_mut().try_for_each(|checker| checker.note(&scene, &note));
@@ -351,6 +359,24 @@ impl Run {
         }
     }
 
+    /// What an entry of the agenda means, for people, and whom it concerns; none once it has happened, or where it is the run's own.
+    pub fn meaning(&self, entry: u64) -> Option<(Option<HostId>, String)> {
+        match self.agenda.get(entry as usize)?.as_ref()? {
+            Entry::Stroke(scheduled) => {
+                let hosts = scheduled.stroke.hosts();
+                let only = if hosts.len() == 1 { Some(hosts[0]) } else { None };
+                Some((only, format!("fault {}: {}", scheduled.kind, scheduled.stroke)))
+            }
+            Entry::Operation(planned) => Some((None, format!("client {} means to {}", planned.client, planned.intent.name()))),
+            Entry::Silence(client) => Some((None, format!("client {client} falls silent"))),
+            Entry::GiveUp(id) => {
+                let operation = self.history.operation(*id).filter(|operation| operation.outcome == Outcome::Pending)?;
+                Some((Some(operation.host), format!("client {} waits no longer for #{id}", operation.client)))
+            }
+            Entry::Start(_) | Entry::Resolve(_) | Entry::Beat(_) => None,
+        }
+    }
+
     /// Starts a host's process as its shell does: with the addresses that its seeds' names have now.
     pub fn start(&mut self, host: HostId) {
         if self.world.host(host).is_up() {
@@ -400,6 +426,9 @@ impl Run {
     pub fn strike(&mut self, kind: FaultKind, stroke: Stroke) {
         self.disturbed_at = self.world.now();
         *self.coverage.entry(format!("fault {kind}")).or_default() += 1;
+        for host in stroke.hosts() {
+            self.remark(host, &format!("{kind}: {stroke}"));
+        }
         match stroke {
             Stroke::Weather(of, probability) => {
                 let base = self.calm;

@@ -50,16 +50,18 @@ pub struct Options {
 /// # Errors
 /// What went wrong, and how to see it again.
 pub fn run_seed(seed: u64, options: &Options) -> Result<Passed, Box<Failure>> {
-    let plan = Plan::of_seed(seed, &options.masked);
-    let mut run = Run::of_plan(&plan, &|config| {
-        config.catalog.tombstone_ms = options.tombstone_ms.unwrap_or(config.catalog.tombstone_ms);
-        configure(config, options);
-    });
-    let verdict = catch_unwind(AssertUnwindSafe(|| live(&plan, &mut run)));
-    let verdict = verdict.unwrap_or_else(|panic| Err(run.violation("no-panic", vec![], "no panic", &panic_text(&*panic))));
-    match verdict {
+    run_plan(&Plan::of_seed(seed, &options.masked), options, &|| again(seed, options))
+}
+
+/// Runs one plan; `again` says how to see it again where it fails.
+///
+/// # Errors
+/// What went wrong.
+pub fn run_plan(plan: &Plan, options: &Options, again: &dyn Fn() -> String) -> Result<Passed, Box<Failure>> {
+    let mut run = prepare(plan, options);
+    match live(plan, &mut run) {
         Ok(healed_ns) => Ok(Passed {
-            seed,
+            seed: plan.seed,
             hash: run.world.hash(),
             agents: plan.hosts.len(),
             kinds: plan.kinds.len(),
@@ -69,7 +71,35 @@ pub fn run_seed(seed: u64, options: &Options) -> Result<Passed, Box<Failure>> {
             healed_ns,
             coverage: run.coverage,
         }),
-        Err(violation) => Err(Box::new(Failure::new(seed, options, &run, violation))),
+        Err(violation) => Err(Box::new(Failure::telling(&run, violation, again()))),
+    }
+}
+
+/// The run of a plan, before anything happens.
+pub fn prepare(plan: &Plan, options: &Options) -> Run {
+    Run::of_plan(plan, &|config| {
+        config.catalog.tombstone_ms = options.tombstone_ms.unwrap_or(config.catalog.tombstone_ms);
+        configure(config, options);
+    })
+}
+
+/// The line that shows a seed again.
+pub fn again(seed: u64, options: &Options) -> String {
+    let features = if options.sabotage.is_some() { " --features sabotage" } else { "" };
+    format!("cargo run -p tidings-sim --release{features} -- run --seed {seed}{options}")
+}
+
+impl std::fmt::Display for Options {
+    /// As the command line takes them, each behind a space.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.masked.is_empty() {
+            let names: Vec<&str> = self.masked.iter().map(|kind| kind.name()).collect();
+            write!(f, " --without {}", names.join(","))?;
+        }
+        if let Some(name) = &self.sabotage {
+            write!(f, " --sabotage {name}")?;
+        }
+        self.tombstone_ms.map_or(Ok(()), |ms| write!(f, " --tombstone-ms {ms}"))
     }
 }
 
@@ -81,9 +111,16 @@ fn configure(config: &mut EngineConfig, options: &Options) {
     }
 }
 
+/// Lives a prepared plan through to its end; says how long healing took. A panic is a violation like any other.
+///
 /// # Errors
 /// What a checker found.
-fn live(plan: &Plan, run: &mut Run) -> Result<u64, Violation> {
+pub fn live(plan: &Plan, run: &mut Run) -> Result<u64, Violation> {
+    let verdict = catch_unwind(AssertUnwindSafe(|| rough_then_calm(plan, run)));
+    verdict.unwrap_or_else(|panic| Err(run.violation("no-panic", vec![], "no panic", &panic_text(&*panic))))
+}
+
+fn rough_then_calm(plan: &Plan, run: &mut Run) -> Result<u64, Violation> {
     run.run_until(plan.calm_from)?;
     run.calm_down();
     let healed = until_whole(run, WHOLE_WITHIN_NS)?;

@@ -108,6 +108,14 @@ impl Truth {
         self.writing.get(&host).copied()
     }
 
+    /// Whoever wrote as this origin.
+    pub fn hosts_of(&self, origin: NodeId) -> Vec<HostId> {
+        let mut hosts: Vec<HostId> = self.origins.get(&origin).into_iter().flatten().filter_map(|(_, chapter)| chapter.author).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    }
+
     pub fn author(&self, origin: NodeId, epoch: Epoch) -> Option<HostId> {
         self.origins.get(&origin)?.get(&epoch)?.author
     }

@@ -5,6 +5,7 @@
 
 use super::Summary;
 use crate::plan::{Intent, PlannedClient};
+use crate::reader::{ROOTS, Reader, SWIM};
 use crate::rng::Rng;
 use crate::run::{Run, SECOND};
 use crate::violation::Violation;
@@ -13,9 +14,6 @@ use crate::world::{HostId, Note};
 use std::collections::BTreeMap;
 use tidings::engine::Engine;
 use tidings::engine::config::EngineConfig;
-use tidings::engine::wire::keyring::{Key, Keyring};
-use tidings::engine::wire::seal::Sealer;
-use tidings::model::names::NodeId;
 
 /// Makes a record of about 150 B, as the figure has it.
 const PADDING_BYTES: usize = 64;
@@ -171,7 +169,7 @@ fn join(run: &mut Run, configure: &dyn Fn(&mut EngineConfig)) -> Result<Option<f
 
 /// Reads all that is received, as somebody with the key can.
 struct Meter {
-    sealer: Sealer,
+    reader: Reader,
     bytes: u64,
     packets: u64,
     ridden: BTreeMap<u8, u64>,
@@ -180,24 +178,16 @@ struct Meter {
 impl Meter {
     fn new(run: &Run, key: [u8; 32]) -> Self {
         let label = run.world.config(HostId(0)).label.clone();
-        let sealer = Sealer::new(&label, Some(Keyring::new(Key::from_bytes(key))), NodeId(u128::MAX), 0);
-        Self { sealer, bytes: 0, packets: 0, ridden: BTreeMap::new() }
+        Self { reader: Reader::new(&label, Some(key)), bytes: 0, packets: 0, ridden: BTreeMap::new() }
     }
 
     fn run_for(&mut self, run: &mut Run, ns: u64) -> Result<(), Violation> {
-        let end = run.world.now() + ns;
-        while run.world.next_at().is_some_and(|next| next <= end) {
-            run.world.step();
-            run.settle_with(&mut |note| self.read(note))?;
-        }
-        run.world.idle_until(end);
-        Ok(())
+        run.run_until_told(run.world.now() + ns, &mut |_, note| self.read(note))
     }
 
     fn read(&mut self, note: &Note) {
         let Note::Received { bytes, .. } = note else { return };
-        let Ok(opened) = self.sealer.open(bytes) else { return };
-        let kinds = part_kinds(&opened.body);
+        let Some(kinds) = self.reader.variants(bytes) else { return };
         if kinds.contains(&SWIM) {
             for kind in kinds.into_iter().filter(|kind| *kind > ROOTS) {
                 *self.ridden.entry(kind).or_default() += 1;
@@ -207,31 +197,6 @@ impl Meter {
             self.packets += 1;
         }
     }
-}
-
-const SWIM: u8 = 0;
-const ROOTS: u8 = 1;
-
-/// The variants of the parts in a body: each part stands behind its length, and begins with its variant.
-fn part_kinds(body: &[u8]) -> Vec<u8> {
-    let (mut kinds, mut rest) = (Vec::new(), body);
-    while let Some((length, after)) = varint(rest) {
-        let Some(part) = after.get(..length) else { break };
-        kinds.extend(part.first());
-        rest = &after[length..];
-    }
-    kinds
-}
-
-fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0;
-    for (at, byte) in bytes.iter().enumerate().take(4) {
-        value |= usize::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            return Some((value, &bytes[at + 1..]));
-        }
-    }
-    None
 }
 
 impl std::fmt::Display for Figures {

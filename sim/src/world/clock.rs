@@ -1,5 +1,6 @@
 //! Clocks of one host: a monotonic one that drifts, and a wall clock that is off and jumps.
 
+use serde::{Deserialize, Serialize};
 use tidings::model::time::Now;
 
 /// The wall clock of a host with a true clock when the world begins: a day in 2027, far from any edge.
@@ -7,7 +8,7 @@ pub const WALL_START_MS: u64 = 1_800_000_000_000;
 
 const PPM: i128 = 1_000_000;
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Clock {
     /// How much faster than true time the host's crystal swings, in parts per million; fixed for its life.
     pub drift_ppm: i32,

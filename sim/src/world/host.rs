@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::disk::Disk;
 use super::trace::Trace;
 use crate::rng::Rng;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use tidings::engine::io::Input;
@@ -11,7 +12,7 @@ use tidings::engine::io::Input;
 /// Datagrams that the kernel keeps for a process that does not read.
 pub const RECEIVE_BUFFER_DATAGRAMS_MAX: usize = 256;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HostId(pub u32);
 
 impl HostId {
@@ -27,7 +28,8 @@ impl std::fmt::Display for HostId {
 }
 
 /// How a process does not get to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Freeze {
     /// Everything stands still, as under SIGSTOP: timers, disk and network.
     Whole,

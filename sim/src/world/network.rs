@@ -6,10 +6,11 @@
 use super::HostId;
 use crate::rng::Rng;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a datagram meets on its way, as probabilities and nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
     pub delay_ns_min: u64,
     pub delay_ns_max: u64,
@@ -48,7 +49,7 @@ impl Conditions {
 }
 
 /// What one host's own link adds.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ailment {
     pub loss_in: f64,
     pub loss_out: f64,

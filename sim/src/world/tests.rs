@@ -1,7 +1,10 @@
 //! The world with a machine that answers what it hears.
 
+use super::host::RECEIVE_BUFFER_DATAGRAMS_MAX;
 use super::*;
 use std::collections::VecDeque;
+use tidings::engine::io::{Mark, StoreOp, StreamId};
+use tidings::model::command::Command;
 
 /// Sends back every datagram that begins with `?`, writes back every stream, persists every command and answers when it is durable,
 /// and ticks once a second.

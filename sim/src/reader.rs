@@ -1,0 +1,69 @@
+//! Reads datagrams as somebody with the key can: which kinds of part they hold.
+
+use tidings::engine::wire::keyring::{Key, Keyring};
+use tidings::engine::wire::seal::Sealer;
+use tidings::model::names::NodeId;
+
+/// The kinds of part, in the order of their variants on the wire.
+const KINDS: [&str; 15] = [
+    "swim",
+    "roots",
+    "delta",
+    "adverts",
+    "wants",
+    "fetch-instead",
+    "sketch",
+    "undecoded",
+    "heads",
+    "ask",
+    "answer",
+    "whose",
+    "challenge",
+    "echo",
+    "compare",
+];
+/// A packet of the membership.
+pub const SWIM: u8 = 0;
+/// What rides along with it from every agent that is ready.
+pub const ROOTS: u8 = 1;
+
+pub struct Reader(Sealer);
+
+impl Reader {
+    /// For agents of that label; with a key, if packets are sealed.
+    pub fn new(label: &str, key: Option<[u8; 32]>) -> Self {
+        Self(Sealer::new(label, key.map(|key| Keyring::new(Key::from_bytes(key))), NodeId(u128::MAX), 0))
+    }
+
+    /// The variants of a datagram's parts; none where it cannot be opened.
+    pub fn variants(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.0.open(datagram).ok().map(|opened| variants(&opened.body))
+    }
+
+    /// The names of a datagram's parts; none where it cannot be opened.
+    pub fn parts(&mut self, datagram: &[u8]) -> Option<Vec<&'static str>> {
+        Some(self.variants(datagram)?.into_iter().map(|variant| KINDS.get(usize::from(variant)).copied().unwrap_or("unknown")).collect())
+    }
+}
+
+/// Each part stands behind its length, and begins with its variant.
+fn variants(body: &[u8]) -> Vec<u8> {
+    let (mut kinds, mut rest) = (Vec::new(), body);
+    while let Some((length, after)) = varint(rest) {
+        let Some(part) = after.get(..length) else { break };
+        kinds.extend(part.first());
+        rest = &after[length..];
+    }
+    kinds
+}
+
+fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0;
+    for (at, byte) in bytes.iter().enumerate().take(4) {
+        value |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[at + 1..]));
+        }
+    }
+    None
+}
