@@ -88,7 +88,14 @@ impl Engine {
             return Some(Refusal::Unavailable { why: "the agent is leaving".into() });
         }
         // Signs of life write nothing while nothing changes: they go on where registrations cannot.
-        if matches!(command, Command::Heartbeat { .. } | Command::RenewLease(_) | Command::CheckResult { .. }) {
+        if matches!(
+            command,
+            Command::Heartbeat { .. }
+                | Command::RenewLease(_)
+                | Command::CheckResult { .. }
+                | Command::ReportNode { .. }
+                | Command::NodeCheckResult { .. }
+        ) {
             return None;
         }
         if let Some(why) = self.journal.failure() {

@@ -174,10 +174,14 @@ impl Editor {
         keys.into_iter().collect()
     }
 
+    /// The node of that name, changes that are not published yet included.
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.nodes.get(name).map_or_else(|| self.view.node(name), Option::as_ref)
+    }
+
     /// The node of that name is as given from now on, or gone.
     pub fn set_node(&mut self, name: &str, node: Option<Arc<Node>>) {
-        let known = self.nodes.get(name).map_or_else(|| self.view.node(name), Option::as_ref);
-        if known != node.as_ref() {
+        if self.node(name) != node.as_ref() {
             self.nodes.insert(name.to_owned(), node);
         }
     }

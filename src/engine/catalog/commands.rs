@@ -9,18 +9,21 @@
 //!   nobody's                 not found; removal: absent    a new claim
 //! ```
 
+use super::checks::{Checked, Finding, hear_report, keep_found};
+use super::entries::entry_key;
 use super::fold::version_of;
 use super::leases::Begin;
+use super::node_checks::date_checks;
 use super::table::{OriginIx, Slot};
 use super::{Catalog, Effect, Urgency, claims};
 use crate::engine::io::Token;
 use crate::model::command::{Command, Condition, LeaseId, Refusal, Registration, Reply, Report, Target, WriteResult, Written};
-use crate::model::instance::{Check, CheckKind, Health, Instance, Lease, check_output};
+use crate::model::entry::EntryBody;
+use crate::model::instance::{Check, Instance, Lease};
 use crate::model::limits;
 use crate::model::names::{NodeId, ServiceKey};
 use crate::model::node::Liveness;
 use crate::model::record::{Claim, Content, Key, Kind, RecordState, Scope, Uid};
-use crate::model::text::Text;
 use crate::model::time::{Now, WallMs};
 use std::collections::BTreeMap;
 
@@ -53,9 +56,17 @@ fn written(uid: Uid, result: WriteResult) -> Reply {
     Reply::Written(Written { uid, result, revision: 0 })
 }
 
+/// What was decided of a reply that says whether it became a record; what did not is no write.
+fn decision((reply, is_write): (Reply, bool)) -> Decision {
+    if is_write { Decision::Done(reply) } else { Decision::Renewed(reply) }
+}
+
 impl Catalog {
     /// Carries a client's command out, or says with [`Effect::Forward`] who is to.
     pub fn command(&mut self, now: Now, token: Token, command: Command) {
+        if let Command::DeleteEntries { namespace, prefix } = &command {
+            return self.delete_entries(now, token, namespace, prefix);
+        }
         let decided = self.decide(now, command, Stance::Client);
         self.answer(token, decided);
     }
@@ -90,16 +101,27 @@ impl Catalog {
             Command::Register(registration) => self.register(now, *registration, stance),
             Command::Deregister { target, condition } => self.deregister(now, target, condition, stance),
             Command::Heartbeat { target, report } => self.heartbeat(now, target, report, stance),
-            Command::CheckResult { target, check, state, output } => self.check_result(now, &target, &check, state, &output).map(|reply| {
-                // A result that changes nothing is no write.
-                match reply {
-                    (reply, true) => Decision::Done(reply),
-                    (reply, false) => Decision::Renewed(reply),
-                }
-            }),
+            Command::CheckResult { target, check, state, output } => {
+                self.check_result(now, &target, &Finding { check: &check, state, output: &output }).map(decision)
+            }
             Command::SetOverride { of, word } => self.set_override(now, &of, &word).map(Decision::Done),
             Command::ClearOverride { of } => self.clear_override(now, &of).map(Decision::Done),
             Command::Batch(commands) => self.batch(now, commands, stance),
+            Command::RegisterNode { name, info } => self.register_node(now, &name, &info).map(decision),
+            Command::DeregisterNode { name } => Ok(decision(self.deregister_node(now, &name))),
+            Command::SetNodeCheck { node, check } => self.set_node_check(now, node.as_ref(), *check).map(decision),
+            Command::RemoveNodeCheck { node, check } => self.remove_node_check(now, node.as_ref(), &check).map(decision),
+            Command::ReportNode { node, report } => self.report_node(now, node.as_ref(), report.as_ref()).map(decision),
+            Command::NodeCheckResult { check, state, output } => {
+                self.node_check_result(now, &Finding { check: &check, state, output: &output }).map(decision)
+            }
+            Command::PutEntry { namespace, key, value, flags, condition } => {
+                self.put_entry(now, &entry_key(&namespace, &key), &EntryBody { flags, value: &value }, condition).map(decision)
+            }
+            Command::DeleteEntry { namespace, key, condition } => {
+                self.delete_entry(now, &entry_key(&namespace, &key), condition).map(decision)
+            }
+            Command::FireEvent(event) => self.fire_event(now, *event).map(Decision::Done),
             Command::OpenLease { ttl_ms } => self.open_lease(now, ttl_ms),
             Command::RenewLease(id) if self.leases.renew_open(now, id) => Ok(Decision::Renewed(Reply::Done)),
             Command::EndLease(id) if self.end_lease(now, id) => Ok(Decision::Done(Reply::Done)),
@@ -141,7 +163,12 @@ impl Catalog {
         let before = visible.and_then(|slot| slot.content()).cloned();
         let holder = visible.map(|slot| slot.origin);
         let before = before.as_ref().and_then(|content| content.decode::<Instance<'_>>().ok()).map(|(_, instance)| instance);
-        let is_same = before.as_ref().is_some_and(|before| before.is_same_registration(&registration.instance));
+        let mut is_same = before.as_ref().is_some_and(|before| before.is_same_registration(&registration.instance));
+        if let Scope::Node(node) = &registration.scope {
+            self.check_external(node, &registration.instance)?;
+            // Nobody makes its checks: what the client says of them is all there is.
+            is_same &= before.as_ref().is_some_and(|before| says_the_same(&before.checks, &registration.instance.checks));
+        }
         // What hangs on something held open here is this agent's to keep.
         if is_same && registration.lease.is_none() {
             match holder {
@@ -161,7 +188,11 @@ impl Catalog {
         instance.registered_at = before.as_ref().map_or(WallMs(now.wall_ms), |before| before.registered_at);
         instance.changed_at = WallMs(now.wall_ms);
         instance.is_expired = false;
-        keep_found(&mut instance.checks, before.as_ref().map_or(&[], |before| &before.checks), now);
+        let found = before.as_ref().map_or(&[][..], |before| &before.checks);
+        match registration.scope {
+            Scope::Node(_) => date_checks(now, found, &mut instance.checks),
+            Scope::Agent | Scope::Datacenter => keep_found(&mut instance.checks, found, now),
+        }
         let content = encode(&key, &instance)?;
         if holder.is_some_and(|holder| holder != self.own_ix) {
             self.counters.taken_over += 1;
@@ -169,8 +200,28 @@ impl Catalog {
         let claim = self.next_claim(uid, now.wall_ms);
         let urgency = if result == WriteResult::Created { Urgency::Registration } else { Urgency::Metadata };
         self.write(now, uid, claim, RecordState::Live(content), urgency);
-        self.leases.keep(now, uid, &instance, Begin::Registered(registration.lease));
+        self.keep(now, uid, &registration.scope, &instance, Begin::Registered(registration.lease));
         Ok(Decision::Done(written(uid, result)))
+    }
+
+    /// An instance of an external node lives by its record alone.
+    fn check_external(&self, node: &str, instance: &Instance<'_>) -> Result<(), Refusal> {
+        if self.external_record(node).is_none() {
+            return Err(Refusal::NotFound { what: format!("the external node {node}") });
+        }
+        if instance.lease != Lease::Agent {
+            return Err(Refusal::Invalid {
+                what: "an instance of an external node has no lease: it lives until it is deregistered".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Sets the timers of an own instance as it was written; none runs on those of external nodes.
+    fn keep(&mut self, now: Now, uid: Uid, scope: &Scope<'_>, instance: &Instance<'_>, begin: Begin) {
+        if !matches!(scope, Scope::Node(_)) {
+            self.leases.keep(now, uid, instance, begin);
+        }
     }
 
     /// The same registration again: a sign of life.
@@ -180,8 +231,8 @@ impl Catalog {
         }
         if let (Some(lease), Some(content)) = (lease, self.own_content(uid).cloned()) {
             // It may hang on another lease than before.
-            if let Ok((_, instance)) = content.decode::<Instance<'_>>() {
-                self.leases.keep(now, uid, &instance, Begin::Registered(Some(lease)));
+            if let Ok((key, instance)) = content.decode::<Instance<'_>>() {
+                self.keep(now, uid, &key.scope, &instance, Begin::Registered(Some(lease)));
             }
         }
         Ok(Decision::Renewed(written(uid, WriteResult::Unchanged)))
@@ -193,43 +244,24 @@ impl Catalog {
         let (key, mut instance) = content.decode::<Instance<'_>>().map_err(|_| no_instance())?;
         let before = instance.clone();
         instance.is_expired = false;
-        let mut renewed = None;
-        match report {
-            Some(Report { check: None, state, .. }) => instance.status = *state,
-            Some(Report { check: Some(id), state, output }) => {
-                let at = instance.checks.iter().position(|check| check.id.as_str() == id);
-                let at = at.ok_or_else(|| Refusal::NotFound { what: format!("check {id}") })?;
-                renewed = Some(at as u16);
-                let check = &mut instance.checks[at];
-                if check.state != *state {
-                    (check.state, check.since) = (*state, WallMs(now.wall_ms));
-                    check.output = Text::from(check_output(output).to_owned());
-                }
+        let said = match report {
+            Some(Report { check: None, state, .. }) => {
+                instance.status = *state;
+                None
             }
-            None => {
-                for check in instance.checks.iter_mut().filter(|check| is_silent(check)) {
-                    (check.state, check.output, check.since) = (Health::Passing, Text::default(), WallMs(now.wall_ms));
-                }
-            }
-        }
+            Some(Report { check: Some(id), state, output }) => hear_report(now, &mut instance.checks, Some((id, *state, output)))?,
+            None => hear_report(now, &mut instance.checks, None)?,
+        };
         let is_write = instance != before;
         if is_write {
-            instance.changed_at = WallMs(now.wall_ms);
             let urgency = if instance.health() > before.health() { Urgency::Removal } else { Urgency::Registration };
-            let content = encode(&key, &instance)?;
-            self.rewrite(now, uid, content, urgency);
+            self.rewrite(now, uid, &key, Checked::Instance(Box::new(instance.clone())), urgency)?;
         }
         if before.is_expired {
-            self.leases.keep(now, uid, &instance, Begin::Registered(None));
+            self.keep(now, uid, &key.scope, &instance, Begin::Registered(None));
         }
-        self.leases.renew(now, uid, renewed);
+        self.leases.renew(now, uid, said);
         Ok(is_write)
-    }
-
-    /// Writes a state of an own record that makes no new claim: renewals and flips of health.
-    pub(super) fn rewrite(&mut self, now: Now, uid: Uid, content: Content, urgency: Urgency) {
-        let claim = self.table.find(self.own_ix, uid).map_or(now.wall_ms, |ix| self.table.slot(ix).claim);
-        self.write(now, uid, claim, RecordState::Live(content), urgency);
     }
 
     fn deregister(&mut self, now: Now, target: Target, condition: Condition, stance: Stance) -> Decided {
@@ -304,7 +336,7 @@ impl Catalog {
         let claim = self.next_claim(uid, 0);
         self.counters.taken_over += 1;
         self.write(now, uid, claim, RecordState::Live(content.clone()), Urgency::Registration);
-        self.leases.keep(now, uid, &instance, Begin::Registered(None));
+        self.keep(now, uid, &key.scope, &instance, Begin::Registered(None));
         Ok(())
     }
 
@@ -346,6 +378,9 @@ impl Catalog {
                 check_condition(registration.condition, claims::visible(&self.table, uid))?;
                 if let Some(lease) = registration.lease.filter(|lease| !self.leases.is_open(*lease)) {
                     return Err(Refusal::NotFound { what: format!("lease {}", lease.0) });
+                }
+                if let Scope::Node(node) = &registration.scope {
+                    self.check_external(node, &registration.instance)?;
                 }
                 encode(&key, &registration.instance)?;
                 created.insert(uid);
@@ -471,7 +506,7 @@ impl Catalog {
         if let Ok((key, instance)) = content.decode::<Instance<'_>>()
             && key.kind == Kind::INSTANCE
         {
-            self.leases.keep(now, uid, &instance, Begin::Restarted);
+            self.keep(now, uid, &key.scope, &instance, Begin::Restarted);
         }
     }
 
@@ -485,11 +520,20 @@ impl Catalog {
             match timer {
                 Timer::Instance(uid) => self.expire_instance(now, uid),
                 Timer::Check(uid, at) => self.silence_check(now, uid, at),
+                Timer::Critical(uid) => self.remove_critical(now, uid),
                 Timer::Open(id) => {
                     self.end_lease(now, id);
                 }
             }
         }
+    }
+
+    /// Ends an own instance whose time has come.
+    pub(super) fn remove_own(&mut self, now: Now, uid: Uid) {
+        let claim = self.table.find(self.own_ix, uid).map_or(0, |ix| self.table.slot(ix).claim);
+        self.write_tombstone(now, uid, Kind::INSTANCE, claim);
+        self.leases.drop_instance(uid);
+        self.drop_streaks(uid);
     }
 
     /// An instance's lease ran out, or the time it had left after that.
@@ -499,39 +543,19 @@ impl Catalog {
         let (Lease::Ttl { remove_after_ms, .. } | Lease::Held { remove_after_ms }) = instance.lease else { return };
         self.counters.expired += 1;
         if instance.is_expired || remove_after_ms == 0 {
-            let claim = self.table.find(self.own_ix, uid).map_or(0, |ix| self.table.slot(ix).claim);
-            self.write_tombstone(now, uid, Kind::INSTANCE, claim);
-            self.leases.drop_instance(uid);
-            self.drop_streaks(uid);
-            return;
+            return self.remove_own(now, uid);
         }
         instance.is_expired = true;
-        instance.changed_at = WallMs(now.wall_ms);
-        if let Ok(content) = encode(&key, &instance) {
-            self.rewrite(now, uid, content, Urgency::Removal);
-        }
+        // A flag more is no byte more.
+        let _ = self.rewrite(now, uid, &key, Checked::Instance(Box::new(instance.clone())), Urgency::Removal);
         self.leases.keep(now, uid, &instance, Begin::Registered(None));
-    }
-
-    /// A TTL check heard nothing for its whole TTL.
-    fn silence_check(&mut self, now: Now, uid: Uid, at: u16) {
-        let Some(content) = self.own_content(uid).cloned() else { return self.leases.drop_instance(uid) };
-        let Ok((key, mut instance)) = content.decode::<Instance<'_>>() else { return };
-        let Some(check) = instance.checks.get_mut(usize::from(at)).filter(|check| check.state != Health::Critical) else { return };
-        self.counters.expired += 1;
-        (check.state, check.since, check.output) = (Health::Critical, WallMs(now.wall_ms), Text::borrowed(SILENT));
-        instance.changed_at = WallMs(now.wall_ms);
-        if let Ok(content) = encode(&key, &instance) {
-            self.rewrite(now, uid, content, Urgency::Removal);
-        }
     }
 }
 
-/// What a TTL check says that heard nothing.
-const SILENT: &str = "no sign of life within the TTL";
-
-fn is_silent(check: &Check<'_>) -> bool {
-    matches!(check.kind, CheckKind::Ttl { .. }) && check.state == Health::Critical && check.output.as_str() == SILENT
+/// Whether checks of the same definitions are in the same states.
+fn says_the_same(before: &[Check<'_>], now: &[Check<'_>]) -> bool {
+    let said = |check: &Check<'_>| (check.state, check.output.to_string());
+    before.iter().map(said).eq(now.iter().map(said))
 }
 
 fn no_instance() -> Refusal {
@@ -562,7 +586,7 @@ fn is_after(claim: Claim, condition: Condition) -> bool {
 }
 
 /// Whether the visible record is what the writer asks for.
-fn check_condition(condition: Condition, visible: Option<&Slot>) -> Result<(), Refusal> {
+pub(super) fn check_condition(condition: Condition, visible: Option<&Slot>) -> Result<(), Refusal> {
     let version = visible.and_then(Slot::content).map(version_of);
     let holds = match condition {
         // What is too new for a removal is left alone, and no reason to refuse.
@@ -575,24 +599,15 @@ fn check_condition(condition: Condition, visible: Option<&Slot>) -> Result<(), R
 
 /// Encodes a record within the limit.
 pub(super) fn encode<B: serde::Serialize>(key: &Key<'_>, body: &B) -> Result<Content, Refusal> {
-    let content = Content::encode(key, body);
-    let bytes = content.as_bytes().len();
-    if bytes > limits::RECORD_BYTES_MAX {
-        return Err(Refusal::TooLarge { bytes, bytes_max: limits::RECORD_BYTES_MAX });
-    }
-    Ok(content)
+    encode_within(key, body, limits::RECORD_BYTES_MAX)
 }
 
-/// A check that is registered again as it was keeps what it found.
-fn keep_found(checks: &mut [Check<'static>], before: &[Check<'_>], now: Now) {
-    for check in checks {
-        let known = before.iter().find(|known| known.id == check.id && known.kind == check.kind);
-        match known {
-            Some(known) => {
-                (check.state, check.since) = (known.state, known.since);
-                check.output = known.output.clone().into_owned();
-            }
-            None => check.since = WallMs(now.wall_ms),
-        }
+/// Encodes a record within a limit of its kind's own.
+pub(super) fn encode_within<B: serde::Serialize>(key: &Key<'_>, body: &B, bytes_max: usize) -> Result<Content, Refusal> {
+    let content = Content::encode(key, body);
+    let bytes = content.as_bytes().len();
+    if bytes > bytes_max {
+        return Err(Refusal::TooLarge { bytes, bytes_max });
     }
+    Ok(content)
 }

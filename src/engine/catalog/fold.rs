@@ -8,7 +8,7 @@ use super::table::{OriginIx, SlotIx};
 use super::{Catalog, Host, claims};
 use crate::model::names::{NodeId, ServiceKey};
 use crate::model::node::Liveness;
-use crate::model::record::{Content, Kind, Seq, Uid};
+use crate::model::record::{Content, Kind, Scope, Seq, Uid};
 use crate::model::time::Now;
 use crate::view::{AgentView, Editor, Entry, RemoveReason, View};
 use siphasher::sip::SipHasher24;
@@ -92,6 +92,8 @@ impl Catalog {
             }
             Kind::NODE => self.node_changed(ix, uid),
             Kind::OVERRIDE => self.words.mark(uid),
+            Kind::ENTRY => self.entry_changed(uid),
+            Kind::EVENT => self.events.mark(uid),
             _ => {}
         }
     }
@@ -139,6 +141,10 @@ impl Catalog {
     /// Folds what was written here, and a turn's worth of the rest.
     pub(super) fn fold_turn(&mut self, now: Now) {
         self.fold_words(now);
+        self.end_doomed(now);
+        self.purge(now);
+        self.fold_entries_turn();
+        self.fold_events();
         while let Some((service, uid)) = self.fold.urgent.pop_first() {
             self.fold_instance(service, uid);
         }
@@ -186,18 +192,27 @@ impl Catalog {
 
     /// The entry readers see of an instance, or why they see none.
     fn entry_of(&mut self, uid: Uid) -> Result<Entry, RemoveReason> {
-        let slot = claims::visible(&self.table, uid).ok_or(RemoveReason::Deregistered)?;
+        let Some(slot) = claims::visible(&self.table, uid) else {
+            self.externals.unplace(uid);
+            return Err(RemoveReason::Deregistered);
+        };
         let content = slot.content().ok_or(RemoveReason::Deregistered)?.clone();
-        let (node, is_listed) = self.shown(slot.origin).ok_or(RemoveReason::AgentDown)?;
-        if node.liveness == Liveness::Left {
-            return Err(RemoveReason::Left);
-        }
-        if !is_listed {
-            return Err(RemoveReason::AgentDown);
-        }
+        let node = match content.key().map(|key| key.scope) {
+            Ok(Scope::Node(name)) => Arc::clone(self.externals.place(uid, &name).ok_or(RemoveReason::Deregistered)?),
+            _ => {
+                let (node, is_listed) = self.shown(slot.origin).ok_or(RemoveReason::AgentDown)?;
+                if node.liveness == Liveness::Left {
+                    return Err(RemoveReason::Left);
+                }
+                if !is_listed {
+                    return Err(RemoveReason::AgentDown);
+                }
+                Arc::clone(node)
+            }
+        };
         let version = version_of(&content);
         let word = self.words.on_instance(uid);
-        Entry::new(uid, content, Arc::clone(node), version, word).map_err(|_| {
+        Entry::new(uid, content, node, version, word).map_err(|_| {
             self.counters.undecodable += 1;
             RemoveReason::Deregistered
         })

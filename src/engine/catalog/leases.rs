@@ -5,9 +5,12 @@
 //!     ^                             |
 //!     └──────── a sign of life ─────┘ (one record)
 //! ```
+//!
+//! A check may say for how long it may be critical: after that time without a break, its instance is removed. That time is this life's
+//! own: a restarted agent first finds out what is still critical, and counts from there.
 
 use crate::model::command::LeaseId;
-use crate::model::instance::{CheckKind, Instance, Lease};
+use crate::model::instance::{Check, CheckKind, Health, Instance, Lease};
 use crate::model::record::Uid;
 use crate::model::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +28,8 @@ pub(super) enum Timer {
     Instance(Uid),
     /// The check at this place in the instance's list.
     Check(Uid, u16),
+    /// The time that a check of this instance may be critical.
+    Critical(Uid),
     Open(LeaseId),
 }
 
@@ -34,6 +39,8 @@ pub(super) struct Leases {
     due: BTreeSet<(u64, Timer)>,
     instances: BTreeMap<Uid, Kept>,
     open: BTreeMap<LeaseId, Open>,
+    /// Checks that remove their instance, while they are critical.
+    critical: BTreeMap<Uid, Vec<Critical>>,
     last: u64,
 }
 
@@ -45,6 +52,14 @@ struct Kept {
     /// By place in the instance's list.
     checks: BTreeMap<u16, (u64, u64)>,
     ttl_ms: Option<u64>,
+}
+
+/// A check that is critical, and when it removes its instance.
+#[derive(Debug)]
+struct Critical {
+    check: Box<str>,
+    since_ns: u64,
+    due_ns: u64,
 }
 
 #[derive(Debug)]
@@ -87,6 +102,7 @@ impl Leases {
                     kept.checks.insert(at, (u64::MAX, kept.checks.get(&at).map_or(0, |(_, ttl_ms)| *ttl_ms)));
                 }
             }
+            Timer::Critical(_) => {}
             Timer::Open(id) => {
                 if let Some(open) = self.open.get_mut(&id) {
                     open.due_ns = None;
@@ -98,7 +114,8 @@ impl Leases {
 
     /// Sets the timers of an instance as it was written.
     pub fn keep(&mut self, now: Now, uid: Uid, instance: &Instance<'_>, begin: Begin) {
-        self.drop_instance(uid);
+        self.drop_timers(uid);
+        self.watch_critical(now, uid, &instance.checks);
         let mut kept = Kept::default();
         match (instance.lease, begin) {
             (Lease::Agent, _) => {}
@@ -120,7 +137,33 @@ impl Leases {
         if let Some(open) = kept.open.and_then(|id| self.open.get_mut(&id)) {
             open.instances.insert(uid);
         }
-        for (at, check) in instance.checks.iter().enumerate() {
+        self.begin(now, uid, kept, &instance.checks);
+    }
+
+    /// Sets the timers of a node's checks as they were written. Those that are in `before` as well keep the time they have left, but for
+    /// the `renewed` one.
+    pub fn keep_node(&mut self, now: Now, uid: Uid, before: &[Check<'_>], checks: &[Check<'_>], renewed: Option<&str>) {
+        let kept = self.instances.get(&uid);
+        let due_of = |check: &Check<'_>| {
+            let at = before.iter().position(|known| known.id == check.id && known.kind == check.kind)?;
+            kept?.checks.get(&(at as u16)).map(|(due_ns, _)| *due_ns).filter(|_| renewed != Some(check.id.as_str()))
+        };
+        let dues: Vec<Option<u64>> = checks.iter().map(due_of).collect();
+        self.drop_timers(uid);
+        self.begin(now, uid, Kept::default(), checks);
+        let Some(kept) = self.instances.get_mut(&uid) else { return };
+        for (at, due_ns) in dues.into_iter().enumerate().filter_map(|(at, due_ns)| Some((at as u16, due_ns?))) {
+            if let Some((set_ns, _)) = kept.checks.get_mut(&at) {
+                self.due.remove(&(*set_ns, Timer::Check(uid, at)));
+                *set_ns = due_ns;
+                // One that was silent for its whole time has no timer until it speaks again.
+                self.due.extend((due_ns != u64::MAX).then_some((due_ns, Timer::Check(uid, at))));
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Now, uid: Uid, mut kept: Kept, checks: &[Check<'_>]) {
+        for (at, check) in checks.iter().enumerate() {
             if let CheckKind::Ttl { ttl_ms } = check.kind {
                 kept.checks.insert(at as u16, (now.after_ms(ttl_ms), ttl_ms));
             }
@@ -149,8 +192,38 @@ impl Leases {
         }
     }
 
+    /// What an instance's checks say was written: the critical ones that remove it have their time, from when they became so.
+    pub fn watch_critical(&mut self, now: Now, uid: Uid, checks: &[Check<'_>]) {
+        let before = self.drop_critical(uid);
+        let now_critical = checks.iter().filter(|check| check.state == Health::Critical);
+        let watched = now_critical.filter_map(|check| {
+            let remove_after_ms = check.remove_after_ms?;
+            let since_ns = before.iter().find(|known| *known.check == *check.id).map_or(now.ns, |known| known.since_ns);
+            let due_ns = since_ns.saturating_add(remove_after_ms.saturating_mul(1_000_000));
+            Some(Critical { check: (&*check.id).into(), since_ns, due_ns })
+        });
+        let watched: Vec<Critical> = watched.collect();
+        if let Some(due_ns) = watched.iter().map(|check| check.due_ns).min() {
+            self.due.insert((due_ns, Timer::Critical(uid)));
+            self.critical.insert(uid, watched);
+        }
+    }
+
+    fn drop_critical(&mut self, uid: Uid) -> Vec<Critical> {
+        let before = self.critical.remove(&uid).unwrap_or_default();
+        if let Some(due_ns) = before.iter().map(|check| check.due_ns).min() {
+            self.due.remove(&(due_ns, Timer::Critical(uid)));
+        }
+        before
+    }
+
     /// Lets go of all timers of an instance that is gone, or another agent's.
     pub fn drop_instance(&mut self, uid: Uid) {
+        self.drop_critical(uid);
+        self.drop_timers(uid);
+    }
+
+    fn drop_timers(&mut self, uid: Uid) {
         let Some(kept) = self.instances.remove(&uid) else { return };
         if let Some(due_ns) = kept.due_ns {
             self.due.remove(&(due_ns, Timer::Instance(uid)));

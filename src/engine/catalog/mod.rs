@@ -9,7 +9,9 @@
 //! liveness    what membership says of an origin               reaping     origins that are given up
 //! commands    what clients ask for                            leases      signs of life that run out
 //! checks      results of checks, damped                       overrides   an operator's words
-//! nodes       agents' hosts and their names                   fold        what of all this readers see
+//! nodes       agents' hosts and their names                   external    nodes without an agent
+//! node_checks checks on nodes                                 entries     keys and values
+//! events      what is said to all agents                      fold        what of all this readers see
 //! ```
 //!
 //! It leaves to others how changes travel (`spread`), who is alive (`membership`), and when a view is shown (the engine).
@@ -20,11 +22,15 @@ mod claims;
 mod commands;
 pub mod config;
 pub mod copy;
+mod entries;
 mod epochs;
+mod events;
+mod external;
 mod fold;
 mod history;
 mod leases;
 mod liveness;
+mod node_checks;
 mod nodes;
 mod order;
 mod origin;
@@ -168,6 +174,9 @@ pub struct Catalog {
     reaping: reaping::Reaping,
     checks: commands::Checks,
     nodes: nodes::Nodes,
+    externals: external::Externals,
+    entries: entries::Entries,
+    events: events::Events,
     words: overrides::Words,
     fold: fold::Fold,
     /// Origins that only their records name.
@@ -198,6 +207,9 @@ impl Catalog {
             reaping: reaping::Reaping::default(),
             checks: commands::Checks::default(),
             nodes: nodes::Nodes::default(),
+            externals: external::Externals::default(),
+            entries: entries::Entries::default(),
+            events: events::Events::default(),
             words: overrides::Words::default(),
             unnamed: BTreeSet::new(),
             effects: VecDeque::new(),
@@ -247,7 +259,7 @@ impl Catalog {
 
     /// Whether something waits to be folded into the next view.
     pub fn is_behind(&self) -> bool {
-        self.fold.is_behind() || self.words.is_dirty()
+        self.fold.is_behind() || self.words.is_dirty() || self.externals.is_behind() || self.entries.is_behind() || self.events.is_behind()
     }
 
     /// Live records of all origins.

@@ -35,6 +35,13 @@ struct Shown {
     node: Arc<Node>,
 }
 
+impl Shown {
+    /// Whether readers find the node in the list of all.
+    fn is_in_list(&self) -> bool {
+        self.is_listed && self.liveness != Liveness::Left && self.name.is_some()
+    }
+}
+
 /// What an agent says of itself in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberFacts {
@@ -85,11 +92,18 @@ impl Catalog {
             id: Text::default(),
         };
         let uid = key.uid(self.me);
-        let Ok(content) = encode(&key, &self.host.info) else { return };
+        let mut info = self.host.info.clone();
+        if let Some((_, held)) = self.node_record(self.own_ix) {
+            // Checks are set by clients, whatever the settings say of the host.
+            info.checks = held.checks;
+        }
+        let Ok(content) = encode(&key, &info) else { return };
         if let Some(before) = self.table.origin(self.own_ix).node_uid.filter(|before| *before != uid) {
+            self.leases.drop_instance(before);
             let claim = self.table.find(self.own_ix, before).map_or(0, |ix| self.table.slot(ix).claim);
             self.write_tombstone(now, before, Kind::NODE, claim);
         }
+        self.leases.keep_node(now, uid, &info.checks, &info.checks, None);
         if self.own_content(uid) == Some(&content) {
             return;
         }
@@ -101,6 +115,9 @@ impl Catalog {
 
     /// A node record of an origin came or went.
     pub(super) fn node_changed(&mut self, ix: OriginIx, uid: Uid) {
+        if self.external_changed(uid) {
+            return;
+        }
         let is_live = |uid: Uid| self.table.find(ix, uid).map(|slot| self.table.slot(slot)).filter(|slot| slot.is_live());
         let known = self.table.origin(ix).node_uid.and_then(|known| is_live(known).map(|slot| (slot.seq, known)));
         let come = is_live(uid).filter(|slot| is_agents_own(&slot.state)).map(|slot| (slot.seq, uid));
@@ -131,6 +148,8 @@ impl Catalog {
     /// An origin's instances are served as it lives, from now on.
     pub(super) fn show_origin(&mut self, ix: OriginIx, liveness: Liveness, is_listed: bool) {
         let id = self.table.origin(ix).id;
+        // What membership never named has no say.
+        let is_listed = is_listed && self.table.origin(ix).life.is_named;
         let Some(shown) = self.nodes.shown.get_mut(&ix) else {
             let node = Arc::new(self.describe(ix, None, liveness));
             self.nodes.shown.insert(ix, Shown { liveness, is_listed, name: None, node });
@@ -145,6 +164,9 @@ impl Catalog {
         tracing::debug!(origin = ?id, liveness = liveness.as_str(), is_listed, "an origin is shown otherwise");
         if is_hidden_otherwise {
             self.fold.refold(ix);
+            let node = self.nodes.shown.get(&ix).filter(|shown| shown.is_in_list()).map(|shown| Arc::clone(&shown.node));
+            let before = self.nodes.shown.get(&ix).map(|shown| Arc::clone(&shown.node));
+            self.list_node(before.as_ref(), node.as_ref());
         }
         self.reshow(ix);
         if let Some((name, _)) = name {
@@ -157,6 +179,7 @@ impl Catalog {
         for ix in claimants {
             self.reshow(ix);
         }
+        self.reshow_external(name);
     }
 
     fn reshow(&mut self, ix: OriginIx) {
@@ -165,8 +188,23 @@ impl Catalog {
         if *shown.node != node
             && let Some(shown) = self.nodes.shown.get_mut(&ix)
         {
-            shown.node = Arc::new(node);
+            let before = std::mem::replace(&mut shown.node, Arc::new(node));
+            let after = shown.is_in_list().then(|| Arc::clone(&shown.node));
             self.fold.refold(ix);
+            self.list_node(Some(&before), after.as_ref());
+        }
+    }
+
+    /// Puts a node into the list that readers see, or takes it out. Two may have one name for a moment, until both are shown anew.
+    pub(super) fn list_node(&mut self, before: Option<&Arc<Node>>, after: Option<&Arc<Node>>) {
+        let editor = self.editor();
+        if let Some(before) = before.filter(|before| after.is_none_or(|after| after.name != before.name))
+            && editor.node(&before.name).is_some_and(|listed| listed.id == before.id)
+        {
+            editor.set_node(&before.name, None);
+        }
+        if let Some(after) = after {
+            editor.set_node(&after.name, Some(Arc::clone(after)));
         }
     }
 
@@ -176,7 +214,8 @@ impl Catalog {
     }
 
     pub(super) fn forget_node(&mut self, ix: OriginIx) {
-        if let Some(Shown { name: Some((name, _)), .. }) = self.nodes.shown.remove(&ix) {
+        if let Some(Shown { name: Some((name, _)), node, .. }) = self.nodes.shown.remove(&ix) {
+            self.list_node(Some(&node), None);
             if let Some(claimants) = self.nodes.names.get_mut(&name) {
                 claimants.remove(&ix);
                 if claimants.is_empty() {
@@ -223,7 +262,7 @@ impl Catalog {
     }
 
     /// The name and body of an agent's own node record.
-    fn node_record(&self, ix: OriginIx) -> Option<(String, NodeInfo<'static>)> {
+    pub(super) fn node_record(&self, ix: OriginIx) -> Option<(String, NodeInfo<'static>)> {
         let uid = self.table.origin(ix).node_uid?;
         let slot = self.table.find(ix, uid).map(|slot| self.table.slot(slot))?;
         let (key, info) = slot.content()?.decode::<NodeInfo<'_>>().ok()?;

@@ -10,7 +10,7 @@ use super::{Catalog, Effect, Urgency, claims, epochs};
 use crate::engine::io::StoreOp;
 use crate::engine::wire::packet::{Advert, Want};
 use crate::model::names::NodeId;
-use crate::model::record::{Base, Batch, Claim, Content, Epoch, Head, HeadFlags, Kind, Record, RecordState, Seq, Uid};
+use crate::model::record::{Base, Batch, Claim, Content, Epoch, Head, HeadFlags, Kind, Record, RecordState, Scope, Seq, Uid};
 use crate::model::time::Now;
 use std::collections::BTreeMap;
 
@@ -290,10 +290,13 @@ impl Catalog {
         let mut contents = Vec::new();
         for slot in self.slots_of(old_ix).into_iter().map(|ix| self.table.slot(ix)) {
             let (uid, kind) = (slot.uid(), slot.kind().unwrap_or(Kind(u8::MAX)));
-            contents.extend(slot.content().filter(|_| kind != Kind::NODE).map(|content| (kind, content.clone())));
+            // The host is announced anew; events were said, under the old id.
+            let goes_on = |content: &&Content| content.key().is_ok_and(|key| key.scope != Scope::Agent || kind == Kind::INSTANCE);
+            contents.extend(slot.content().filter(goes_on).map(|content| (kind, content.clone())));
             self.leases.drop_instance(uid);
             self.effects.push_back(Effect::Store(StoreOp::Forget { uid }));
         }
+        self.host.info.checks = self.node_record(old_ix).map_or_else(Vec::new, |(_, info)| info.checks);
         self.table.origin_mut(old_ix).life = Life { word: Some(Word::Alive), ..Life::own(now) };
         self.me = new;
         self.own_ix = self.table.add_origin(Origin::new(new, Life::own(now), now.ns));

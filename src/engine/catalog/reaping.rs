@@ -231,9 +231,10 @@ impl Catalog {
         let due_ns = now.after_ms(if wait_ms == 0 { 0 } else { wait_ms + share_ms });
         for ix in self.slots_of(ix) {
             let slot = self.table.slot(ix);
-            let (uid, claim, kind) = (slot.uid(), slot.claim, slot.kind().unwrap_or(Kind(u8::MAX)));
+            let (uid, claim) = (slot.uid(), slot.claim);
             let is_hiding = !slot.is_live() && claims::is_hiding(&self.table, slot);
-            let outlives = slot.is_live() && kind.outlives_its_origin() && claims::winner(&self.table, uid) == Some(ix);
+            let key = slot.content().and_then(|content| content.key().ok());
+            let outlives = key.is_some_and(|key| key.outlives_its_origin()) && claims::winner(&self.table, uid) == Some(ix);
             if is_hiding || outlives {
                 self.reaping.estate.insert((due_ns, uid), (claim, slot.record().state));
             }

@@ -2,18 +2,21 @@
 
 use super::*;
 use crate::engine::wire::packet::Want;
-use crate::model::command::{Condition, LeaseId, OverrideTarget, Registration, Target, WriteResult};
+use crate::model::command::{Condition, LeaseId, OverrideTarget, Registration, Report, Target, WriteResult};
 use crate::model::instance::{Health, Instance, Lease};
 use crate::model::names::{InstanceId, Namespace, ServiceName};
 use crate::model::node::{Liveness, Override};
 use crate::model::record::Scope;
-use crate::view::Entry;
+use crate::view::{Entry, View};
 
 mod copies;
+mod entries;
 mod epochs;
 mod exchange;
+mod external;
 mod lives;
 mod numbers;
+mod watched;
 mod writes;
 
 /// The wall clock when the tests' engines start, in Unix milliseconds.
@@ -33,6 +36,8 @@ struct Agent {
     forwards: Vec<(Token, NodeId, Command)>,
     fresh: Vec<(NodeId, Seq)>,
 }
+
+const HOUR_MS: u64 = 3_600_000;
 
 fn node(n: usize) -> NodeId {
     NodeId((n as u128 + 1) << 96)
@@ -240,6 +245,12 @@ impl World {
     }
 
     fn entries(&mut self, at: usize, service: &str) -> Vec<Entry> {
+        let view = self.view(at);
+        view.service("default", service).map_or_else(Vec::new, |service| service.entries.to_vec())
+    }
+
+    /// What a reader at an agent sees.
+    fn view(&mut self, at: usize) -> View {
         let now = self.now;
         let catalog = &mut self.agents[at].catalog;
         while catalog.deadline().is_some_and(|due| due <= now.ns) {
@@ -248,8 +259,7 @@ impl World {
         catalog.editor().block_reserved(1 << 60);
         catalog.publish(now);
         self.agents[at].drain();
-        let view = self.agents[at].catalog.view();
-        view.service("default", service).map_or_else(Vec::new, |service| service.entries.to_vec())
+        self.agents[at].catalog.view().clone()
     }
 }
 

@@ -74,7 +74,7 @@ pub struct SpreadConfig {
     pub fetches_max: usize,
     /// Bytes handed to a stream and not yet written.
     pub stream_bytes_max: usize,
-    /// Bytes of one chunk, before compression.
+    /// Bytes of one chunk, before compression: room for the largest record, which would be told as part of a snapshot otherwise.
     pub chunk_bytes: usize,
     /// Frames made in one turn, over all streams.
     pub turn_frames_max: usize,
@@ -126,7 +126,7 @@ impl SpreadConfig {
             sponsored_max: 3,
             fetches_max: 8,
             stream_bytes_max: 256 << 10,
-            chunk_bytes: 64 << 10,
+            chunk_bytes: 72 << 10,
             turn_frames_max: 16,
             stream_idle_ms: 60_000,
             exchange_retry_ms: 500,

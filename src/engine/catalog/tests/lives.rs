@@ -6,8 +6,6 @@ use crate::model::instance::{Check, CheckKind};
 use crate::model::record::Head;
 use crate::model::time::WallMs;
 
-const HOUR_MS: u64 = 3_600_000;
-
 fn leased(lease: Lease) -> Command {
     let mut registration = registration("web", "1", 80);
     registration.instance.lease = lease;
