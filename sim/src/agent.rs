@@ -2,9 +2,13 @@
 
 use crate::world::{Boot, Machine};
 use tidings::engine::Engine;
+use tidings::engine::catalog::copy::{Collector, Copied};
 use tidings::engine::config::EngineConfig;
 use tidings::engine::io::{Input, Output};
 use tidings::model::time::Now;
+
+/// Pieces are short, so that a copy is made of several.
+const PIECE_BYTES: usize = 2_000;
 
 impl Machine for Engine {
     type Config = EngineConfig;
@@ -25,5 +29,13 @@ impl Machine for Engine {
 
     fn deadline(&self) -> Option<u64> {
         Engine::deadline(self)
+    }
+
+    fn copies(&self) -> Vec<Copied> {
+        let (mut reader, mut collector) = (self.catalog().copy(), Collector::default());
+        while let Some(piece) = reader.next(self.catalog(), PIECE_BYTES) {
+            collector.take(piece);
+        }
+        collector.finish()
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::rng::Rng;
 use std::collections::VecDeque;
+use tidings::engine::catalog::copy::Copied;
 use tidings::engine::io::{Mark, Restored, StoreOp};
 
 /// What a process finds when it starts again.
@@ -48,6 +49,9 @@ pub struct Disk {
     has_failed: bool,
 }
 
+/// That a process had copied its catalog when it died.
+const COPIED_CHANCE: f64 = 0.5;
+
 /// How long the store leaves a disk alone that failed.
 const RETRY_NS: u64 = 1_000_000_000;
 
@@ -82,6 +86,13 @@ impl Disk {
     /// What would be found if the process started now.
     pub fn durable(&self) -> &Restored {
         &self.durable
+    }
+
+    /// The process copied what it knows of others just before it died, or long ago: then what an earlier life copied is still there.
+    pub fn keep_copies(&mut self, copies: impl FnOnce() -> Vec<Copied>) {
+        if self.rng.chance(COPIED_CHANCE) && !self.is_full {
+            self.durable.copies = copies();
+        }
     }
 
     /// All that is durable, as a backup takes it.
@@ -150,7 +161,9 @@ impl Disk {
             DiskFate::Wiped => 0,
         };
         self.log.truncate(keep);
-        self.durable = Restored::default();
+        // A file of its own: an older store may lie beside a newer copy.
+        let copies = std::mem::take(&mut self.durable.copies);
+        self.durable = Restored { copies: if fate == DiskFate::Wiped { Vec::new() } else { copies }, ..Restored::default() };
         for op in self.log.iter().flat_map(|(_, ops)| ops) {
             self.durable.apply(op.clone());
         }

@@ -35,6 +35,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use streams::Streams;
+use tidings::engine::catalog::copy::Copied;
 use tidings::engine::io::{Input, Output, Restored, StoreOp, Token};
 use tidings::model::command::{Refusal, Reply};
 use tidings::model::time::Now;
@@ -54,6 +55,10 @@ pub trait Machine: Sized {
     fn poll(&mut self) -> Option<Output>;
     /// When it wants [`Input::Tick`], on its own monotonic clock.
     fn deadline(&self) -> Option<u64>;
+    /// What it knows of others, as the shell copies it to the disk beside the store.
+    fn copies(&self) -> Vec<Copied> {
+        Vec::new()
+    }
 }
 
 /// What a process finds when it starts.

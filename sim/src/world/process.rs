@@ -36,10 +36,9 @@ impl<M: Machine> World<M> {
     pub fn kill(&mut self, host: HostId) {
         let at = self.now;
         let known = &mut self.hosts[host.index()];
-        if known.process.take().is_none() {
-            return;
-        }
+        let Some(process) = known.process.take() else { return };
         known.disk.crash(at);
+        known.disk.keep_copies(|| process.machine.copies());
         known.frozen = None;
         known.waiting.clear();
         known.datagrams_waiting = 0;

@@ -9,8 +9,8 @@ use crate::model::record::{Claim, Uid};
 /// A claim this far ahead of the own clock betrays a clock that is wrong, in milliseconds.
 pub const AHEAD_MS_MAX: u64 = 60_000;
 
-/// The word that counts: of the highest claim; of equal ones a delete, then the higher origin's. Origins that membership never named
-/// have no say.
+/// The word that counts: of the highest claim; of equal ones a delete, then the higher origin's. Origins that membership named to
+/// no life of this agent have no say.
 pub(super) fn winner(table: &Table, uid: Uid) -> Option<SlotIx> {
     let rank = |ix: &SlotIx| {
         let slot = table.slot(*ix);
@@ -20,7 +20,7 @@ pub(super) fn winner(table: &Table, uid: Uid) -> Option<SlotIx> {
         }
         (slot.claim, !slot.is_live(), table.origin(slot.origin).id)
     };
-    table.chain(uid).filter(|ix| table.origin(table.slot(*ix).origin).life.is_named).max_by_key(rank)
+    table.chain(uid).filter(|ix| table.origin(table.slot(*ix).origin).life.counts()).max_by_key(rank)
 }
 
 /// The record readers see of a key.

@@ -2,7 +2,8 @@
 //!
 //! A copy is read like snapshots are, origin by origin, and taken in like one. The origins in it are known to the catalog without
 //! membership's word, so their instances are unverified: handed out for ten minutes, and only where nothing better is left. Whoever
-//! of them answers is verified at once; repair then goes on from the copy's heads instead of from nothing.
+//! of them membership names is as it says from then on, and repair goes on from the copy's heads instead of from nothing. Whom it has
+//! not named a minute after the first that answered is gone since the copy, and forgotten.
 //!
 //! The agent's own records are no part of it: those are in the store, and durable.
 
@@ -76,9 +77,10 @@ impl Catalog {
         if id == self.me || self.table.origin_ix(id).is_some() {
             return;
         }
-        // Membership named it to the life that copied it, and until it says more the origin is one that nobody vouches for.
-        let life = Life { is_named: true, ..Life::unheard(now) };
+        // Membership named it to the life that copied it, not to this one: it counts here, and nobody is told of it.
+        let life = Life { is_recalled: true, ..Life::unheard(now) };
         let ix = self.table.add_origin(Origin::new(id, life, now.ns));
+        self.reaping.recalled.insert(id);
         self.refresh_life(now, ix);
         let Some(mut staged) = self.stage(now, copied.head, copied.sum) else { return };
         if staged.push(copied.records.clone()) {

@@ -25,6 +25,8 @@ pub enum Word {
 pub(super) struct Life {
     /// Membership knows, or knew, an agent of this id. Until then its records are held aside.
     pub is_named: bool,
+    /// An earlier life of this agent knew it: its records count here until membership speaks, or is silent for too long.
+    pub is_recalled: bool,
     pub word: Option<Word>,
     pub since_ns: u64,
     pub since_wall_ms: u64,
@@ -33,12 +35,17 @@ pub(super) struct Life {
 impl Life {
     /// Of an origin that only its records name.
     pub fn unheard(now: Now) -> Self {
-        Self { is_named: false, word: None, since_ns: now.ns, since_wall_ms: now.wall_ms }
+        Self { is_named: false, is_recalled: false, word: None, since_ns: now.ns, since_wall_ms: now.wall_ms }
     }
 
     /// Of this agent itself.
     pub fn own(now: Now) -> Self {
-        Self { is_named: true, word: Some(Word::Alive), since_ns: now.ns, since_wall_ms: now.wall_ms }
+        Self { is_named: true, is_recalled: false, word: Some(Word::Alive), since_ns: now.ns, since_wall_ms: now.wall_ms }
+    }
+
+    /// Whether its records compete with others'.
+    pub fn counts(&self) -> bool {
+        self.is_named || self.is_recalled
     }
 
     pub fn is_alive(&self) -> bool {
@@ -70,7 +77,7 @@ mod tests {
     use super::*;
 
     fn life(word: Option<Word>) -> Life {
-        Life { is_named: true, word, since_ns: 0, since_wall_ms: 0 }
+        Life { is_named: true, is_recalled: false, word, since_ns: 0, since_wall_ms: 0 }
     }
 
     #[test]

@@ -139,7 +139,8 @@ impl Catalog {
     pub(super) fn yield_key(&mut self, now: Now, uid: Uid) {
         let Some(own) = self.table.find(self.own_ix, uid).map(|ix| self.table.slot(ix)).filter(|slot| slot.is_live()) else { return };
         let Some(winner) = claims::winner(&self.table, uid).map(|ix| self.table.slot(ix)) else { return };
-        if winner.origin == self.own_ix {
+        // For an origin that may be forgotten again nothing is given up.
+        if winner.origin == self.own_ix || !self.table.origin(winner.origin).life.is_named {
             return;
         }
         let (claim, kind) = (claims::of_yielding(own, winner), own.kind().unwrap_or(Kind(u8::MAX)));

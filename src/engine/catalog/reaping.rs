@@ -41,6 +41,10 @@ const TURN: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Reaping {
     wakes: BTreeSet<(u64, NodeId)>,
+    /// Origins of a copy that membership has not named to this life.
+    pub recalled: BTreeSet<NodeId>,
+    /// When membership first held another agent alive, in nanoseconds.
+    met_at_ns: Option<u64>,
     estate: BTreeMap<(u64, Uid), (Claim, RecordState)>,
 }
 
@@ -64,12 +68,18 @@ impl Catalog {
         };
         let was_named = self.table.origin(ix).life.is_named;
         self.unnamed.remove(&node);
+        self.reaping.recalled.remove(&node);
+        if word == Word::Alive && self.reaping.met_at_ns.is_none() {
+            self.reaping.met_at_ns = Some(now.ns);
+            let due_ns = now.after_ms(UNNAMED_MS_MAX);
+            self.reaping.wakes.extend(self.reaping.recalled.iter().map(|origin| (due_ns, *origin)));
+        }
         self.table.change_head(ix, |origin| {
             let before = origin.life;
             let is_unverified = |word: Option<Word>| matches!(word, None | Some(Word::Hearsay | Word::Lost));
             let stays = before.word == Some(word) || is_unverified(before.word) && is_unverified(Some(word)) && before.is_named;
             let (since_ns, since_wall_ms) = if stays { (before.since_ns, before.since_wall_ms) } else { (now.ns, now.wall_ms) };
-            origin.life = Life { is_named: true, word: Some(word), since_ns, since_wall_ms };
+            origin.life = Life { is_named: true, is_recalled: false, word: Some(word), since_ns, since_wall_ms };
         });
         if !was_named && self.table.origin(ix).epoch > 0 {
             // What was held aside competes from now on.
@@ -113,7 +123,8 @@ impl Catalog {
         let since_ns = origin.life.since_ns;
         let gone_ms = now.ns.saturating_sub(since_ns) / 1_000_000;
         let is_listed = liveness != Liveness::Down || gone_ms < self.config.listed_ms;
-        let (id, is_named, mark) = (origin.id, origin.life.is_named, origin.flags.reaped);
+        let (id, mark) = (origin.id, origin.flags.reaped);
+        let Life { is_named, is_recalled, .. } = origin.life;
         self.show_origin(ix, liveness, is_listed);
         if ix == self.own_ix || matches!(liveness, Liveness::Alive | Liveness::Suspect) {
             return;
@@ -123,7 +134,7 @@ impl Catalog {
             after(UNVERIFIED_MS_MAX),
             after(self.config.listed_ms),
             after(self.reap_after_ms(id)),
-            if is_named { u64::MAX } else { after(UNNAMED_MS_MAX) },
+            if is_named || is_recalled { u64::MAX } else { after(UNNAMED_MS_MAX) },
             mark.map_or(u64::MAX, |day| now.after_ms(mark_ends_ms(day).saturating_sub(now.wall_ms).max(1_000))),
         ];
         let next = steps.into_iter().filter(|at| *at > now.ns && *at != u64::MAX).min();
@@ -156,7 +167,13 @@ impl Catalog {
     fn look_at(&mut self, now: Now, ix: OriginIx) {
         let origin = self.table.origin(ix);
         let gone_ms = now.ns.saturating_sub(origin.life.since_ns) / 1_000_000;
-        if !origin.life.is_named {
+        if origin.life.is_recalled {
+            let is_missed = self.reaping.met_at_ns.is_some_and(|met_at_ns| now.ns >= met_at_ns + UNNAMED_MS_MAX * 1_000_000);
+            if is_missed || gone_ms >= UNVERIFIED_MS_MAX {
+                self.forget_origin(ix);
+                return;
+            }
+        } else if !origin.life.is_named {
             if gone_ms >= UNNAMED_MS_MAX {
                 self.counters.origins_unnamed += 1;
                 self.forget_origin(ix);
@@ -287,7 +304,9 @@ impl Catalog {
         for slot in self.slots_of(ix) {
             self.drop_slot(slot);
         }
-        self.unnamed.remove(&self.table.origin(ix).id);
+        let id = self.table.origin(ix).id;
+        self.unnamed.remove(&id);
+        self.reaping.recalled.remove(&id);
         self.forget_node(ix);
         self.fold.forget_origin(ix);
         self.table.remove_origin(ix);

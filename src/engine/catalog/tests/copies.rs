@@ -37,7 +37,8 @@ fn who_restarts_alone_hands_out_the_copy_unverified_and_not_for_long() {
     both.sort_by_key(|(port, _)| *port);
     assert_eq!(both, [(80, Standing::Hidden), (81, Standing::Available)], "own instances are vouched for");
     alone.wait(UNVERIFIED_MS_MAX);
-    assert_eq!(standing(&mut alone, "web"), [(80, Standing::Hidden)]);
+    assert_eq!(standing(&mut alone, "web"), []);
+    assert_eq!(standing(&mut alone, "both"), [(81, Standing::Available)]);
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn whoever_answers_is_verified_and_repair_goes_on_from_the_copy() {
 }
 
 #[test]
-fn an_origin_given_up_since_the_copy_goes_as_soon_as_somebody_says_so() {
+fn an_origin_given_up_since_the_copy_is_told_to_nobody_and_soon_forgotten() {
     let mut world = World::new(3);
     world.register(0, "web", "1", 80);
     world.settle();
@@ -73,9 +74,9 @@ fn an_origin_given_up_since_the_copy_goes_as_soon_as_somebody_says_so() {
     living.agents[0] = Agent::start(1, disk, living.now);
     living.agents[0].catalog.on_member(living.now, node(2), Word::Alive);
     assert_eq!(living.entries(0, "web").len(), 1, "nobody said otherwise yet");
-    // Who tells of a reaped origin is told of its mark.
-    living.tell(0, 1);
     living.settle();
+    assert_eq!(living.see(1, "web"), []);
+    living.wait(60_000);
     assert_eq!(living.see(0, "web"), []);
 }
 
