@@ -30,7 +30,7 @@ pub const TAIL_PATIENCE_MS: u64 = 60_000;
 pub struct Applied {
     /// The head moved.
     pub advanced: bool,
-    /// A record in it was not known here: the change is worth passing on, with this urgency.
+    /// A record in it was not known here: the change is worth passing on, as urgently as the most urgent of them.
     pub news: Option<Urgency>,
     /// Something lies between what is held and what came: ask for it.
     pub gap: Option<Want>,
@@ -192,7 +192,7 @@ impl Catalog {
             if record.seq > seq && record.seq > from && record.seq <= to {
                 let urgency = Urgency::of(&record);
                 if self.take_in(now, ix, id, record) {
-                    applied.news = applied.news.min(Some(urgency)).or(Some(urgency));
+                    applied.news = applied.news.max(Some(urgency));
                 }
             }
         }

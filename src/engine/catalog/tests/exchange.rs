@@ -162,6 +162,21 @@ fn a_delta_during_a_snapshot_is_not_undone_by_it() {
 }
 
 #[test]
+fn a_batch_hurries_as_much_as_the_most_urgent_change_in_it() {
+    let mut world = World::new(2);
+    world.register(0, "web", "a", 80);
+    world.settle();
+    world.deregister(0, "web", "a");
+    world.register(0, "web", "b", 81);
+    let head = world.agents[1].catalog.head(node(0)).unwrap();
+    let both = world.agents[0].catalog.batch_of(node(0), head.seq, head.seq + 2, usize::MAX).unwrap();
+    assert_eq!(both.records.len(), 2, "the delete first, the registration last");
+    let applied = world.agents[1].catalog.apply(world.now, both.clone());
+    assert_eq!(applied.news, Some(Urgency::Removal));
+    assert_eq!(world.agents[1].catalog.apply(world.now, both).news, None, "known by now");
+}
+
+#[test]
 fn a_snapshot_that_came_too_late_is_dropped() {
     let mut world = World::new(2);
     world.register(0, "web", "1", 80);
