@@ -163,6 +163,36 @@ async fn checks_follow_what_is_registered_and_stop_with_it() {
 }
 
 #[tokio::test]
+async fn checks_of_the_node_are_run_and_decide_on_all_that_is_on_it() {
+    let a = agent("a", None, None).await;
+    seen(&a, "itself", alive(1)).await;
+    written(a.handle().call(registration("web", "1", instance())).await);
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let check = Check {
+        id: "port".into(),
+        name: "port".into(),
+        notes: "".into(),
+        kind: CheckKind::Tcp { address: server.local_addr().unwrap().to_string().into() },
+        interval_ms: 100,
+        timeout_ms: 1_000,
+        passing_after: 1,
+        warning_after: 1,
+        critical_after: 1,
+        state: Health::Critical,
+        output: "".into(),
+        since: Default::default(),
+        remove_after_ms: None,
+    };
+    written(a.handle().call(Command::SetNodeCheck { node: None, check: Box::new(check) }).await);
+    let serving = |is: bool| move |view: &View| view.service("default", "web").is_some_and(|web| (web.counts.available == 1) == is);
+    seen(&a, "what the check found", serving(true)).await;
+    drop(server);
+    seen(&a, "the port closed", serving(false)).await;
+    written(a.handle().call(Command::RemoveNodeCheck { node: None, check: "port".into() }).await);
+    seen(&a, "the end of the check", serving(true)).await;
+}
+
+#[tokio::test]
 async fn metrics_tell_of_the_engine() {
     let a = agent("a", None, None).await;
     seen(&a, "itself", alive(1)).await;

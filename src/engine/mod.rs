@@ -26,6 +26,7 @@ pub mod membership;
 mod operator;
 mod proof;
 mod pump;
+mod rtts;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 pub mod spread;
@@ -77,6 +78,7 @@ pub struct Engine {
     published_ms: u64,
     /// When the list of members is made anew, in nanoseconds; none while it is right.
     show_members_at: Option<u64>,
+    rtts: rtts::Rtts,
     /// When the members' addresses are stored next, in nanoseconds.
     store_members_at: Option<u64>,
     out: VecDeque<Output>,
@@ -126,6 +128,7 @@ impl Engine {
             publish_at: None,
             published_ms: 0,
             show_members_at: Some(now.ns),
+            rtts: rtts::Rtts::default(),
             store_members_at: None,
             out: VecDeque::new(),
             counters: Counters::default(),

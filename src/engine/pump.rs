@@ -44,6 +44,9 @@ impl Engine {
             }
         }
         self.step_leaving(now);
+        if self.rtts.look(now, &self.membership) {
+            self.show_members_at.get_or_insert(now.after_ms(SHOW_MEMBERS_MS));
+        }
         if self.store_members_at.is_some_and(|at| at <= now.ns) {
             self.store_members_at = None;
             let addrs: Vec<SocketAddr> = self.membership.peers().iter().map(|peer| peer.addr).take(STORED_MEMBERS_MAX).collect();
@@ -286,7 +289,7 @@ impl Engine {
                 dns_port: info.and_then(|info| info.dns_port),
                 is_gateway: info.is_some_and(|info| info.is_gateway),
                 instances: facts.as_ref().map_or(0, |facts| facts.instances),
-                rtt_us: None,
+                rtt_us: self.rtts.of(id),
                 since,
                 is_name_taken: facts.as_ref().is_some_and(|facts| facts.is_name_taken),
                 word: facts.and_then(|facts| facts.word),

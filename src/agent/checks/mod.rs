@@ -1,9 +1,10 @@
-//! Checks that this agent runs for its own instances (design §5): who is to be checked, when, and which results the engine hears.
+//! Checks that this agent runs for its own instances and its node (design §5): who is to be checked, when, and which results the engine hears.
 //!
 //! How one check is carried out is [`probe`]'s. How many results make a flip, and what flapping costs, is the engine's: it hears
 //! every result that differs from the record, the first one after it, and the first of all.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use self::probe::{Finding, Probes};
 use super::handle::Handle;
 use crate::model::command::{Command, Target};
 use crate::model::instance::{Check, CheckKind, Health};
-use crate::model::names::{InstanceId, NodeId, ServiceKey};
+use crate::model::names::{InstanceId, Namespace, NodeId, ServiceKey};
 use crate::model::record::Uid;
 use crate::settings;
 use crate::view::{Changes, Entry, View};
@@ -38,7 +39,7 @@ pub(super) async fn run(handle: Handle, settings: settings::Checks) {
         places: Arc::new(Semaphore::new(settings.concurrent_max)),
     };
     let mut watch = handle.watch_all();
-    let mut checked = Checked { shared, running: BTreeMap::new(), me: NodeId::default(), seen: None };
+    let mut checked = Checked { shared, running: BTreeMap::new(), on_node: Vec::new(), nodes_seen: None, me: NodeId::default(), seen: None };
     while !handle.is_stopping() {
         checked.follow(&handle.view());
         watch.changed().await;
@@ -57,9 +58,39 @@ struct Shared {
 struct Checked {
     shared: Shared,
     running: BTreeMap<Uid, Vec<Running>>,
+    /// Those of the node as such, and the revision of nodes that was followed last.
+    on_node: Vec<Running>,
+    nodes_seen: Option<u64>,
     me: NodeId,
     /// The revision that was followed last.
     seen: Option<u64>,
+}
+
+/// What a check is about.
+#[derive(Debug, Clone)]
+enum Subject {
+    Instance(Target),
+    /// This agent's own node.
+    Node,
+}
+
+impl Subject {
+    /// Where the services stand that an alias names.
+    fn namespace(&self) -> Namespace {
+        match self {
+            Subject::Instance(target) => target.namespace.clone(),
+            Subject::Node => Namespace::default(),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Instance(target) => write!(f, "{} of {}", target.id, target.service),
+            Subject::Node => f.write_str("the node"),
+        }
+    }
 }
 
 struct Running {
@@ -83,6 +114,12 @@ impl Checked {
             }
             Some(Changes::Resync) | None => self.look_at_all(view),
         }
+        if self.nodes_seen.replace(view.nodes_revision) != Some(view.nodes_revision) {
+            let node = view.nodes.iter().find(|node| node.id == self.me);
+            let before = std::mem::take(&mut self.on_node);
+            let checks = node.map(|node| node.checks.clone()).unwrap_or_default();
+            self.on_node = self.go_on(before, &Subject::Node, checks);
+        }
     }
 
     fn look_at_all(&mut self, view: &View) {
@@ -99,24 +136,28 @@ impl Checked {
 
     /// Brings what runs for an instance in line with what is registered; a check that did not change goes on undisturbed.
     fn set(&mut self, uid: Uid, service: &ServiceKey, entry: Option<&Entry>) {
-        let mut before = self.running.remove(&uid).unwrap_or_default();
+        let before = self.running.remove(&uid).unwrap_or_default();
         let Some((key, instance)) = entry.and_then(|entry| entry.instance().ok()) else { return };
         let Ok(id) = InstanceId::new(&key.id) else { return };
         let target = Target { namespace: service.namespace.clone(), service: service.service.clone(), id, uid: Some(uid) };
-        let mut now = Vec::new();
-        for check in instance.checks.into_iter().filter(|check| !matches!(check.kind, CheckKind::Ttl { .. })) {
-            match before.iter().position(|running| is_same(&running.check, &check)) {
-                Some(at) => now.push(before.swap_remove(at)),
-                None => now.push(self.start(target.clone(), check.into_owned())),
-            }
-        }
+        let now = self.go_on(before, &Subject::Instance(target), instance.checks);
         if !now.is_empty() {
             self.running.insert(uid, now);
         }
     }
 
-    fn start(&self, target: Target, check: Check<'static>) -> Running {
-        let task = tokio::spawn(keep_checking(self.shared.clone(), target, check.clone()));
+    /// What runs from now on: of what ran before, what is still to be checked the same way, and the new.
+    fn go_on(&self, mut before: Vec<Running>, subject: &Subject, checks: Vec<Check<'_>>) -> Vec<Running> {
+        let to_run = checks.into_iter().filter(|check| !matches!(check.kind, CheckKind::Ttl { .. }));
+        let running = to_run.map(|check| match before.iter().position(|running| is_same(&running.check, &check)) {
+            Some(at) => before.swap_remove(at),
+            None => self.start(subject.clone(), check.into_owned()),
+        });
+        running.collect()
+    }
+
+    fn start(&self, subject: Subject, check: Check<'static>) -> Running {
+        let task = tokio::spawn(keep_checking(self.shared.clone(), subject, check.clone()));
         Running { check, _task: AbortOnDropHandle::new(task) }
     }
 }
@@ -130,12 +171,12 @@ fn is_same(a: &Check<'_>, b: &Check<'_>) -> bool {
     what(a) == what(b)
 }
 
-async fn keep_checking(shared: Shared, target: Target, check: Check<'static>) {
+async fn keep_checking(shared: Shared, subject: Subject, check: Check<'static>) {
     let interval = Duration::from_millis(check.interval_ms.max(1)).min(INTERVAL_MAX);
     let mut alias = match &check.kind {
         CheckKind::Alias { service } => crate::model::names::ServiceName::new(service)
             .ok()
-            .map(|service| shared.handle.watch([ServiceKey { namespace: target.namespace.clone(), service }])),
+            .map(|service| shared.handle.watch([ServiceKey { namespace: subject.namespace(), service }])),
         _ => None,
     };
     tokio::time::sleep(random_below(interval.min(FIRST_WITHIN))).await;
@@ -144,11 +185,11 @@ async fn keep_checking(shared: Shared, target: Target, check: Check<'static>) {
     loop {
         let finding = {
             let _place = shared.places.acquire().await.expect("nobody closes the semaphore");
-            find(&shared, &target, &check).await
+            find(&shared, &subject, &check).await
         };
-        let differs = recorded(&shared.handle.view(), &target, &check.id) != Some(finding.state);
+        let differs = recorded(&shared.handle.view(), &subject, &check.id) != Some(finding.state);
         if differs || is_told_on {
-            tell(&shared.handle, &target, &check, finding).await;
+            tell(&shared.handle, &subject, &check, finding).await;
         }
         is_told_on = differs;
         tokio::select! {
@@ -161,27 +202,37 @@ async fn keep_checking(shared: Shared, target: Target, check: Check<'static>) {
     }
 }
 
-async fn find(shared: &Shared, target: &Target, check: &Check<'static>) -> Finding {
+async fn find(shared: &Shared, subject: &Subject, check: &Check<'static>) -> Finding {
     if let CheckKind::Alias { service } = &check.kind {
-        return as_healthy_as(&shared.handle.view(), target.namespace.as_str(), service);
+        return as_healthy_as(&shared.handle.view(), subject.namespace().as_str(), service);
     }
     shared.probes.run(&check.kind, Duration::from_millis(check.timeout_ms.max(1))).await
 }
 
 /// What the record says of this check.
-fn recorded(view: &View, target: &Target, check: &str) -> Option<Health> {
-    let service = view.service(target.namespace.as_str(), target.service.as_str())?;
-    let (_, instance) = service.find(target.uid?)?.instance().ok()?;
-    instance.checks.iter().find(|known| known.id.as_str() == check).map(|known| known.state)
+fn recorded(view: &View, subject: &Subject, check: &str) -> Option<Health> {
+    let state_in = |checks: &[Check<'_>]| checks.iter().find(|known| known.id.as_str() == check).map(|known| known.state);
+    match subject {
+        Subject::Instance(target) => {
+            let service = view.service(target.namespace.as_str(), target.service.as_str())?;
+            let (_, instance) = service.find(target.uid?)?.instance().ok()?;
+            state_in(&instance.checks)
+        }
+        Subject::Node => state_in(&view.nodes.iter().find(|node| node.id == view.agent.id)?.checks),
+    }
 }
 
-async fn tell(handle: &Handle, target: &Target, check: &Check<'static>, finding: Finding) {
+async fn tell(handle: &Handle, subject: &Subject, check: &Check<'static>, finding: Finding) {
     let Finding { state, output } = finding;
-    tracing::debug!(service = %target.service, id = %target.id, check = %check.id, %state, "a check found");
-    let command = Command::CheckResult { target: target.clone(), check: check.id.to_string(), state, output };
+    tracing::debug!(of = %subject, check = %check.id, %state, "a check found");
+    let id = check.id.to_string();
+    let command = match subject {
+        Subject::Instance(target) => Command::CheckResult { target: target.clone(), check: id, state, output },
+        Subject::Node => Command::NodeCheckResult { check: id, state, output },
+    };
     if let Err(why) = handle.call(command).await {
         // Told again with the next result; an instance that is gone takes its checks with it.
-        tracing::debug!(service = %target.service, id = %target.id, check = %check.id, %why, "a result was not taken");
+        tracing::debug!(of = %subject, check = %check.id, %why, "a result was not taken");
     }
 }
 
@@ -189,7 +240,9 @@ async fn tell(handle: &Handle, target: &Target, check: &Check<'static>, finding:
 fn as_healthy_as(view: &View, namespace: &str, service: &str) -> Finding {
     let entries = view.service(namespace, service).map(|found| &found.entries[..]).unwrap_or_default();
     let mine = entries.iter().filter(|entry| entry.node.id == view.agent.id);
-    match mine.map(|entry| entry.health).max() {
+    // Without the node's share: an alias on the node itself would never be well again.
+    let own = mine.filter_map(|entry| entry.instance().ok()).map(|(_, instance)| instance.health());
+    match own.max() {
         Some(state) => Finding { state, output: format!("{service} is {state} at this agent") },
         None => Finding { state: Health::Critical, output: format!("this agent has no instance of {service}") },
     }
