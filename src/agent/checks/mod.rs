@@ -39,7 +39,8 @@ pub(super) async fn run(handle: Handle, settings: settings::Checks) {
         places: Arc::new(Semaphore::new(settings.concurrent_max)),
     };
     let mut watch = handle.watch_all();
-    let mut checked = Checked { shared, running: BTreeMap::new(), on_node: Vec::new(), nodes_seen: None, me: NodeId::default(), seen: None };
+    let mut checked =
+        Checked { shared, running: BTreeMap::new(), on_node: Vec::new(), nodes_seen: None, me: NodeId::default(), seen: None };
     while !handle.is_stopping() {
         checked.follow(&handle.view());
         watch.changed().await;
