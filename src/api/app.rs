@@ -181,10 +181,3 @@ impl App {
         Ok(self.door.check(&Asked { host, origin: header(ORIGIN), is_change })?)
     }
 }
-
-/// The wall clock in Unix milliseconds.
-#[allow(clippy::disallowed_methods, reason = "the shell lives in real time")]
-pub fn wall_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}

@@ -7,12 +7,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, Uri};
 
-use super::app::{Api, wall_ms};
+use super::app::Api;
 use super::encode::{self, Decoded};
 use super::reads::answer;
 use super::refuse::No;
 use super::request::Parameters;
-use crate::agent::handle::Handle;
+use crate::agent::handle::{Handle, wall_ms};
 use crate::model::node::Liveness;
 use crate::schema;
 use crate::view::{Changes, Entry, Event, Filter, MemberView, View};

@@ -6,6 +6,11 @@
 //! answer     JSON with the headers that every list has
 //! refuse     errors in Consul's words; what is not offered, and why
 //! blocking   the one driver of blocking queries
+//! body       bodies in every spelling, as definitions
+//! mapping    what a definition is in canonical terms: the one table
+//! gomicro    what Go Micro hides in tags
+//! own        what lives on this agent's node, by Consul's ids
+//! agent      this agent, and all that is registered with it
 //! status     leader and peers: every agent answers with itself
 //! catalog    nodes, services, instances
 //! health     the same with their checks
@@ -21,14 +26,19 @@
 
 #![allow(dead_code, reason = "the first routes use a part of what all share; goes with the next ones")]
 
+mod agent;
 mod answer;
 mod blocking;
+mod body;
 mod catalog;
 mod coordinate;
 mod filter;
 mod go;
+mod gomicro;
 mod health;
 mod json;
+mod mapping;
+mod own;
 mod picture;
 mod refuse;
 mod request;
@@ -44,10 +54,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 
-use crate::agent::handle::Handle;
+use self::json::service::One;
+use self::mapping::Setting;
+use self::own::Own;
+use self::picture::Picture;
+use crate::agent::handle::{Handle, wall_ms};
 use crate::view::{ByNode, Node, View};
-use json::service::One;
-use picture::Picture;
 
 /// What of the dialect can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +81,7 @@ pub struct Consul(Arc<Shared>);
 pub struct Shared {
     pub handle: Handle,
     pub settings: Settings,
+    own: Own,
     random: AtomicU64,
     picture: Picture,
     by_node: Mutex<ByNode>,
@@ -85,7 +98,8 @@ impl std::ops::Deref for Consul {
 impl Consul {
     /// `seed` is fresh entropy.
     pub fn new(handle: Handle, settings: Settings, seed: u64) -> Self {
-        Self(Arc::new(Shared { handle, settings, random: AtomicU64::new(seed), picture: Picture::default(), by_node: Mutex::default() }))
+        let (own, picture, by_node) = (Own::default(), Picture::default(), Mutex::default());
+        Self(Arc::new(Shared { handle, settings, own, random: AtomicU64::new(seed), picture, by_node }))
     }
 
     /// One random number: a counter through SplitMix64's mixer, begun at entropy. It spreads load and guards nothing.
@@ -115,6 +129,11 @@ impl Consul {
         on_it.filter_map(One::of).collect()
     }
 
+    /// What decides on a registration besides its body.
+    fn setting(&self) -> Setting {
+        Setting { now_ms: wall_ms(), allows_scripts: self.handle.facts().allows_scripts }
+    }
+
     /// Where a server of Consul would be dialled: this very agent, for nobody leads here.
     pub fn server(&self) -> SocketAddr {
         SocketAddr::new(self.handle.facts().advertise.ip(), self.settings.server_port)
@@ -124,6 +143,7 @@ impl Consul {
 /// All of `/v1`.
 pub fn router(consul: Consul) -> Router {
     Router::new()
+        .merge(agent::routes())
         .merge(status::routes())
         .merge(catalog::routes())
         .merge(health::routes())

@@ -66,6 +66,12 @@ impl Params {
         }
     }
 
+    /// Whether maintenance is to be on: it has to be said.
+    pub fn enable(&self) -> Result<bool, Failure> {
+        let Some(value) = self.filled("enable") else { return Err(Failure::bad("Missing value for enable")) };
+        go::parse_bool(value).ok_or_else(|| Failure::bad(format!("Invalid value for enable: {value:?}")))
+    }
+
     /// The index that a blocking query knows; 0 where it knows none.
     pub fn index(&self) -> Result<u64, Failure> {
         self.filled("index").map_or(Ok(0), |text| text.parse().map_err(|_| Failure::bad("Invalid index")))

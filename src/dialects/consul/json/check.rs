@@ -16,7 +16,8 @@ use serde::Serialize;
 
 use super::Indexes;
 use super::service::One;
-use crate::model::instance::{Check, CheckKind, Health, Lease, Source};
+use crate::dialects::consul::mapping;
+use crate::model::instance::{Check, CheckKind, Health, Lease};
 use crate::model::node::{Liveness, Override};
 use crate::model::text::Text;
 use crate::model::time::WallMs;
@@ -127,7 +128,7 @@ pub fn of_instance<'a>(one: &'a One<'_>) -> Vec<CheckJson<'a>> {
     let (entry, instance, id) = (one.entry, &one.instance, one.id());
     let blank = || CheckJson {
         node: &entry.node.name,
-        check_id: format!("service:{id}").into(),
+        check_id: mapping::lease_check_id(id).into(),
         name: format!("Service '{}' check", one.service()).into(),
         status: Status::Critical,
         notes: "",
@@ -143,10 +144,7 @@ pub fn of_instance<'a>(one: &'a One<'_>) -> Vec<CheckJson<'a>> {
         .checks
         .iter()
         .map(|check| {
-            let check_id = match instance.source {
-                Source::Consul => check.id.as_str().into(),
-                _ => format!("service:{id}:{}", check.id).into(),
-            };
+            let check_id = mapping::check_id(instance.source, id, &check.id).into();
             CheckJson { check_id, ..found(blank(), check, entry.revision) }
         })
         .collect();

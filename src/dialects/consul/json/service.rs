@@ -9,13 +9,11 @@ use serde_json::{Map, Value};
 use super::check::{self, CheckJson, Status};
 use super::node::{Addresses, Meta, NodeJson};
 use super::{Indexes, Uuid, as_map};
+use crate::dialects::consul::mapping::EXT;
 use crate::model::instance::{Endpoint, Instance};
 use crate::model::record::{Key, Scope};
 use crate::model::text::Text;
 use crate::view::{Entry, Node, Service};
-
-/// The name under which `ext` keeps what only Consul knows of.
-const EXT: &str = "consul";
 
 /// An entry of the view, decoded once for all that is shown of it.
 #[derive(Debug)]
@@ -34,15 +32,18 @@ struct Kept {
     enable_tag_override: bool,
     connect: Option<Map<String, Value>>,
     proxy: Option<Map<String, Value>>,
+    /// Metadata that its tags say, and its `Meta` did not.
+    decoded: Vec<String>,
 }
 
 impl<'a> One<'a> {
     /// Nothing, if the bytes do not decode; entries are made only of those that do.
     pub fn of(entry: &'a Entry) -> Option<Self> {
-        let (key, instance) = entry.instance().ok()?;
+        let (key, mut instance) = entry.instance().ok()?;
         let kept = instance.ext.iter().find(|(dialect, _)| dialect == EXT);
         // What another program wrote there is not shown.
-        let kept = kept.and_then(|(_, text)| serde_json::from_str(text).ok()).unwrap_or_default();
+        let kept: Kept = kept.and_then(|(_, text)| serde_json::from_str(text).ok()).unwrap_or_default();
+        instance.metadata.retain(|(key, _)| !kept.decoded.iter().any(|decoded| **key == **decoded));
         Some(Self { entry, key, instance, kept })
     }
 

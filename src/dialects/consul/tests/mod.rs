@@ -3,6 +3,7 @@
 mod catalog;
 mod health;
 mod status;
+mod writes;
 
 use std::time::Duration;
 
