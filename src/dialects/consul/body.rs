@@ -191,9 +191,7 @@ impl<'a> Fields<'a> {
         match self.any(names) {
             None => Ok(0),
             Some(Value::String(text)) if text.is_empty() => Ok(0),
-            Some(Value::String(text)) => {
-                go::parse_duration_ns(text).ok_or_else(|| undecodable(format!("time: invalid duration {text:?}")))
-            }
+            Some(Value::String(text)) => go::parse_duration_ns(text).ok_or_else(|| undecodable(format!("time: invalid duration {text:?}"))),
             Some(value) => {
                 let ns = value.as_u64().filter(|ns| i64::try_from(*ns).is_ok());
                 ns.ok_or_else(|| undecodable(format!("time: invalid duration {value}")))
@@ -204,9 +202,7 @@ impl<'a> Fields<'a> {
     fn texts(&self, names: &[&str]) -> Result<Vec<String>, Failure> {
         let Some(value) = self.any(names) else { return Ok(Vec::new()) };
         let list = value.as_array().ok_or_else(|| undecodable(mismatch(value, names[0], "[]string")))?;
-        let text = |value: &Value| {
-            value.as_str().map(str::to_owned).ok_or_else(|| undecodable(mismatch(value, names[0], "string")))
-        };
+        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| undecodable(mismatch(value, names[0], "string")));
         list.iter().map(text).collect()
     }
 
@@ -247,7 +243,8 @@ impl Service {
 
     /// `name` is the key that the name stands under.
     fn named(fields: Fields<'_>, name: &str) -> Result<Self, Failure> {
-        let mut checks: Vec<Check> = fields.inner("Check")?.map(Check::read).transpose()?.into_iter().filter(|check| !check.is_empty()).collect();
+        let mut checks: Vec<Check> =
+            fields.inner("Check")?.map(Check::read).transpose()?.into_iter().filter(|check| !check.is_empty()).collect();
         for check in fields.list("Checks")? {
             checks.push(Check::read(check)?);
         }
@@ -440,7 +437,9 @@ mod tests {
 
     #[test]
     fn nulls_say_nothing_and_an_empty_check_is_none() {
-        let read = service(r#"{"Name":"web","ID":null,"Tags":null,"Meta":{"secure":"false"},"Check":{"TTL":"30s","HTTP":null,"Header":null}}"#).unwrap();
+        let read =
+            service(r#"{"Name":"web","ID":null,"Tags":null,"Meta":{"secure":"false"},"Check":{"TTL":"30s","HTTP":null,"Header":null}}"#)
+                .unwrap();
         assert_eq!((read.id.as_str(), read.checks.len(), read.checks[0].ttl_ns), ("", 1, 30_000_000_000));
         assert!(service(r#"{"Name":"web","Check":{"TTL":null,"Args":null},"Checks":[null]}"#).unwrap().checks.is_empty());
         assert_eq!(service("null").unwrap(), Service::default());

@@ -76,7 +76,9 @@ async fn register(State(consul): State<Consul>, params: Params, body: Body) -> R
     };
     // An id is one check on a node: where it was on something else before, it moves.
     match (find(&consul, &view, &namespace, &check.id), &place) {
-        (Some(Subject::Instance(before, Meant::Check(id))), place) if place.as_ref() != Some(&before) => remove(&consul, &before, &id).await?,
+        (Some(Subject::Instance(before, Meant::Check(id))), place) if place.as_ref() != Some(&before) => {
+            remove(&consul, &before, &id).await?
+        }
         (Some(Subject::Node), Some(_)) => remove_from_node(&consul, &check.id).await?,
         _ => {}
     }

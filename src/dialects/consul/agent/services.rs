@@ -90,9 +90,7 @@ async fn maintain(State(consul): State<Consul>, tail: Tail, params: Params) -> R
 /// One of this agent's services by its id.
 pub fn find(consul: &Consul, view: &View, params: &Params, tail: Tail) -> Result<(Place, InstanceId), Failure> {
     let id = tail.need("Missing service ID")?;
-    let unknown = || {
-        Failure::not_found(format!("Unknown service ID {id:?}. Ensure that the service ID is passed, not the service name."))
-    };
+    let unknown = || Failure::not_found(format!("Unknown service ID {id:?}. Ensure that the service ID is passed, not the service name."));
     let place = consul.own.with_id(view, &params.namespace()?, &id).into_iter().next().ok_or_else(unknown)?;
     Ok((place, InstanceId::new(&id).map_err(|_| unknown())?))
 }

@@ -177,7 +177,10 @@ async fn bodies_that_mean_nothing_are_refused_in_consuls_words() {
         (json!({"Name": "w", "Address": "::"}), "Invalid service address"),
         (json!({"Name": "w", "Check": {"Interval": "1s", "TTL": "1s"}}), "Invalid check: Interval and TTL cannot both be specified"),
         (json!({"Name": "w", "Check": {"Name": "c"}}), "Invalid check: TTL must be > 0 for TTL checks"),
-        (json!({"Name": "w", "Check": {"Args": ["sh"], "Interval": "1s"}}), "Invalid check: Scripts are disabled on this agent; its setting checks.scripts allows them"),
+        (
+            json!({"Name": "w", "Check": {"Args": ["sh"], "Interval": "1s"}}),
+            "Invalid check: Scripts are disabled on this agent; its setting checks.scripts allows them",
+        ),
         (json!({"Name": "w", "Check": {"TTL": "1s", "Status": "fine"}}), "Status for checks must 'passing', 'warning', 'critical'"),
         (json!({"Name": "w", "Check": {"TTL": "x"}}), "Request decode failed: time: invalid duration \"x\""),
     ] {
