@@ -3,6 +3,7 @@
 //! The swarm runs a [`Plan`]; scenarios and experiments drive the same run by hand. Everything that happens is an event of the world;
 //! after each, the checkers see what it touched.
 
+use crate::checkers::moves::Moves;
 use crate::checkers::{self, Checker, Scene};
 use crate::faults::{FaultKind, Scheduled, Stroke};
 use crate::history::{History, OpId, Operation, Outcome};
@@ -66,6 +67,7 @@ pub struct Run {
     /// Parts of ERROR lines that belong to what is played.
     errors_allowed: Vec<&'static str>,
     checkers: Vec<Box<dyn Checker>>,
+    moves: Moves,
     agenda: Vec<Option<Entry>>,
     seeds: Vec<u32>,
     next_operation: OpId,
@@ -90,6 +92,7 @@ impl Run {
             changed_at: Vec::new(),
             errors_allowed: Vec::new(),
             checkers: Vec::new(),
+            moves: Moves::default(),
             agenda: Vec::new(),
             seeds: Vec::new(),
             next_operation: 1,
@@ -255,6 +258,18 @@ impl Run {
         while let Some(note) = self.world.note() {
             tell(self, &note);
             self.react(&note)?;
+            if self.checkers.is_empty() {
+                continue;
+            }
+            match &note {
+                Note::Started { host } => self.moves.started(*host),
+                Note::Handled { host } => {
+                    if let Some(engine) = self.world.machine(*host) {
+                        self.moves.handled(*host, engine, self.views.len());
+                    }
+                }
+                _ => {}
+            }
             let mut checkers = std::mem::take(&mut self.checkers);
             let scene = self.scene();
             let verdict = checkers.iter_mut().try_for_each(|checker| checker.note(&scene, &note));
@@ -301,6 +316,7 @@ impl Run {
             is_sharp: self.is_sharp,
             disturbed_at: self.disturbed_at,
             changed_at: &self.changed_at,
+            moved: &self.moves.last,
         }
     }
 

@@ -168,6 +168,7 @@ pub fn until_still(run: &mut Run) -> Result<(), Violation> {
 pub fn lack(run: &Run) -> Option<(Vec<HostId>, String)> {
     let scene = run.scene();
     let running: Vec<_> = scene.running().collect();
+    let nodes: BTreeSet<NodeId> = running.iter().map(|(_, node)| *node).collect();
     let mut root = None;
     for (host, node) in &running {
         let engine = scene.engine(*host)?;
@@ -178,14 +179,15 @@ pub fn lack(run: &Run) -> Option<(Vec<HostId>, String)> {
         if view.agent.is_cut_off {
             return Some((vec![*host], "holds itself cut off".into()));
         }
+        let states: BTreeMap<NodeId, MemberState> = view.members.iter().map(|member| (member.id, member.state)).collect();
         for (other_host, other) in running.iter().filter(|(_, other)| other != node) {
-            let state = view.members.iter().find(|member| member.id == *other).map(|member| member.state);
-            if state != Some(MemberState::Alive) {
+            let state = states.get(other);
+            if state != Some(&MemberState::Alive) {
                 return Some((vec![*host, *other_host], format!("{host} holds {other_host} for {state:?}")));
             }
         }
         let alive = |state| matches!(state, MemberState::Alive | MemberState::Suspect);
-        let dead = view.members.iter().find(|member| alive(member.state) && running.iter().all(|(_, node)| *node != member.id));
+        let dead = view.members.iter().find(|member| alive(member.state) && !nodes.contains(&member.id));
         if let Some(dead) = dead {
             return Some((vec![*host], format!("{host} holds {:?} for {:?}, which runs nowhere", dead.id, dead.state)));
         }

@@ -1,12 +1,13 @@
 //! Invariant 4: once an agent's head covers a delete of (key, claim), it never serves a record of that key with that claim or a lower
 //! one, from any origin.
 
-use super::{Checker, Scene};
+use super::{Checker, Scene, changed};
 use crate::violation::Violation;
 use crate::world::{HostId, Note};
 use std::collections::BTreeMap;
 use tidings::model::names::NodeId;
 use tidings::model::record::{Claim, Epoch, Record, RecordState, Seq, Uid};
+use tidings::view::Entry;
 
 /// What each process knows to be deleted.
 #[derive(Default)]
@@ -14,6 +15,8 @@ pub struct Deletes {
     heads: BTreeMap<(HostId, NodeId), (Epoch, Seq)>,
     /// By whose delete it is.
     covered: BTreeMap<(HostId, Uid, NodeId), Claim>,
+    /// The revision of the view that was looked at last.
+    shown: BTreeMap<HostId, u64>,
 }
 
 impl Deletes {
@@ -46,21 +49,18 @@ impl Deletes {
 
     fn learn(&mut self, scene: &Scene<'_>, host: HostId) {
         let Some(engine) = scene.engine(host) else { return };
-        let known: Vec<NodeId> = engine.catalog().heads().map(|head| head.origin).collect();
-        let of_host = (host, NodeId(0))..=(host, NodeId(u128::MAX));
-        let gone: Vec<NodeId> =
-            self.heads.range(of_host).map(|((_, origin), _)| *origin).filter(|origin| !known.contains(origin)).collect();
-        for origin in gone {
+        for origin in &scene.moved.gone {
             // What is deleted itself needs nobody to hide it.
-            let live = known.iter().flat_map(|other| engine.catalog().records(*other)).filter(|(_, record)| is_live(record));
+            let live =
+                engine.catalog().heads().flat_map(|head| engine.catalog().records(head.origin)).filter(|(_, record)| is_live(record));
             let lowest = live.fold(BTreeMap::new(), |mut lowest: BTreeMap<Uid, Claim>, (uid, record)| {
                 let claim = lowest.entry(uid).or_insert(record.claim);
                 *claim = record.claim.min(*claim);
                 lowest
             });
-            self.forget_origin(host, origin, |uid, claim| lowest.get(&uid).is_some_and(|held| *held <= claim));
+            self.forget_origin(host, *origin, |uid, claim| lowest.get(&uid).is_some_and(|held| *held <= claim));
         }
-        for head in engine.catalog().heads() {
+        for (head, _) in &scene.moved.heads {
             let now = (head.epoch, head.seq);
             let before = self.heads.insert((host, head.origin), now);
             if before == Some(now) {
@@ -80,6 +80,22 @@ impl Deletes {
     }
 }
 
+impl Deletes {
+    /// The view may be a little older than the heads: it is held against what was known when it was made.
+    fn serves<'e>(&self, scene: &Scene<'_>, host: HostId, entries: impl Iterator<Item = &'e Entry>) -> Result<(), Violation> {
+        let Some(engine) = scene.engine(host) else { return Ok(()) };
+        for entry in entries {
+            let Some(claim) = engine.catalog().claim(entry.node.id, entry.uid) else { continue };
+            if let Err(deleted) = self.serve(host, entry.uid, claim) {
+                let expected = format!("nothing of {:?} up to claim {deleted}", entry.uid);
+                let found = format!("{entry:?} with claim {claim}; {}", scene.truth.story(entry.uid));
+                return Err(scene.violation("stays-deleted", &[host], expected, found));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn is_live(record: &Record) -> bool {
     matches!(record.state, RecordState::Live(_))
 }
@@ -87,28 +103,25 @@ fn is_live(record: &Record) -> bool {
 impl Checker for Deletes {
     fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
         match note {
-            Note::Started { host } => self.forget(*host),
+            Note::Started { host } => {
+                self.shown.remove(host);
+                self.forget(*host);
+            }
             Note::Handled { host } => self.learn(scene, *host),
             Note::View { host, view } => {
-                let Some(engine) = scene.engine(*host) else { return Ok(()) };
-                // The view may be a little older than the heads: it is held against what was known when it was made.
-                for entry in view.services(None).flat_map(|service| service.entries.iter()) {
-                    let Some(claim) = engine.catalog().claim(entry.node.id, entry.uid) else { continue };
-                    if let Err(deleted) = self.serve(*host, entry.uid, claim) {
-                        let expected = format!("nothing of {:?} up to claim {deleted}", entry.uid);
-                        return Err(scene.violation(
-                            "stays-deleted",
-                            &[*host],
-                            expected,
-                            format!("{entry:?} with claim {claim}; {}", scene.truth.story(entry.uid)),
-                        ));
-                    }
-                }
-                self.learn(scene, *host);
+                let since = self.shown.insert(*host, view.revision).unwrap_or(0);
+                self.serves(scene, *host, changed(scene, view, since))?;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn at_rest(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
+        scene.running().filter_map(|(host, _)| Some((host, scene.view(host)?))).try_for_each(|(host, view)| {
+            let entries = view.services(None).flat_map(|service| service.entries.iter());
+            self.serves(scene, host, entries)
+        })
     }
 }
 

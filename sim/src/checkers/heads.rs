@@ -43,13 +43,13 @@ impl Checker for Heads {
         match note {
             Note::Started { host } => self.forget(*host),
             Note::Handled { host } => {
-                let (Some(engine), Some(node)) = (scene.engine(*host), scene.node(*host)) else { return Ok(()) };
+                let Some(node) = scene.node(*host) else { return Ok(()) };
                 if let Some(given_up) = self.nodes.insert(*host, node).filter(|before| *before != node) {
                     // Its words as the twin it was are no part of that origin's history any more.
                     self.seen.remove(&(*host, given_up));
                 }
-                for head in engine.catalog().heads() {
-                    if let Err(before) = self.observe(*host, head) {
+                for (head, _) in &scene.moved.heads {
+                    if let Err(before) = self.observe(*host, *head) {
                         return Err(scene.violation("heads-rise", &[*host], format!("at least {before:?}"), format!("{head:?}")));
                     }
                 }

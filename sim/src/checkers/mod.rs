@@ -1,4 +1,5 @@
-//! Checkers: one invariant each, of design section 4, looked at after every event that touches it.
+//! Checkers: one invariant each, of design section 4, looked at after every event that touches it; in worlds of more than
+//! [`moves::WHOLE_UP_TO`] hosts at what the event touched, and in full when all is at rest.
 //!
 //! | checker  | invariants | looks at |
 //! |----------|------------|----------|
@@ -15,6 +16,7 @@ mod deletes;
 mod heads;
 mod life;
 mod limits;
+pub mod moves;
 mod prefix;
 mod ready;
 mod visible;
@@ -25,10 +27,11 @@ use crate::truth::Truth;
 use crate::violation::Violation;
 use crate::workload::Client;
 use crate::world::{HostId, Note, World};
+use moves::Moved;
 use std::sync::Arc;
 use tidings::engine::Engine;
 use tidings::model::names::NodeId;
-use tidings::view::View;
+use tidings::view::{Changes, Entry, View};
 
 /// What checkers may look at.
 pub struct Scene<'a> {
@@ -41,6 +44,8 @@ pub struct Scene<'a> {
     pub is_sharp: bool,
     pub disturbed_at: u64,
     pub changed_at: &'a [u64],
+    /// What the event moved at the host that handled it.
+    pub moved: &'a Moved,
 }
 
 impl<'a> Scene<'a> {
@@ -59,6 +64,11 @@ impl<'a> Scene<'a> {
 
     pub fn view(&self, host: HostId) -> Option<&'a Arc<View>> {
         self.views[host.index()].as_ref()
+    }
+
+    /// Whether views are read whole whenever they change.
+    pub fn is_small(&self) -> bool {
+        self.views.len() <= moves::WHOLE_UP_TO
     }
 
     /// Nothing was done to anybody for so long.
@@ -88,15 +98,32 @@ pub trait Checker {
     }
 }
 
+/// The entries of a host's new view that differ from those of the one at `since`; all of them in small worlds, and where the view does
+/// not reach back that far.
+fn changed<'a>(scene: &Scene<'_>, view: &'a View, since: u64) -> Box<dyn Iterator<Item = &'a Entry> + 'a> {
+    let whole = || Box::new(view.services(None).flat_map(|service| service.entries.iter()));
+    if scene.is_small() {
+        return whole();
+    }
+    match view.changes_since(since) {
+        Changes::Resync => whole(),
+        Changes::Batches(batches) => {
+            let after: Vec<&Entry> =
+                batches.into_iter().flat_map(|batch| batch.changes.iter()).filter_map(|change| change.after.as_ref()).collect();
+            Box::new(after.into_iter())
+        }
+    }
+}
+
 /// All of them.
 pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(heads::Heads::default()),
-        Box::new(prefix::Prefix::default()),
+        Box::new(prefix::Prefix),
         Box::new(deletes::Deletes::default()),
         Box::new(writes::Writes),
         Box::new(visible::Visible::default()),
-        Box::new(life::Life),
+        Box::new(life::Life::default()),
         Box::new(ready::Ready::default()),
         Box::new(limits::Limits::default()),
     ]

@@ -6,23 +6,16 @@ use crate::violation::Violation;
 use crate::world::{HostId, Note};
 use std::collections::BTreeMap;
 use tidings::model::names::NodeId;
-use tidings::model::record::{Epoch, Record, RecordState, Seq, Uid};
+use tidings::model::record::{Epoch, Head, Record, RecordState, Seq, Uid};
 
-/// What was looked at last of each origin at each host.
-#[derive(Default)]
-pub struct Prefix {
-    seen: BTreeMap<(HostId, NodeId), (Epoch, Seq, u64)>,
-}
+/// Keeps nothing.
+pub struct Prefix;
 
 impl Prefix {
-    fn look(&mut self, scene: &Scene<'_>, host: HostId) -> Result<(), Violation> {
+    fn look(scene: &Scene<'_>, host: HostId, heads: impl Iterator<Item = Head>) -> Result<(), Violation> {
         let Some(engine) = scene.engine(host) else { return Ok(()) };
         let catalog = engine.catalog();
-        for head in catalog.heads() {
-            let stands = (head.epoch, head.seq, catalog.sum(head.origin));
-            if self.seen.insert((host, head.origin), stands) == Some(stands) || head.flags.reaped.is_some() {
-                continue;
-            }
+        for head in heads.filter(|head| head.flags.reaped.is_none()) {
             // What the origin has not handed to its disk yet, nobody else can have.
             if scene.node(host) == Some(head.origin) || !scene.truth.knows(head.origin) {
                 continue;
@@ -45,19 +38,16 @@ fn live(records: impl Iterator<Item = (Uid, Record)>) -> BTreeMap<Uid, Record> {
 impl Checker for Prefix {
     fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
         match note {
-            Note::Started { host } => self.seen.retain(|(at, _), _| at != host),
-            Note::Handled { host } => self.look(scene, *host)?,
-            _ => {}
+            Note::Handled { host } => Self::look(scene, *host, scene.moved.heads.iter().map(|(head, _)| *head)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn at_rest(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
         let mut sums: BTreeMap<(NodeId, Epoch, Seq), (HostId, u64)> = BTreeMap::new();
         for (host, _) in scene.running() {
-            self.seen.clear();
-            self.look(scene, host)?;
             let Some(engine) = scene.engine(host) else { continue };
+            Self::look(scene, host, engine.catalog().heads())?;
             for head in engine.catalog().heads() {
                 let sum = engine.catalog().sum(head.origin);
                 let (first, known) = *sums.entry((head.origin, head.epoch, head.seq)).or_insert((host, sum));

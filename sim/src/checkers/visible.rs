@@ -27,7 +27,7 @@ impl Followed {
     ///
     /// # Errors
     /// What does not fit, as (expected, found).
-    fn follow(&mut self, view: &View) -> Result<(), (String, String)> {
+    fn follow(&mut self, view: &View, is_compared: bool) -> Result<(), (String, String)> {
         if view.revision <= self.revision {
             return Err((format!("a revision above {}", self.revision), view.revision.to_string()));
         }
@@ -44,6 +44,12 @@ impl Followed {
             }
         }
         self.revision = view.revision;
+        if is_compared { self.compare(view) } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// How what the feed told differs from the view, as (expected, found).
+    fn compare(&self, view: &View) -> Result<(), (String, String)> {
         let snapshot = snapshot(view);
         if self.entries.len() != snapshot.len() {
             return Err((format!("{} entries, as in the snapshot", snapshot.len()), format!("{} by the feed", self.entries.len())));
@@ -78,7 +84,7 @@ impl Checker for Visible {
             }
             Note::View { host, view } => {
                 let followed = self.followed.entry(*host).or_default();
-                if let Err((expected, found)) = followed.follow(view) {
+                if let Err((expected, found)) = followed.follow(view, scene.is_small()) {
                     return Err(scene.violation("feed-folds-to-view", &[*host], expected, found));
                 }
             }
@@ -88,6 +94,12 @@ impl Checker for Visible {
     }
 
     fn at_rest(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
+        for (host, _) in scene.running() {
+            let (Some(view), Some(followed)) = (scene.view(host), self.followed.get(&host)) else { continue };
+            if let Err((expected, found)) = followed.compare(view) {
+                return Err(scene.violation("feed-folds-to-view", &[host], expected, found));
+            }
+        }
         let alive: Vec<NodeId> = scene.running().map(|(_, node)| node).collect();
         for uid in scene.truth.keys() {
             // A key that somebody wrote who is gone for good is settled when he is reaped, and not before.
