@@ -19,7 +19,7 @@
 //! | `access` | who may do what, and which requests a browser may make |
 //! | `agent` | the shell around the engine: its thread, sockets, streams, store, checks |
 //! | `schema`, `api` | the JSON of the native HTTP API; the API itself |
-//! | `dialects` | translators for clients of other registries: Consul |
+//! | `dialects` | translators for clients of other registries: Consul, DNS |
 //! | `serve` | sockets to routers |
 //! | `settings`, `cli` | what people set; what they type |
 //!

@@ -82,14 +82,21 @@ pub enum Ended {
     Broken,
 }
 
+/// Where clients of this agent are answered; none: nowhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports {
+    pub http: Option<u16>,
+    pub dns: Option<u16>,
+}
+
 impl Agent {
     /// Starts an agent on the current runtime: locks its data directory, binds its gossip port, lets the engine run.
     ///
-    /// `http_port` is what other agents are told of this one's HTTP API.
+    /// `ports` is what other agents are told of this one's listeners.
     ///
     /// # Errors
     /// Each says what cannot be had, and what to type instead.
-    pub async fn start(settings: &Settings, http_port: Option<u16>) -> Result<Agent, StartError> {
+    pub async fn start(settings: &Settings, ports: Ports) -> Result<Agent, StartError> {
         let (store, restored) = match &settings.node.data_dir {
             Some(dir) => {
                 let (store, mut restored) = Store::open(dir)?;
@@ -118,7 +125,7 @@ impl Agent {
                 _ => None,
             },
         };
-        let config = engine_config(settings, advertise, http_port);
+        let config = engine_config(settings, advertise, ports);
         let engine = Engine::new(config, restored, clock::seed()?, clock.now());
         let ended = drive(engine, world)?;
         let (wanted, resolved) = watch::channel(settings.gossip.join.clone());
@@ -173,6 +180,7 @@ impl Agent {
             ("gossip.advertise", old.gossip.advertise != new.gossip.advertise),
             ("gossip.encrypt", old.gossip.key != new.gossip.key),
             ("http.listen", old.http.listen != new.http.listen),
+            ("dns", old.dns != new.dns),
             ("membership or catalog", old.engine != new.engine),
             ("checks", format!("{:?}", old.checks) != format!("{:?}", new.checks)),
         ];
@@ -247,15 +255,15 @@ fn first_view(settings: &Settings, restored: &Restored) -> View {
     View::empty(agent, restored.revision)
 }
 
-fn engine_config(settings: &Settings, advertise: SocketAddr, http_port: Option<u16>) -> EngineConfig {
+fn engine_config(settings: &Settings, advertise: SocketAddr, ports: Ports) -> EngineConfig {
     let node = &settings.node;
     let mut config = EngineConfig::lan(NodeConfig {
         name: node.name.clone(),
         datacenter: node.datacenter.clone(),
         zone: node.zone.clone(),
         advertise,
-        http_port,
-        dns_port: None,
+        http_port: ports.http,
+        dns_port: ports.dns,
         is_gateway: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         metadata: node.metadata.clone(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::Agent;
+use super::{Agent, Ports};
 use crate::settings::{Flags, Settings};
 
 pub fn settings(node: &str, dir: Option<&Path>, join: Option<SocketAddr>) -> Settings {
@@ -18,10 +18,10 @@ pub fn settings(node: &str, dir: Option<&Path>, join: Option<SocketAddr>) -> Set
 
 /// An agent alone.
 pub async fn agent(node: &str) -> Agent {
-    Agent::start(&settings(node, None, None), None).await.unwrap()
+    Agent::start(&settings(node, None, None), Ports::default()).await.unwrap()
 }
 
 /// An agent that joins another.
 pub async fn joined(node: &str, other: &Agent) -> Agent {
-    Agent::start(&settings(node, None, Some(other.handle().facts().advertise)), None).await.unwrap()
+    Agent::start(&settings(node, None, Some(other.handle().facts().advertise)), Ports::default()).await.unwrap()
 }

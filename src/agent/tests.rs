@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 async fn agent(node: &str, dir: Option<&Path>, join: Option<&Agent>) -> Agent {
     let seed = join.map(|agent| agent.handle().facts().advertise);
-    Agent::start(&settings(node, dir, seed), None).await.unwrap()
+    Agent::start(&settings(node, dir, seed), Ports::default()).await.unwrap()
 }
 
 /// Waits until a view is as wanted, woken by the agent.
@@ -103,7 +103,7 @@ async fn what_is_acknowledged_survives_a_crash() {
         assert_eq!(written(a.handle().call(registration("web", id, instance())).await), WriteResult::Created);
     }
     let id = a.handle().view().agent.id;
-    let again = Agent::start(&settings("a", Some(dir.path()), None), None).await.err().expect("the directory is in use");
+    let again = Agent::start(&settings("a", Some(dir.path()), None), Ports::default()).await.err().expect("the directory is in use");
     assert!(again.to_string().contains("another agent"), "{again}");
     let crashed = a.handle().clone();
     a.crash().await;

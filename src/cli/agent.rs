@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::logging::Logging;
 use super::{Exit, Failure};
 use crate::agent::handle::Facts;
-use crate::agent::{Agent, lifecycle};
+use crate::agent::{Agent, Ports, lifecycle};
 use crate::serve;
 use crate::settings::{Flags, Layers, Listen, Problem, Settings, security};
 
@@ -19,7 +19,7 @@ pub struct Arguments {
 /// The settings that can be given on the command line. A flag beats the environment, which beats the file.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AgentFlags {
-    /// One node on loopback, in memory, with HTTP on its usual port: to try things.
+    /// One node on loopback, in memory, with HTTP and DNS on their usual ports: to try things.
     #[arg(long)]
     dev: bool,
     /// Read settings from this file; see `tidings config example`.
@@ -55,9 +55,9 @@ pub struct AgentFlags {
     /// Where HTTP listens; may be given again [default: 127.0.0.1:8500].
     #[arg(long, value_name = "ADDR:PORT|unix:PATH")]
     http: Vec<String>,
-    /// Where DNS listens (not in this version yet).
+    /// Where DNS listens, UDP and TCP; may be given again [default: 127.0.0.1:8600].
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "no_dns")]
-    dns: Option<String>,
+    dns: Vec<String>,
     /// No DNS.
     #[arg(long)]
     no_dns: bool,
@@ -110,6 +110,10 @@ impl AgentFlags {
         }
         self.join.iter().for_each(|seed| flags.set("gossip.join", seed.clone()));
         self.http.iter().for_each(|at| flags.set("http.listen", at.clone()));
+        self.dns.iter().for_each(|at| flags.set("dns.listen", at.clone()));
+        if self.no_dns {
+            flags.set("dns.listen", "");
+        }
         if self.insecure {
             flags.set("gossip.insecure", "true");
         }
@@ -118,7 +122,6 @@ impl AgentFlags {
 
     fn refuse_what_is_missing(&self) -> Result<(), Problem> {
         let given = [
-            ("--dns", self.dns.is_some()),
             ("--gateway", self.gateway),
             ("--wan", self.wan.is_some()),
             ("--advertise-wan", self.advertise_wan.is_some()),
@@ -152,12 +155,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map_err(|why| Failure::failed(format!("the system does not let the agent start: {why}")))?;
     // What is taken or not ours to use is said before anything runs.
     let bound = serve::bind(&settings.http.listen, serve::workers()).map_err(Failure::failed)?;
+    let bound_dns = serve::dns::bind(&settings.dns.listen, serve::workers()).map_err(Failure::failed)?;
     runtime.block_on(async {
-        let http_port = bound.listening().iter().find_map(port);
-        let agent = Agent::start(&settings, http_port).await.map_err(Failure::failed)?;
+        let ports = Ports { http: bound.listening().iter().find_map(port), dns: bound_dns.listening().first().map(SocketAddr::port) };
+        let agent = Agent::start(&settings, ports).await.map_err(Failure::failed)?;
         let serving = serve::serve(bound, &settings.http.hosts, agent.handle()).map_err(Failure::failed)?;
+        let dns = serve::dns::serve(bound_dns, &settings.dns, agent.handle()).map_err(Failure::failed)?;
         warn_of_open_key(&settings);
-        announce(agent.handle().facts(), &serving.listening, &logging);
+        announce(agent.handle().facts(), &serving.listening, &dns.listening, &logging);
         let reload = || {
             let (settings, _) = flags.load()?;
             security::check(&settings)?;
@@ -166,6 +171,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         };
         let ended = lifecycle::run(agent, reload).await.map_err(|why| Failure::new(Exit::Failed, why));
         serving.join();
+        dns.join();
         ended
     })
 }
@@ -178,18 +184,22 @@ fn port(at: &Listen) -> Option<u16> {
 }
 
 /// The one block that says who this is and how others reach it.
-fn announce(facts: &Facts, listening: &[Listen], logging: &Logging) {
+fn announce(facts: &Facts, listening: &[Listen], dns: &[Listen], logging: &Logging) {
     let Facts { node, datacenter, version, gossip, advertise, .. } = facts;
     let data_dir = facts.data_dir.as_ref().map_or("none: everything is in memory".to_owned(), |dir| dir.display().to_string());
     let key = facts.key.map_or("none: gossip travels in clear".to_owned(), |key| key.to_string());
     let http: Vec<String> = listening.iter().map(address).collect();
+    let dns = match dns {
+        [] => "none".to_owned(),
+        all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
     if logging.is_json {
-        tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, data_dir, key, http = http.join(", "), "the agent runs");
+        tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, data_dir, key, http = http.join(", "), dns, "the agent runs");
         return;
     }
     tracing::info!(
         "tidings {version} runs\n  node        {node}\n  datacenter  {datacenter}\n  join with   --join {advertise}\n  gossip      {gossip}, \
-         UDP and TCP\n  http        {}\n  data        {data_dir}\n  key         {key}",
+         UDP and TCP\n  http        {}\n  dns         {dns}\n  data        {data_dir}\n  key         {key}",
         http.join(", ")
     );
 }
@@ -251,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
-        for line in ["--gateway", "--wan 1:1", "--advertise-wan 1:1", "--join-wan a:1", "--dns 1:1", "--nacos 1:1", "--eureka 1:1"] {
+        for line in ["--gateway", "--wan 1:1", "--advertise-wan 1:1", "--join-wan a:1", "--nacos 1:1", "--eureka 1:1"] {
             let refusal = flags(line).load().unwrap_err().to_string();
             assert!(refusal.contains(line.split(' ').next().unwrap()) && refusal.contains("not in this version yet"), "{refusal}");
         }

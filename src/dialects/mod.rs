@@ -5,3 +5,4 @@
 //! canonical instance stands in one table a dialect (api.md §2).
 
 pub mod consul;
+pub mod dns;

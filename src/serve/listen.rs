@@ -125,7 +125,7 @@ pub fn bind(listen: &[Listen], workers: usize) -> Result<Bound, BindError> {
     Ok(bound)
 }
 
-fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+pub(super) fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
     // A port that is shared on purpose is taken without a word by another process of the same user. This one shares with nobody: it
     // finds out whether the port is free, and which one the kernel gives.
     let probe = tcp_socket(address)?;

@@ -7,6 +7,7 @@
 //!
 //! Not here yet: TLS.
 
+pub mod dns;
 mod listen;
 #[cfg(test)]
 mod tests;

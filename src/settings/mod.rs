@@ -30,6 +30,8 @@ pub use layers::{Layers, Source};
 pub const GOSSIP_PORT: u16 = 7976;
 /// The port of the HTTP API, where clients of Consul look for an agent.
 pub const HTTP_PORT: u16 = 8500;
+/// The port of DNS, where resolvers that know Consul forward its domain to.
+pub const DNS_PORT: u16 = 8600;
 
 /// All settings of an agent, checked one by one; what they mean together is checked by [`security::check`].
 #[derive(Debug, Clone)]
@@ -37,6 +39,7 @@ pub struct Settings {
     pub node: Node,
     pub gossip: Gossip,
     pub http: Http,
+    pub dns: Dns,
     pub checks: Checks,
     pub engine: Engine,
     pub log: Log,
@@ -80,6 +83,31 @@ pub struct Http {
     pub listen: Vec<Listen>,
     /// Names by which this agent may be called, besides IPs and localhost.
     pub hosts: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// UDP and TCP on each; none: no DNS.
+    pub listen: Vec<SocketAddr>,
+    /// What names end in, and what else they may end in.
+    pub domain: String,
+    pub alt_domain: Option<String>,
+    /// Who is asked for all other names, one after the other.
+    pub recursors: Vec<SocketAddr>,
+    /// For one of them to answer.
+    pub recursor_timeout: Duration,
+    /// For so many seconds answers about nodes may be kept.
+    pub node_ttl_s: u32,
+    /// The same of services, by name, `prefix*` or `*`.
+    pub service_ttl_s: Vec<(String, u32)>,
+    /// Leaves out instances whose health is warning.
+    pub only_passing: bool,
+    /// Records in an answer over UDP, at most; 0: as many as fit.
+    pub udp_answer_limit: usize,
+    /// Addresses in any answer, at most; 0: as many as fit.
+    pub a_record_limit: usize,
+    /// Answers over UDP that hold not all there is say so.
+    pub enable_truncate: bool,
 }
 
 /// Where a listener listens.

@@ -18,8 +18,11 @@ pub fn check(settings: &Settings) -> Result<(), Problem> {
         return Err(gossip_in_clear(address));
     }
     let listens_openly = |at: &&Listen| matches!(at, Listen::Tcp(address) if !address.ip().is_loopback());
-    match settings.http.listen.iter().find(listens_openly) {
-        Some(at) => Err(http_in_clear(at)),
+    if let Some(at) = settings.http.listen.iter().find(listens_openly) {
+        return Err(http_in_clear(at));
+    }
+    match settings.dns.listen.iter().find(|at| !at.ip().is_loopback()) {
+        Some(at) => Err(dns_in_clear(*at)),
         None => Ok(()),
     }
 }
@@ -41,6 +44,15 @@ fn http_in_clear(at: &Listen) -> Problem {
         "Every host runs its own agent, and clients ask the one beside them:\n\
          \n    --http 127.0.0.1:8500          (the default)\
          \n    --http unix:/run/tidings.sock\n\
+         \nWhere the network itself can be trusted: --insecure.",
+    )
+}
+
+fn dns_in_clear(at: SocketAddr) -> Problem {
+    Problem::new(format!("DNS at {at} would answer everyone who reaches it: it knows no tokens")).hint(
+        "Every host runs its own agent, and its resolver forwards the domain to it:\n\
+         \n    --dns 127.0.0.1:8600           (the default)\
+         \n    --no-dns\n\
          \nWhere the network itself can be trusted: --insecure.",
     )
 }

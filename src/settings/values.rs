@@ -9,10 +9,15 @@ use toml::Value;
 
 use super::duration::parse_ms;
 use super::layers::{Layers, Source};
-use super::{Checks, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings};
+use super::{Checks, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings};
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 
+/// The longest that answers about names may be kept.
+const DNS_TTL_MS_MAX: u64 = 86_400_000;
+const TTL_EXPECTED: &str = "expected a duration like 10s, at most 24h";
+/// Above this a limit of records limits nothing: an answer has 64 KiB.
+const DNS_ANSWERS_MAX: i64 = 65_535;
 /// Checks at one moment that a process can carry.
 const CONCURRENT_CHECKS_MAX: i64 = 4_096;
 
@@ -46,6 +51,7 @@ pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
             listen: read.list("http.listen").map(|at| read.checked("http.listen", at, listen)).collect::<Result<_, _>>()?,
             hosts: read.list("http.hosts").map(str::to_ascii_lowercase).collect(),
         },
+        dns: read.dns()?,
         checks: Checks {
             scripts: read.flag("checks.scripts"),
             concurrent_max: read.count("checks.concurrent_max", 1, CONCURRENT_CHECKS_MAX)?,
@@ -70,6 +76,30 @@ struct Reader<'l> {
 }
 
 impl<'l> Reader<'l> {
+    fn dns(&self) -> Result<Dns, Problem> {
+        let with_port = |key: &'static str, port| {
+            self.list(key).map(move |at| self.checked(key, at, |text| socket_address(text, port))).collect::<Result<Vec<_>, _>>()
+        };
+        let alt_domain = self.text("dns.alt_domain").filter(|domain| !domain.is_empty());
+        let service_ttl = self.map("dns.service_ttl").into_iter().map(|(pattern, ttl)| {
+            let ms = parse_ms(&ttl).filter(|ms| *ms <= DNS_TTL_MS_MAX);
+            ms.map(|ms| (pattern, (ms / 1_000) as u32)).ok_or_else(|| self.wrong("dns.service_ttl", format!("holds {ttl:?}: {TTL_EXPECTED}")))
+        });
+        Ok(Dns {
+            listen: with_port("dns.listen", DNS_PORT)?,
+            domain: self.checked("dns.domain", self.text("dns.domain").unwrap_or_default(), dns_domain)?,
+            alt_domain: alt_domain.map(|domain| self.checked("dns.alt_domain", domain, dns_domain)).transpose()?,
+            recursors: with_port("dns.recursors", 53)?,
+            recursor_timeout: Duration::from_millis(self.duration("dns.recursor_timeout", 100, 30_000)?),
+            node_ttl_s: (self.duration("dns.node_ttl", 0, DNS_TTL_MS_MAX)? / 1_000) as u32,
+            service_ttl_s: service_ttl.collect::<Result<_, _>>()?,
+            only_passing: self.flag("dns.only_passing"),
+            udp_answer_limit: self.count("dns.udp_answer_limit", 0, DNS_ANSWERS_MAX)?,
+            a_record_limit: self.count("dns.a_record_limit", 0, DNS_ANSWERS_MAX)?,
+            enable_truncate: self.flag("dns.enable_truncate"),
+        })
+    }
+
     fn value(&self, key: &str) -> Option<&'l Value> {
         self.layers.value(key).map(|(value, _)| value)
     }
@@ -143,6 +173,17 @@ impl<'l> Reader<'l> {
 fn socket_address(text: &str, port: u16) -> Result<SocketAddr, &'static str> {
     let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
     text.parse().or_else(|_| alone()).map_err(|_| "expected an IP and a port, like 10.0.0.1:7976 or [fd00::1]:7976")
+}
+
+/// One or more labels, with or without a dot at the end.
+fn dns_domain(text: &str) -> Result<String, &'static str> {
+    const DOMAIN_BYTES_MAX: usize = 128;
+    let is_label = |label: &str| {
+        let is_word = !label.is_empty() && label.len() <= 63;
+        is_word && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let is_domain = text.len() <= DOMAIN_BYTES_MAX && text.strip_suffix('.').unwrap_or(text).split('.').all(is_label);
+    if is_domain { Ok(text.to_ascii_lowercase()) } else { Err("expected a domain like consul. or sd.example.com") }
 }
 
 /// `HOST:PORT`, or a host alone.

@@ -1,0 +1,468 @@
+//! From what is asked for to the records that answer it, out of one view.
+//!
+//! Handed out is what every lookup hands out: enabled, passing or warning, its agent alive; what nobody vouches for only where nothing
+//! else is left (design.md §3). So answers go on from memory while this agent is cut off from all others.
+
+use super::config::Config;
+use super::folded::Folded;
+use super::name::Name;
+use super::prepared::{Draws, Prepared};
+use super::subject::{self, Service, Subject};
+use super::wire::{self, Kind, Rcode, kind};
+use crate::model::instance::{Health, Instance};
+use crate::model::names::{Namespace, ServiceKey, ServiceName};
+use crate::model::node::Liveness;
+use crate::model::text::Text;
+use crate::view::{Entry, Node, View};
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How far names inside our domains may lead to others.
+const CHAIN_MAX: usize = 3;
+/// Name servers in one answer.
+const NAME_SERVERS_MAX: usize = 3;
+/// Instances that a reverse lookup looks at, about 10 ms of work: in a larger catalog only nodes are found for sure.
+const REVERSE_INSTANCES_MAX: usize = 50_000;
+/// Strings of a text record.
+const STRING_BYTES_MAX: usize = 255;
+/// The longest text of a node that goes into one record; longer ones are not handed out.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// What an answer was made from: it stays right for as long as none of it changes.
+#[derive(Debug, Clone, Default)]
+pub struct Basis {
+    /// Services that were looked at, there or not, with their revisions.
+    services: Vec<(ServiceKey, u64)>,
+    nodes_revision: u64,
+    generation: u64,
+}
+
+impl Basis {
+    pub fn holds(&self, view: &View, folded: &Folded) -> bool {
+        self.nodes_revision == view.nodes_revision
+            && self.generation == folded.generation()
+            && self.services.iter().all(|(key, revision)| view.revision_of(key.namespace.as_str(), key.service.as_str()) == *revision)
+    }
+}
+
+/// One question to one view.
+pub struct Lookup<'a> {
+    pub view: &'a View,
+    pub folded: &'a Folded,
+    pub config: &'a Config,
+    pub draws: &'a mut Draws,
+    pub basis: Basis,
+}
+
+/// Where something can be reached, on the way into an answer.
+struct Offer {
+    at: At,
+    /// Of the other family, where the instance has several.
+    tagged: [Option<IpAddr>; 2],
+    port: u16,
+    /// In thousandths.
+    weight: u32,
+    node: Option<Arc<Node>>,
+}
+
+enum At {
+    Ip(IpAddr),
+    Host(Name),
+}
+
+impl At {
+    fn parse(address: &str) -> Option<At> {
+        address.parse().map(At::Ip).ok().or_else(|| Name::parse(address).map(At::Host))
+    }
+}
+
+impl Offer {
+    /// The address of a family.
+    fn ips(&self, kind: Kind) -> impl Iterator<Item = IpAddr> {
+        let main = if let At::Ip(ip) = self.at { Some(ip) } else { None };
+        let fits = move |ip: &IpAddr| matches!((kind, ip), (kind::ANY, _) | (kind::A, IpAddr::V4(_)) | (kind::AAAA, IpAddr::V6(_)));
+        let [v4, v6] = self.tagged;
+        let has = |ip: Option<IpAddr>| ip.filter(fits);
+        has(main).or(has(v4)).or(has(v6)).into_iter()
+    }
+}
+
+/// The front of an encoded instance: its address stands first.
+#[derive(Deserialize)]
+struct Front<'a> {
+    #[serde(borrow)]
+    address: Text<'a>,
+}
+
+impl<'a> Lookup<'a> {
+    pub fn new(view: &'a View, folded: &'a Folded, config: &'a Config, draws: &'a mut Draws) -> Self {
+        let basis = Basis { services: Vec::new(), nodes_revision: view.nodes_revision, generation: folded.generation() };
+        Self { view, folded, config, draws, basis }
+    }
+
+    /// The answer to a question about something in `domain`, which is ours.
+    pub fn answer(&mut self, subject: &Subject, kind: Kind, domain: &Name) -> Prepared {
+        let prepared = match (kind, subject) {
+            (kind::SOA, Subject::Reverse(_)) => Prepared::new(Rcode::NoError),
+            (kind::SOA, _) => self.authority_record(domain),
+            (kind::NS, Subject::Above | Subject::Service(_) | Subject::Node(_) | Subject::Address(_) | Subject::Nowhere) => {
+                self.name_servers(domain)
+            }
+            (_, Subject::Above) => Prepared::new(Rcode::NoError),
+            (_, Subject::Service(service)) => self.service(service, kind, domain),
+            (_, Subject::Node(name)) => self.node(name, kind),
+            (_, Subject::Address(ip)) => self.address(*ip, kind),
+            (_, Subject::Reverse(ip)) => self.reverse(*ip, kind, domain),
+            (_, Subject::Nowhere | Subject::Foreign) => Prepared::new(Rcode::NxDomain),
+        };
+        self.seal(prepared, domain)
+    }
+
+    fn seal(&self, mut prepared: Prepared, domain: &Name) -> Prepared {
+        if prepared.is_empty() {
+            prepared.set_authority(domain, &self.authority_data(domain));
+        }
+        prepared.seal()
+    }
+
+    fn service(&mut self, service: &Service, kind: Kind, domain: &Name) -> Prepared {
+        let Some((folded_name, offers)) = self.offers(service) else { return Prepared::new(Rcode::NxDomain) };
+        let ttl = self.config.service_ttl.of(&folded_name);
+        match kind {
+            kind::SRV => self.srv(&offers, ttl, domain),
+            kind::A | kind::AAAA | kind::ANY => self.addresses(&offers, kind, ttl),
+            _ => Prepared::new(Rcode::NoError),
+        }
+    }
+
+    /// What can be had of a service: of the first reading of its name that finds anything, with that name.
+    fn offers(&mut self, service: &Service) -> Option<(String, Vec<Offer>)> {
+        let namespace = service.namespace.as_deref().unwrap_or("default");
+        for (name, tag) in service.readings() {
+            let mut offers = Vec::new();
+            for key in self.keys(namespace, &name) {
+                if let Some(found) = self.view.service(key.namespace.as_str(), key.service.as_str()) {
+                    offers.extend(found.available().filter_map(|entry| self.offer(entry, tag.as_deref())));
+                }
+                let revision = self.view.revision_of(key.namespace.as_str(), key.service.as_str());
+                self.basis.services.push((key, revision));
+            }
+            if !offers.is_empty() {
+                return Some((name, offers));
+            }
+        }
+        None
+    }
+
+    /// Services that a name in lower case means.
+    fn keys(&self, namespace: &str, name: &str) -> Vec<ServiceKey> {
+        let plain = Namespace::new(namespace).ok().zip(ServiceName::new(name).ok());
+        let plain = plain.map(|(namespace, service)| ServiceKey { namespace, service });
+        plain.into_iter().chain(self.folded.find(namespace, name).cloned()).collect()
+    }
+
+    fn offer(&self, entry: &Entry, tag: Option<&str>) -> Option<Offer> {
+        if entry.weight == 0 || (self.config.only_passing && entry.health != Health::Passing) {
+            return None;
+        }
+        let (_, instance) = entry.instance().ok()?;
+        if tag.is_some_and(|wanted| !instance.tags.iter().any(|tag| tag.eq_ignore_ascii_case(wanted))) {
+            return None;
+        }
+        let address = if instance.address.is_empty() { entry.node.address.as_str() } else { instance.address.as_str() };
+        Some(Offer {
+            at: At::parse(address)?,
+            tagged: ["lan_ipv4", "lan_ipv6"].map(|name| tagged(&instance, name)),
+            port: instance.port.unwrap_or_default(),
+            weight: entry.weight,
+            node: Some(Arc::clone(&entry.node)),
+        })
+    }
+
+    /// Addresses, or where there are none but host names, one of these and where it leads to.
+    fn addresses(&mut self, offers: &[Offer], kind: Kind, ttl: u32) -> Prepared {
+        let mut prepared = Prepared::new(Rcode::NoError);
+        let ips = unique(offers.iter().flat_map(|offer| offer.ips(kind).map(|ip| (ip, offer.weight))));
+        for (ip, weight) in &ips {
+            let (kind, data) = wire::address(*ip);
+            prepared.push(kind, ttl, &data, *weight);
+        }
+        if ips.is_empty() && !offers.iter().any(|offer| matches!(offer.at, At::Ip(_))) {
+            self.follow(&mut prepared, offers, kind, ttl);
+        }
+        prepared
+    }
+
+    /// CNAME records from name to name, and the addresses at their end if that lies with us.
+    fn follow(&mut self, prepared: &mut Prepared, offers: &[Offer], kind: Kind, ttl: u32) {
+        let mut target = self.any_host(offers);
+        for step in 0..CHAIN_MAX {
+            let Some(host) = target.take() else { return };
+            if step == 0 {
+                prepared.push(kind::CNAME, ttl, host.as_bytes(), 1);
+            }
+            prepared.fix();
+            let (subject, domain) = subject::parse(host.as_bytes(), self.config, &self.view.agent.datacenter);
+            if domain.is_none() {
+                prepared.leads_to = self.config.recurses.then_some(host);
+                return;
+            }
+            let (ttl, offers) = match &subject {
+                Subject::Service(service) => {
+                    let found = self.offers(service);
+                    found.map_or((0, Vec::new()), |(name, offers)| (self.config.service_ttl.of(&name), offers))
+                }
+                Subject::Node(name) => (self.config.node_ttl_s, self.nodes(name).iter().filter_map(|node| node_offer(node)).collect()),
+                Subject::Address(ip) => (self.config.node_ttl_s, vec![bare(*ip)]),
+                _ => return,
+            };
+            for (ip, weight) in unique(offers.iter().flat_map(|offer| offer.ips(kind).map(|ip| (ip, offer.weight)))) {
+                let (kind, data) = wire::address(ip);
+                prepared.push_owned(host.as_bytes(), kind, ttl, &data, weight);
+            }
+            if !offers.iter().any(|offer| matches!(offer.at, At::Ip(_))) {
+                target = self.any_host(&offers);
+                if let Some(next) = &target {
+                    prepared.push_owned(host.as_bytes(), kind::CNAME, ttl, next.as_bytes(), 1);
+                }
+            }
+        }
+    }
+
+    /// One of the host names, each by its weight: a name has one CNAME at most.
+    fn any_host(&mut self, offers: &[Offer]) -> Option<Name> {
+        let hosts = || offers.iter().filter_map(|offer| if let At::Host(name) = &offer.at { Some((name, offer.weight)) } else { None });
+        let total: u64 = hosts().map(|(_, weight)| u64::from(weight)).sum();
+        let mut point = if total == 0 { return None } else { self.draws.below(total) };
+        for (name, weight) in hosts() {
+            match point.checked_sub(u64::from(weight)) {
+                Some(rest) => point = rest,
+                None => return Some(name.clone()),
+            }
+        }
+        None
+    }
+
+    fn srv(&self, offers: &[Offer], ttl: u32, domain: &Name) -> Prepared {
+        let mut prepared = Prepared::new(Rcode::NoError);
+        let scale = Scale::of(offers);
+        let mut seen = std::collections::BTreeSet::new();
+        for offer in offers {
+            let Some((target, glue)) = self.target(offer, domain) else { continue };
+            // Two instances of one name and port are one to a client.
+            if seen.insert((target.as_bytes().to_vec(), offer.port)) {
+                prepared.push_srv(ttl, [1, scale.apply(offer.weight), offer.port], &target, glue, offer.weight);
+            }
+        }
+        prepared
+    }
+
+    /// The name under which an address is asked for: its node's, if it is the node's; else one made of the address.
+    fn target(&self, offer: &Offer, domain: &Name) -> Option<(Name, Option<IpAddr>)> {
+        let ip = match &offer.at {
+            At::Host(name) => return Some((name.clone(), None)),
+            At::Ip(ip) => *ip,
+        };
+        let node = offer.node.as_ref().filter(|node| node.address.parse() == Ok(ip));
+        let name = node.and_then(|node| self.node_name(node, domain)).or_else(|| {
+            let digits = match ip {
+                IpAddr::V4(ip) => format!("{:08x}", ip.to_bits()),
+                IpAddr::V6(ip) => format!("{:032x}", ip.to_bits()),
+            };
+            self.name_in(&digits, "addr", domain)
+        });
+        Some((name?, Some(ip)))
+    }
+
+    fn node_name(&self, node: &Node, domain: &Name) -> Option<Name> {
+        self.name_in(&node.name, "node", domain)
+    }
+
+    /// `name.keyword.dc.domain`.
+    fn name_in(&self, name: &str, keyword: &str, domain: &Name) -> Option<Name> {
+        let datacenter = self.view.agent.datacenter.split('.').filter(|label| !label.is_empty());
+        Name::under(name.split('.').chain([keyword]).chain(datacenter).map(str::as_bytes), domain)
+    }
+
+    fn nodes(&self, folded: &str) -> Vec<Arc<Node>> {
+        let is_there = |node: &&Arc<Node>| node.liveness != Liveness::Left;
+        if let Some(node) = self.view.node(folded).filter(is_there) {
+            return vec![Arc::clone(node)];
+        }
+        self.view.nodes.iter().filter(|node| node.name.eq_ignore_ascii_case(folded)).filter(is_there).cloned().collect()
+    }
+
+    fn node(&mut self, name: &str, kind: Kind) -> Prepared {
+        let nodes = self.nodes(name);
+        if nodes.is_empty() {
+            return Prepared::new(Rcode::NxDomain);
+        }
+        let offers: Vec<Offer> = nodes.iter().filter_map(|node| node_offer(node)).collect();
+        let ttl = self.config.node_ttl_s;
+        let mut prepared = match kind {
+            kind::A | kind::AAAA | kind::ANY => self.addresses(&offers, kind, ttl),
+            _ => Prepared::new(Rcode::NoError),
+        };
+        if matches!(kind, kind::TXT | kind::ANY) {
+            for (key, value) in nodes.iter().flat_map(|node| &node.metadata) {
+                if let Some(data) = text_data(key, value) {
+                    prepared.push(kind::TXT, ttl, &data, 1);
+                }
+            }
+        }
+        prepared
+    }
+
+    fn address(&self, ip: IpAddr, kind: Kind) -> Prepared {
+        let mut prepared = Prepared::new(Rcode::NoError);
+        for ip in bare(ip).ips(kind) {
+            let (kind, data) = wire::address(ip);
+            prepared.push(kind, self.config.node_ttl_s, &data, 1);
+        }
+        prepared
+    }
+
+    /// Who has an address: a node, else the first service that has an instance there.
+    fn reverse(&self, ip: IpAddr, kind: Kind, domain: &Name) -> Prepared {
+        let has_ip = |address: &str| address.parse() == Ok(ip);
+        let node = self.view.nodes.iter().find(|node| node.liveness != Liveness::Left && has_ip(&node.address));
+        let name = node.and_then(|node| self.node_name(node, domain)).or_else(|| {
+            let entries = self.view.services(None).flat_map(|service| service.entries.iter().map(move |entry| (service, entry)));
+            let mut looked_at = entries.take(REVERSE_INSTANCES_MAX);
+            let found = looked_at.find(|(_, entry)| entry.content.decode::<Front<'_>>().is_ok_and(|(_, front)| has_ip(&front.address)));
+            found.and_then(|(service, _)| self.name_in(service.key.service.as_str(), "service", domain))
+        });
+        let Some(name) = name else { return Prepared::new(Rcode::NxDomain) };
+        let mut prepared = Prepared::new(Rcode::NoError);
+        if matches!(kind, kind::PTR | kind::ANY) {
+            prepared.push(kind::PTR, 0, name.as_bytes(), 1);
+        }
+        prepared
+    }
+
+    /// Agents that are alive: each of them answers for the whole datacenter.
+    fn name_servers(&mut self, domain: &Name) -> Prepared {
+        let mut prepared = Prepared::new(Rcode::NoError);
+        let is_one = |node: &&Arc<Node>| !node.is_external && node.liveness == Liveness::Alive;
+        let agents: Vec<_> = self.view.nodes.iter().filter(is_one).collect();
+        let first = if agents.is_empty() { 0 } else { self.draws.below(agents.len() as u64) as usize };
+        for node in agents.iter().cycle().skip(first).take(NAME_SERVERS_MAX.min(agents.len())) {
+            if let (Some(name), Ok(ip)) = (self.node_name(node, domain), node.address.parse()) {
+                prepared.push_ns(domain, self.config.node_ttl_s, &name, ip);
+            }
+        }
+        prepared
+    }
+
+    fn authority_record(&self, domain: &Name) -> Prepared {
+        let mut prepared = Prepared::new(Rcode::NoError);
+        prepared.push_owned(domain.as_bytes(), kind::SOA, 0, &self.authority_data(domain), 1);
+        prepared
+    }
+
+    /// The serial rises with what is seen here, a second a second; what is not there is not remembered by anyone.
+    fn authority_data(&self, domain: &Name) -> Vec<u8> {
+        let mut data = Vec::new();
+        for label in ["ns", "hostmaster"] {
+            // A domain so long that nothing fits in front of it names itself.
+            let name = Name::under([label.as_bytes()], domain);
+            data.extend_from_slice(name.as_ref().unwrap_or(domain).as_bytes());
+        }
+        let serial = (self.view.revision >> 10) / 1_000;
+        let [refresh, retry, expire, minimum] = [3_600, 600, 86_400, 0];
+        [serial as u32, refresh, retry, expire, minimum].iter().for_each(|number: &u32| data.extend_from_slice(&number.to_be_bytes()));
+        data
+    }
+}
+
+/// Addresses once each, with the sum of their weights, in the order in which they came.
+fn unique(ips: impl Iterator<Item = (IpAddr, u32)>) -> Vec<(IpAddr, u32)> {
+    let mut places = std::collections::BTreeMap::new();
+    let mut unique: Vec<(IpAddr, u32)> = Vec::new();
+    for (ip, weight) in ips {
+        let at = *places.entry(ip).or_insert(unique.len());
+        match unique.get_mut(at) {
+            Some((_, sum)) => *sum = sum.saturating_add(weight),
+            None => unique.push((ip, weight)),
+        }
+    }
+    unique
+}
+
+fn tagged(instance: &Instance<'_>, name: &str) -> Option<IpAddr> {
+    let at = instance.addresses.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+    instance.addresses[at].1.address.parse().ok()
+}
+
+fn node_offer(node: &Arc<Node>) -> Option<Offer> {
+    Some(Offer { at: At::parse(&node.address)?, tagged: [None; 2], port: 0, weight: 1, node: None })
+}
+
+fn bare(ip: IpAddr) -> Offer {
+    Offer { at: At::Ip(ip), tagged: [None; 2], port: 0, weight: 1, node: None }
+}
+
+/// Weights in thousandths as the 16 bits of an SRV record: whole ones as they are, else so that their proportions stay.
+enum Scale {
+    Whole,
+    Thousandths,
+    Share(u32),
+}
+
+impl Scale {
+    fn of(offers: &[Offer]) -> Self {
+        let most = offers.iter().map(|offer| offer.weight).max().unwrap_or(0);
+        if offers.iter().all(|offer| offer.weight % 1_000 == 0) {
+            Scale::Whole
+        } else if most <= u32::from(u16::MAX) {
+            Scale::Thousandths
+        } else {
+            Scale::Share(most)
+        }
+    }
+
+    fn apply(&self, weight: u32) -> u16 {
+        let scaled = match self {
+            Scale::Whole => u64::from(weight) / 1_000,
+            Scale::Thousandths => u64::from(weight),
+            Scale::Share(most) => u64::from(weight) * u64::from(u16::MAX) / u64::from(*most),
+        };
+        u16::try_from(scaled).unwrap_or(u16::MAX).max(1)
+    }
+}
+
+/// A pair as text: `key=value` (RFC 1464), or the value alone where the key begins with `rfc1035-`.
+fn text_data(key: &str, value: &str) -> Option<Vec<u8>> {
+    let text = match key.to_ascii_lowercase().starts_with("rfc1035-") {
+        true => value.to_owned(),
+        false => format!("{}={value}", escape(key)),
+    };
+    if text.len() > TEXT_BYTES_MAX {
+        return None;
+    }
+    let mut data = Vec::with_capacity(text.len() + 1 + text.len() / STRING_BYTES_MAX);
+    if text.is_empty() {
+        data.push(0);
+    }
+    for part in text.as_bytes().chunks(STRING_BYTES_MAX) {
+        data.push(part.len() as u8);
+        data.extend_from_slice(part);
+    }
+    Some(data)
+}
+
+/// What would end a key too early stands behind a back-tick: `=`, the back-tick itself, blanks at either end.
+fn escape(key: &str) -> String {
+    let inner = key.trim_matches([' ', '\t']);
+    let lead = key.find(inner).unwrap_or(0);
+    let mut escaped = String::with_capacity(key.len());
+    for (at, c) in key.char_indices() {
+        let is_at_an_end = at < lead || at >= lead + inner.len();
+        if c == '=' || c == '`' || is_at_an_end {
+            escaped.push('`');
+        }
+        escaped.push(c);
+    }
+    escaped
+}

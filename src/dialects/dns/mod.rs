@@ -1,0 +1,177 @@
+//! DNS: questions about services and nodes, answered from the view (reference: Consul's DNS interface; RFC 1035, 2308, 2782, 6891).
+//!
+//! ```text
+//! wire       messages as bytes: what is read of a question, the pieces of an answer
+//! name       names as they travel
+//! subject    what a name asks for
+//! lookup     the records that answer it, out of one view
+//! folded     services by their names in lower case
+//! prepared   records encoded once, shuffled and cut to size for each query
+//! config     what decides on answers beside the catalog
+//! ```
+//!
+//! No sockets and no clocks here: bytes come in with the view of that moment, bytes go out. Sockets, and the recursors that names of
+//! others are asked of, are `serve::dns`'.
+
+pub mod config;
+mod folded;
+mod lookup;
+mod name;
+mod prepared;
+mod subject;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::view::View;
+use config::Config;
+use folded::Folded;
+use lookup::{Basis, Lookup};
+pub use name::Name;
+pub use prepared::Transport;
+use prepared::{Draws, Prepared};
+use subject::Subject;
+use wire::{Ignored, Kind, Query, Rcode, Unasked, kind};
+
+/// What prepared answers of one worker hold in memory, at most; with more of them all are made anew.
+const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Answers of one worker, at most.
+const CACHE_ANSWERS_MAX: usize = 16_384;
+
+/// Answers queries; each worker has its own.
+pub struct Responder {
+    config: Arc<Config>,
+    folded: Folded,
+    draws: Draws,
+    /// By the question's name in lower case and its kind.
+    cache: HashMap<Box<[u8]>, Cached>,
+    cache_bytes: usize,
+    key: Vec<u8>,
+}
+
+struct Cached {
+    prepared: Prepared,
+    basis: Basis,
+    /// The newest view in which the basis was seen to hold.
+    revision: u64,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The answer is written.
+    Answered(Rcode),
+    /// There is none.
+    Ignored(Ignored),
+    /// Recursors are to be asked, with the same bytes.
+    Forward,
+    /// An answer is written that leads to a name of others, whose addresses of that kind belong behind it; `bytes_max` long at most.
+    Chase { name: Name, kind: Kind, bytes_max: usize, has_opt: bool },
+}
+
+impl Responder {
+    /// `seed` decides on the order of answers, and nothing else.
+    pub fn new(config: Arc<Config>, seed: u64) -> Self {
+        Self { config, folded: Folded::default(), draws: Draws::new(seed), cache: HashMap::new(), cache_bytes: 0, key: Vec::new() }
+    }
+
+    /// Answers one message out of a view, into `out`.
+    pub fn answer(&mut self, message: &[u8], view: &View, transport: Transport, out: &mut Vec<u8>) -> Outcome {
+        match Query::read(message) {
+            Ok(query) => self.resolve(&query, view, transport, out),
+            Err(Unasked::Ignored(why)) => Outcome::Ignored(why),
+            Err(Unasked::Refused { head, question, rcode }) => {
+                wire::refuse(out, &head, question, rcode);
+                Outcome::Answered(rcode)
+            }
+        }
+    }
+
+    fn resolve(&mut self, query: &Query<'_>, view: &View, transport: Transport, out: &mut Vec<u8>) -> Outcome {
+        self.folded.follow(view);
+        self.key.clear();
+        self.key.extend_from_slice(query.name);
+        self.key.make_ascii_lowercase();
+        self.key.extend_from_slice(&query.kind.to_be_bytes());
+        if let Some(cached) = self.cache.get_mut(self.key.as_slice()) {
+            if cached.revision == view.revision || cached.basis.holds(view, &self.folded) {
+                cached.revision = view.revision;
+                cached.prepared.write(query, &self.config, transport, &mut self.draws, out);
+                return Outcome::Answered(cached.prepared.rcode);
+            }
+            self.forget();
+        }
+        self.prepare(query, view, transport, out)
+    }
+
+    fn prepare(&mut self, query: &Query<'_>, view: &View, transport: Transport, out: &mut Vec<u8>) -> Outcome {
+        let config = Arc::clone(&self.config);
+        let (subject, domain) = subject::parse(query.name, &config, &view.agent.datacenter);
+        let (Some(domain), false) = (domain.or(config.domains.first()), subject == Subject::Foreign) else {
+            return self.foreign(query, out);
+        };
+        let mut lookup = Lookup::new(view, &self.folded, &config, &mut self.draws);
+        let mut prepared = lookup.answer(&subject, query.kind, domain);
+        let basis = lookup.basis;
+        if matches!(subject, Subject::Reverse(_)) && prepared.rcode == Rcode::NxDomain && self.may_forward(query) {
+            return Outcome::Forward;
+        }
+        prepared.write(query, &config, transport, &mut self.draws, out);
+        if let Some(name) = prepared.leads_to.take().filter(|_| query.head.recursion_desired) {
+            let kind = if query.kind == kind::AAAA { kind::AAAA } else { kind::A };
+            return Outcome::Chase { name, kind, bytes_max: prepared::bytes_max(query, transport), has_opt: query.head.edns.is_some() };
+        }
+        let rcode = prepared.rcode;
+        let is_frequent = matches!(query.kind, kind::A | kind::AAAA | kind::SRV);
+        if is_frequent && rcode == Rcode::NoError && matches!(subject, Subject::Service(_)) && !prepared.is_fixed() {
+            self.keep(Cached { prepared, basis, revision: view.revision });
+        }
+        Outcome::Answered(rcode)
+    }
+
+    /// Names of others are nothing of ours: they are asked for elsewhere, or refused.
+    fn foreign(&self, query: &Query<'_>, out: &mut Vec<u8>) -> Outcome {
+        if self.may_forward(query) {
+            return Outcome::Forward;
+        }
+        wire::refuse(out, &query.head, query.question, Rcode::Refused);
+        Outcome::Answered(Rcode::Refused)
+    }
+
+    fn may_forward(&self, query: &Query<'_>) -> bool {
+        self.config.recurses && query.head.recursion_desired
+    }
+
+    /// Keeps an answer under the key that was looked up last.
+    fn keep(&mut self, cached: Cached) {
+        let size = cached.prepared.size() + self.key.len();
+        if self.cache_bytes + size > CACHE_BYTES_MAX || self.cache.len() >= CACHE_ANSWERS_MAX {
+            self.cache.clear();
+            self.cache_bytes = 0;
+        }
+        self.cache_bytes += size;
+        self.cache.insert(self.key.as_slice().into(), cached);
+    }
+
+    /// Takes out what was found under the key that was looked up last.
+    fn forget(&mut self) {
+        if let Some(old) = self.cache.remove(self.key.as_slice()) {
+            self.cache_bytes = self.cache_bytes.saturating_sub(old.prepared.size() + self.key.len());
+        }
+    }
+}
+
+/// Answers a query with an rcode alone: where nobody could be asked.
+pub fn fail(message: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
+    if let Ok(query) = Query::read(message) {
+        wire::refuse(out, &query.head, query.question, rcode);
+    }
+}
+
+/// How long the answer to a message may be.
+pub fn bytes_max(message: &[u8], transport: Transport) -> usize {
+    Query::read(message).map_or(wire::PLAIN_UDP_BYTES_MAX, |query| prepared::bytes_max(&query, transport))
+}
