@@ -83,7 +83,8 @@ impl<'l> Reader<'l> {
         let alt_domain = self.text("dns.alt_domain").filter(|domain| !domain.is_empty());
         let service_ttl = self.map("dns.service_ttl").into_iter().map(|(pattern, ttl)| {
             let ms = parse_ms(&ttl).filter(|ms| *ms <= DNS_TTL_MS_MAX);
-            ms.map(|ms| (pattern, (ms / 1_000) as u32)).ok_or_else(|| self.wrong("dns.service_ttl", format!("holds {ttl:?}: {TTL_EXPECTED}")))
+            ms.map(|ms| (pattern, (ms / 1_000) as u32))
+                .ok_or_else(|| self.wrong("dns.service_ttl", format!("holds {ttl:?}: {TTL_EXPECTED}")))
         });
         Ok(Dns {
             listen: with_port("dns.listen", DNS_PORT)?,

@@ -213,7 +213,7 @@ impl<'a> Lookup<'a> {
                     let found = self.offers(service);
                     found.map_or((0, Vec::new()), |(name, offers)| (self.config.service_ttl.of(&name), offers))
                 }
-                Subject::Node(name) => (self.config.node_ttl_s, self.nodes(name).iter().filter_map(|node| node_offer(node)).collect()),
+                Subject::Node(name) => (self.config.node_ttl_s, self.nodes(name).iter().filter_map(node_offer).collect()),
                 Subject::Address(ip) => (self.config.node_ttl_s, vec![bare(*ip)]),
                 _ => return,
             };
@@ -298,7 +298,7 @@ impl<'a> Lookup<'a> {
         if nodes.is_empty() {
             return Prepared::new(Rcode::NxDomain);
         }
-        let offers: Vec<Offer> = nodes.iter().filter_map(|node| node_offer(node)).collect();
+        let offers: Vec<Offer> = nodes.iter().filter_map(node_offer).collect();
         let ttl = self.config.node_ttl_s;
         let mut prepared = match kind {
             kind::A | kind::AAAA | kind::ANY => self.addresses(&offers, kind, ttl),

@@ -88,11 +88,9 @@ fn inside_domain(labels: &[String], datacenter: &str) -> Subject {
         return Subject::Above;
     }
     match labels[at].as_str() {
-        "service" | "query" => Subject::Service(Service {
-            is_rfc2782: is_rfc2782(before),
-            labels: before.to_vec(),
-            namespace: place.namespace,
-        }),
+        "service" | "query" => {
+            Subject::Service(Service { is_rfc2782: is_rfc2782(before), labels: before.to_vec(), namespace: place.namespace })
+        }
         "node" => Subject::Node(before.join(".")),
         "addr" => address(before).map_or(Subject::Nowhere, Subject::Address),
         _ => Subject::Nowhere,

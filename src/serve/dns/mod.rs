@@ -241,9 +241,8 @@ impl Counters {
         let ignored: Family<[(&'static str, &'static str); 1], Counter> = Family::default();
         let recursions: Family<[(&'static str, &'static str); 1], Counter> = Family::default();
         let connections = Counter::default();
-        let counter = |family: &Family<[(&'static str, &'static str); 1], Counter>, label, value| {
-            family.get_or_create(&[(label, value)]).clone()
-        };
+        let counter =
+            |family: &Family<[(&'static str, &'static str); 1], Counter>, label, value| family.get_or_create(&[(label, value)]).clone();
         let counters = Self {
             answers: ["udp", "tcp"].map(|transport| {
                 Rcode::ALL.map(|rcode| answers.get_or_create(&[("transport", transport), ("rcode", rcode.as_str())]).clone())
