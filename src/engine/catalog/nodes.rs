@@ -148,8 +148,8 @@ impl Catalog {
     /// An origin's instances are served as it lives, from now on.
     pub(super) fn show_origin(&mut self, ix: OriginIx, liveness: Liveness, is_listed: bool) {
         let id = self.table.origin(ix).id;
-        // What membership never named has no say.
-        let is_listed = is_listed && self.table.origin(ix).life.is_named;
+        // Who has no say is nobody to list.
+        let is_listed = is_listed && self.table.origin(ix).life.counts();
         let Some(shown) = self.nodes.shown.get_mut(&ix) else {
             let node = Arc::new(self.describe(ix, None, liveness));
             self.nodes.shown.insert(ix, Shown { liveness, is_listed, name: None, node });
