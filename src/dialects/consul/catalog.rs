@@ -137,7 +137,7 @@ async fn on_node(consul: &Consul, params: &Params, tail: Tail, is_by_id: bool) -
     let view = block(consul, params, Watched::Everything, |view| view.revision).await?;
     let index = view.revision;
     let Some(node) = view.node(&name) else { return Ok(answer::indexed(params, index, &None::<()>)) };
-    let (own, instances) = (Own::on(consul, &view, node), consul.on_node(&view, node));
+    let (own, instances) = (Own::on(consul, &view, node), consul.on_node(&view, node.id));
     let services = own.iter().map(Own::service).chain(instances.iter().map(One::node_service));
     let mut services: Vec<ServiceJson<'_>> = services.filter(|service| wanted.takes(service)).collect();
     services.sort_by(|a, b| (a.id, a.service).cmp(&(b.id, b.service)));

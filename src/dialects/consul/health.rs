@@ -101,7 +101,7 @@ async fn node(State(consul): State<Consul>, tail: Tail, params: Params) -> Resul
     let wanted = Wanted::of(&consul, &params, &shape::CHECK)?;
     let view = block(&consul, &params, Watched::Everything, |view| consul.picture.checks_revision(view)).await?;
     let found = view.node(&name);
-    let instances = found.map(|node| consul.on_node(&view, node)).unwrap_or_default();
+    let instances = found.map(|node| consul.on_node(&view, node.id)).unwrap_or_default();
     let mut checks: Vec<(&Node, CheckJson<'_>)> = Vec::new();
     if let Some(node) = found {
         checks.extend(check::of_node(node, view.nodes_revision).into_iter().map(|check| (&**node, check)));

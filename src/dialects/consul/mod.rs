@@ -15,6 +15,8 @@
 //! catalog    nodes, services, instances
 //! health     the same with their checks
 //! coordinate round trips from this agent
+//! kv         entries: the last writer wins
+//! event      user events
 //! subject    the service a read names, and Consul's own
 //! wanted     tags, node metadata, filters and nearness that a read asks for
 //! filter     the language of filters
@@ -32,11 +34,13 @@ mod blocking;
 mod body;
 mod catalog;
 mod coordinate;
+mod event;
 mod filter;
 mod go;
 mod gomicro;
 mod health;
 mod json;
+mod kv;
 mod mapping;
 mod own;
 mod picture;
@@ -59,7 +63,8 @@ use self::mapping::Setting;
 use self::own::Own;
 use self::picture::Picture;
 use crate::agent::handle::{Handle, wall_ms};
-use crate::view::{ByNode, Node, View};
+use crate::model::names::NodeId;
+use crate::view::{ByNode, View};
 
 /// What of the dialect can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +121,7 @@ impl Consul {
     }
 
     /// The instances on a node, in order of service and uid.
-    fn on_node<'v>(&self, view: &'v View, node: &Node) -> Vec<One<'v>> {
+    fn on_node<'v>(&self, view: &'v View, node: NodeId) -> Vec<One<'v>> {
         let mut by_node = self.by_node.lock().unwrap_or_else(|poisoned| {
             // Half an index is drawn anew.
             let mut by_node = PoisonError::into_inner(poisoned);
@@ -125,7 +130,7 @@ impl Consul {
         });
         by_node.follow(view);
         let on_it =
-            by_node.on(node.id).filter_map(|(service, uid)| view.service(service.namespace.as_str(), service.service.as_str())?.find(uid));
+            by_node.on(node).filter_map(|(service, uid)| view.service(service.namespace.as_str(), service.service.as_str())?.find(uid));
         on_it.filter_map(One::of).collect()
     }
 
@@ -148,6 +153,8 @@ pub fn router(consul: Consul) -> Router {
         .merge(catalog::routes())
         .merge(health::routes())
         .merge(coordinate::routes())
+        .merge(kv::routes())
+        .merge(event::routes())
         .merge(refuse::routes())
         .with_state(consul)
 }

@@ -124,6 +124,13 @@ fn what_only_consul_knows_of_is_merged_back() {
 }
 
 #[test]
+fn metadata_that_only_tags_say_is_not_shown_as_registered() {
+    let metadata = vec![("region".into(), "eu".into()), ("v".into(), "1".into())];
+    let entry = entry(&Instance { metadata, ext: vec![("consul".into(), r#"{"Decoded":["region"]}"#.into())], ..web() });
+    assert_eq!(text(&One::of(&entry).unwrap().node_service()), SERVICE);
+}
+
+#[test]
 fn nothing_is_null_in_a_bare_instance_of_another_dialect() {
     let entry = entry(&Instance { enabled: true, weight: 1, ..Instance::default() });
     let shown = text(&One::of(&entry).unwrap().node_service());

@@ -71,3 +71,42 @@ async fn datacenters_are_listed() {
     assert_eq!(peer.get("/v1/catalog/datacenters").await.json(), json!(["dc1"]));
     assert_eq!(peer.get("/v1/coordinate/datacenters").await.json(), json!([]));
 }
+
+#[tokio::test]
+async fn nodes_are_listed_with_what_is_on_them() {
+    let peer = Peer::start().await;
+    peer.native("web", "1", json!({"port": 1, "status": "warning", "scope": "agent"})).await;
+    peer.native("db", "1", json!({"port": 2})).await;
+    let nodes = peer.get("/v1/catalog/nodes").await;
+    let node = nodes.json()[0].clone();
+    assert_eq!((nodes.json().as_array().unwrap().len(), &node["Node"], &node["Datacenter"]), (1, &json!("n1"), &json!("dc1")));
+    assert_eq!(node["Meta"]["consul-network-segment"], "");
+    assert_eq!(peer.get("/v1/catalog/nodes?filter=Node==n2").await.json(), json!([]));
+    let on_it = peer.get("/v1/catalog/node/n1").await.json();
+    assert_eq!(on_it["Node"]["ID"], node["ID"]);
+    let services = on_it["Services"].as_object().unwrap();
+    let shown: Vec<(&str, &Value)> = services.iter().map(|(id, service)| (id.as_str(), &service["Service"])).collect();
+    assert_eq!(shown, [("1", &json!("db")), ("consul", &json!("consul")), ("web:1", &json!("web"))], "one id of two services");
+    let listed = peer.get("/v1/catalog/node-services/n1?filter=Port==2").await.json();
+    assert_eq!(listed["Services"].as_array().unwrap().len(), 1);
+    let none = peer.get("/v1/catalog/node/none").await;
+    assert_eq!((none.json(), none.index() > 0), (json!(null), true));
+    assert_eq!(peer.get("/v1/catalog/node/").await.said(), (400, "Missing node name"));
+    let checks = peer.get("/v1/health/node/n1").await.json();
+    let ids: Vec<&Value> = checks.as_array().unwrap().iter().map(|check| &check["CheckID"]).collect();
+    assert_eq!(ids, ["serfHealth", "service:1"]);
+    assert_eq!(peer.get("/v1/health/node/none").await.json(), json!([]));
+    let any = peer.get("/v1/health/state/passing").await.json();
+    assert_eq!((&any[0]["CheckID"], any.as_array().unwrap().len()), (&json!("serfHealth"), 1));
+}
+
+#[tokio::test]
+async fn every_agent_that_lives_is_an_instance_of_consuls_own_service() {
+    let one = Peer::start().await;
+    let _two = one.beside("n2").await;
+    let answer = one.until("/v1/health/service/consul?passing", |answer| answer.json().as_array().unwrap().len() == 2).await;
+    let entries = answer.json();
+    assert_eq!((&entries[0]["Node"]["Node"], &entries[1]["Node"]["Node"]), (&json!("n1"), &json!("n2")));
+    assert_eq!((&entries[0]["Service"]["Port"], &entries[0]["Checks"][0]["CheckID"]), (&json!(8300), &json!("serfHealth")));
+    assert_eq!(one.get("/v1/catalog/service/consul").await.json()[1]["ServiceName"], "consul");
+}

@@ -10,6 +10,18 @@ impl Peer {
         let answer = self.put(&format!("/api/v1/services/{service}/instances/{id}"), body).await;
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
     }
+
+    /// Follows a read by its index until its answer is as wanted.
+    pub async fn until(&self, path: &str, is_met: impl Fn(&Answer) -> bool) -> Answer {
+        let followed = async {
+            let mut answer = self.get(path).await;
+            while !is_met(&answer) {
+                answer = self.get(&format!("{path}&index={}&wait=5s", answer.index())).await;
+            }
+            answer
+        };
+        tokio::time::timeout(Duration::from_secs(10), followed).await.expect("it comes soon")
+    }
 }
 
 /// The service ids of health entries.
@@ -181,11 +193,7 @@ async fn other_agents_answer_alike() {
     one.native("web", "1", json!({"port": 1})).await;
     two.native("web", "0", json!({"port": 2})).await;
     for peer in [&one, &two] {
-        let path = "/v1/health/service/web?passing";
-        let mut answer = peer.get(path).await;
-        while ids(&answer).len() < 2 {
-            answer = peer.get(&format!("{path}&index={}&wait=5s", answer.index())).await;
-        }
+        let answer = peer.until("/v1/health/service/web?passing", |answer| ids(answer).len() == 2).await;
         // By node, then id.
         assert_eq!(ids(&answer), ["1", "0"]);
     }
