@@ -98,7 +98,8 @@ fn names<'v>(view: &'v View, namespace: &'v Namespace, prefix: &'v str, separato
     let mut names: Vec<&str> = view
         .entries(namespace.as_str(), prefix)
         .map(|entry| {
-            let end = separator.and_then(|separator| entry.key[prefix.len()..].find(separator).map(|at| prefix.len() + at + separator.len()));
+            let end =
+                separator.and_then(|separator| entry.key[prefix.len()..].find(separator).map(|at| prefix.len() + at + separator.len()));
             &entry.key[..end.unwrap_or(entry.key.len())]
         })
         .collect();
@@ -129,7 +130,8 @@ fn raw(index: u64, entry: &KeyValue) -> Response<Body> {
 async fn put(State(consul): State<Consul>, tail: Tail, params: Params, body: Body) -> Result<Response<Body>, Failure> {
     check_write(&consul, &params)?;
     let key = named(&tail.need(MISSING)?)?;
-    let flags = params.filled("flags").map_or(Ok(0), |text| text.parse().map_err(|_| Failure::bad("Invalid flags: no whole number of 64 bits")))?;
+    let flags =
+        params.filled("flags").map_or(Ok(0), |text| text.parse().map_err(|_| Failure::bad("Invalid flags: no whole number of 64 bits")))?;
     let value = request::body(body, ENTRY_VALUE_BYTES_MAX).await?.to_vec();
     let command = Command::PutEntry { namespace: params.namespace()?, key, value, flags, condition: Condition::Always };
     consul.handle.call(command).await?;
@@ -152,7 +154,9 @@ async fn delete(State(consul): State<Consul>, tail: Tail, params: Params) -> Res
 fn check_write(consul: &Consul, params: &Params) -> Result<(), Failure> {
     params.check_datacenter(consul)?;
     match CONSENSUS.into_iter().find(|name| params.has(name)) {
-        Some(name) => Err(Failure::not_offered(format!("not offered here: ?{name} needs a leader, and the last writer wins in this store"))),
+        Some(name) => {
+            Err(Failure::not_offered(format!("not offered here: ?{name} needs a leader, and the last writer wins in this store")))
+        }
         None => Ok(()),
     }
 }

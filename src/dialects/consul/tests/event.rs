@@ -19,9 +19,7 @@ async fn events_are_fired_and_listed_under_the_newest_ones_id() {
     assert_eq!((empty.json(), empty.index(), empty.header("x-consul-knownleader")), (json!([]), 1, ""));
     let mut fired = peer.put("/v1/event/fire/deploy", "payload").await.json();
     let id = fired["ID"].take();
-    let told = |l_time: &Value| {
-        json!({"ID": null, "Name": "deploy", "Payload": "cGF5bG9hZA==", "NodeFilter": "", "ServiceFilter": "", "TagFilter": "", "Version": 1, "LTime": l_time})
-    };
+    let told = |l_time: &Value| json!({"ID": null, "Name": "deploy", "Payload": "cGF5bG9hZA==", "NodeFilter": "", "ServiceFilter": "", "TagFilter": "", "Version": 1, "LTime": l_time});
     assert_eq!(fired, told(&json!(0)));
     let listed = peer.get("/v1/event/list?name=deploy").await;
     assert_eq!(listed.index(), folded(&id));
