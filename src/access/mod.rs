@@ -1,23 +1,32 @@
-//! Who may ask what of an agent: the one decision that every dialect maps its requests onto.
+//! Who may ask what of an agent: the one decision that every dialect maps its requests onto (design.md §5).
 //!
-//! Here so far: what a browser may be made to do (design.md §5). The port sits on the loopback of every developer's browser, so a request
-//! must call the agent by a name that is its own, and a change must not come from a page of somebody else. Tokens and grants have their
-//! place beside this ([`Denied`] is what they would add to); there are none yet, which is why listeners on other addresses than loopback
-//! are refused without `--insecure`.
+//! ```text
+//! door    which requests a browser may make: Host and Origin
+//! need    what a request, and what a command needs to be allowed
+//! grant   what a token may do, as people write it
+//! token   secrets, known by their hashes alone
+//! rules   an agent's tokens, who is calling, and whether he may
+//! ```
+//!
+//! A request is looked at twice. When its head is there: who calls, and may he do such a thing at all ([`Rules::caller`],
+//! [`Caller::may`])? When it has become a command: may he do this very thing ([`need::of`])? The second look is at the command, whatever
+//! dialect and body it came from, so no dialect can forget it. Where requests and commands pass is the agent's and its dialects'.
+
+mod door;
+mod grant;
+pub mod need;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod token;
 
 use std::fmt;
-use std::net::IpAddr;
 
-/// What of a request decides whether it is let in.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Asked<'a> {
-    /// The `Host` header, or the authority of HTTP/2.
-    pub host: Option<&'a str>,
-    /// The `Origin` header: who made a browser ask.
-    pub origin: Option<&'a str>,
-    /// Whether it may change anything.
-    pub is_change: bool,
-}
+pub use door::{Asked, Door};
+pub use grant::{BadGrant, Grant};
+pub use need::Need;
+pub use rules::{BadRules, Caller, Rules, TOKENS_MAX};
+pub use token::{BadSecret, Secret, Token};
 
 /// Why a request is not let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +35,12 @@ pub enum Denied {
     Misdirected { host: String },
     /// A web page of another origin wants to change something.
     ForeignOrigin { origin: String },
+    /// It shows no token, and what it asks needs one.
+    NoToken { need: String },
+    /// It shows a token that nobody here knows. The token itself is nowhere repeated.
+    UnknownToken,
+    /// The token is known and does not grant this.
+    NotGranted { token: String, need: String },
 }
 
 impl fmt::Display for Denied {
@@ -35,95 +50,11 @@ impl fmt::Display for Denied {
                 write!(f, "this agent is called by an IP address, localhost or a configured name, not {host:?}")
             }
             Denied::ForeignOrigin { origin } => write!(f, "a page of {origin:?} may not change anything at this agent"),
+            Denied::NoToken { need } => write!(f, "{need} needs a token here, and the request shows none"),
+            Denied::UnknownToken => f.write_str("this agent does not know the token"),
+            Denied::NotGranted { token, need } => write!(f, "the token {token:?} does not grant {need}"),
         }
     }
 }
 
 impl std::error::Error for Denied {}
-
-/// The rules of one agent's listeners.
-#[derive(Debug, Clone, Default)]
-pub struct Door {
-    /// Names it may be called by, besides IPs and localhost; in lower case.
-    hosts: Vec<String>,
-}
-
-impl Door {
-    pub fn new<'a>(hosts: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { hosts: hosts.into_iter().map(str::to_ascii_lowercase).collect() }
-    }
-
-    /// # Errors
-    /// Says which rule the request breaks.
-    pub fn check(&self, asked: &Asked<'_>) -> Result<(), Denied> {
-        if let Some(host) = asked.host
-            && !self.is_own(host)
-        {
-            return Err(Denied::Misdirected { host: host.to_owned() });
-        }
-        if let Some(origin) = asked.origin
-            && asked.is_change
-            && !asked.host.is_some_and(|host| is_origin_of(origin, host))
-        {
-            return Err(Denied::ForeignOrigin { origin: origin.to_owned() });
-        }
-        Ok(())
-    }
-
-    /// An address cannot be bent to us by a foreign name server, nor can localhost; any other name must be configured.
-    fn is_own(&self, host: &str) -> bool {
-        let name = name_of(host);
-        if name.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost") {
-            return true;
-        }
-        self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
-    }
-}
-
-/// The name in `name:port`, `[v6]:port` or either without a port.
-fn name_of(host: &str) -> &str {
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or_default();
-    }
-    match host.rsplit_once(':') {
-        // More than one colon: a bare v6 address.
-        Some((name, _)) if !name.contains(':') => name,
-        _ => host,
-    }
-}
-
-/// Whether an origin, `scheme://authority`, names the authority that the request itself was sent to.
-fn is_origin_of(origin: &str, host: &str) -> bool {
-    origin.split_once("://").is_some_and(|(scheme, authority)| matches!(scheme, "http" | "https") && authority.eq_ignore_ascii_case(host))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked<'a>(host: &'a str, origin: Option<&'a str>, is_change: bool) -> Asked<'a> {
-        Asked { host: Some(host), origin, is_change }
-    }
-
-    #[test]
-    fn an_agent_answers_to_addresses_localhost_and_configured_names_only() {
-        let door = Door::new(["Registry.example"]);
-        for host in ["127.0.0.1:8500", "127.0.0.1", "[::1]:8500", "[::1]", "::1", "localhost:1", "LOCALHOST", "registry.EXAMPLE:8500"] {
-            assert_eq!(door.check(&asked(host, None, true)), Ok(()), "{host}");
-        }
-        for host in ["evil.example", "evil.example:8500", "127.0.0.1.evil.example", "", "localhost.evil.example:80", "[evil]:1"] {
-            assert_eq!(door.check(&asked(host, None, false)), Err(Denied::Misdirected { host: host.into() }));
-        }
-        assert_eq!(door.check(&Asked::default()), Ok(()), "what names nobody is no browser");
-    }
-
-    #[test]
-    fn only_pages_of_the_agent_itself_may_change_anything() {
-        let door = Door::default();
-        assert_eq!(door.check(&asked("localhost:8500", Some("http://localhost:8500"), true)), Ok(()));
-        assert_eq!(door.check(&asked("localhost:8500", Some("http://evil.example"), false)), Ok(()));
-        for origin in ["http://localhost:3000", "http://evil.example", "null", "file://", "ftp://localhost:8500"] {
-            assert!(matches!(door.check(&asked("localhost:8500", Some(origin), true)), Err(Denied::ForeignOrigin { .. })), "{origin}");
-        }
-    }
-}

@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 pub use super::clock::wall_ms;
+pub use super::guard::{Guard, acting_for};
 use super::metrics::{self, Sample};
 use crate::model::command::{Command, KeyId, LeaseId, Refusal, Reply};
 use crate::model::names::{Datacenter, NodeName, ServiceKey, Zone};
@@ -61,6 +62,7 @@ pub struct Handle {
 
 struct Shared {
     facts: Facts,
+    guard: Guard,
     view: ArcSwap<View>,
     /// Rises with each view; what agent-wide watchers wait on.
     published: watch::Sender<u64>,
@@ -86,8 +88,10 @@ impl Handle {
     pub fn new(facts: Facts, view: Arc<View>) -> (Handle, DriverSide) {
         let (commands, calls) = mpsc::channel(COMMANDS_MAX);
         let (samples, asked_samples) = mpsc::channel(SAMPLES_MAX);
+        let mut registry = Registry::default();
         let shared = Arc::new(Shared {
             facts,
+            guard: Guard::new(&mut registry),
             view: ArcSwap::new(view),
             published: watch::Sender::new(0),
             watchers: Watchers::default(),
@@ -97,7 +101,7 @@ impl Handle {
             leases_ended: Notify::new(),
             samples,
             halted: Notify::new(),
-            registry: Mutex::default(),
+            registry: Mutex::new(registry),
             turned_at_ms: AtomicU64::new(0),
             started: now(),
             stopping: watch::Sender::new(false),
@@ -107,6 +111,11 @@ impl Handle {
 
     pub fn facts(&self) -> &Facts {
         &self.shared.facts
+    }
+
+    /// Who may do what here.
+    pub fn guard(&self) -> &Guard {
+        &self.shared.guard
     }
 
     /// What readers see at this moment.
@@ -119,8 +128,10 @@ impl Handle {
     /// A caller that stops waiting does not take the command back.
     ///
     /// # Errors
-    /// The engine's refusal; [`Refusal::Busy`] when too many commands wait already; [`Refusal::Unavailable`] when the agent has stopped.
+    /// The engine's refusal; [`Refusal::Busy`] when too many commands wait already; [`Refusal::Unavailable`] when the agent has stopped;
+    /// [`Refusal::Denied`] when whoever this runs for ([`acting_for`]) may not.
     pub async fn call(&self, command: Command) -> Answer {
+        self.guard().permit(&command, &self.shared.view.load())?;
         let permit = Arc::clone(&self.shared.in_flight).try_acquire_owned().map_err(|_| busy())?;
         let (reply, answer) = oneshot::channel();
         self.shared.commands.try_send(Call { command, reply, permit }).map_err(|refused| match refused {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! handle     Command in, View out: the only door for everybody else
+//! guard      who may do what here
 //! driver     the one thread that owns the engine
 //! wake       tells those who wait that something changed
 //! clock      the two clocks and the entropy that the engine is handed
@@ -46,6 +47,7 @@ mod checks;
 pub mod clock;
 mod copy;
 mod driver;
+mod guard;
 pub mod handle;
 pub mod lifecycle;
 pub mod metrics;

@@ -1,7 +1,7 @@
 //! Problems as answers; and the one place where a refusal of the engine becomes one.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, ETAG, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 
@@ -12,6 +12,12 @@ use crate::schema::{Kind, Problem};
 /// When a client whom the agent cannot serve may come back, where nobody knows better.
 const RETRY_AFTER_S: u64 = 1;
 
+const CHALLENGES: &[(Kind, &str)] = &[
+    (Kind::NoToken, "Bearer realm=\"tidings\""),
+    (Kind::UnknownToken, "Bearer realm=\"tidings\", error=\"invalid_token\""),
+    (Kind::NotGranted, "Bearer realm=\"tidings\", error=\"insufficient_scope\""),
+];
+
 /// A problem and the headers that go with it.
 #[derive(Debug)]
 pub struct No {
@@ -19,13 +25,16 @@ pub struct No {
     retry_after_s: Option<u64>,
     /// The version that holds, where a condition did not.
     version: Option<u64>,
-    allow: Option<&'static str>,
+    allow: Option<HeaderValue>,
+    /// How the client may show that he may (RFC 6750).
+    challenge: Option<&'static str>,
 }
 
 impl From<Problem> for No {
     fn from(problem: Problem) -> Self {
+        let challenge = CHALLENGES.iter().find(|(kind, _)| kind.uri() == problem.kind).map(|(_, challenge)| *challenge);
         let retry_after_s = matches!(problem.status, 429 | 503).then_some(RETRY_AFTER_S);
-        Self { problem: Box::new(problem), retry_after_s, version: None, allow: None }
+        Self { problem: Box::new(problem), retry_after_s, version: None, allow: None, challenge }
     }
 }
 
@@ -45,8 +54,9 @@ impl No {
     }
 
     /// The method is not for this path; those that are.
-    pub fn method(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Problem::new(Kind::NoSuchMethod, "that method is not for this path").allowed(allow).into() }
+    pub fn method(allow: &str) -> Self {
+        let problem = Problem::new(Kind::NoSuchMethod, "that method is not for this path").allowed(allow);
+        Self { allow: HeaderValue::from_str(allow).ok(), ..problem.into() }
     }
 }
 
@@ -61,6 +71,8 @@ impl From<Refusal> for No {
             Refusal::Invalid { .. } => Kind::Invalid,
             Refusal::Busy { .. } => Kind::Busy,
             Refusal::Unavailable { .. } => Kind::Unavailable,
+            Refusal::Denied { has_token: false, .. } => Kind::NoToken,
+            Refusal::Denied { has_token: true, .. } => Kind::NotGranted,
         };
         let mut no = Self::new(kind, detail);
         match refusal {
@@ -78,6 +90,9 @@ impl From<Denied> for No {
         let kind = match denied {
             Denied::Misdirected { .. } => Kind::Misdirected,
             Denied::ForeignOrigin { .. } => Kind::Forbidden,
+            Denied::NoToken { .. } => Kind::NoToken,
+            Denied::UnknownToken => Kind::UnknownToken,
+            Denied::NotGranted { .. } => Kind::NotGranted,
         };
         Self::new(kind, denied.to_string())
     }
@@ -97,7 +112,10 @@ impl IntoResponse for No {
             headers.insert(ETAG, super::request::etag(version));
         }
         if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+            headers.insert(ALLOW, allow);
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

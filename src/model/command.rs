@@ -271,6 +271,12 @@ pub enum Refusal {
     Unavailable {
         why: String,
     },
+    /// Who asks may not. Said by the agent that is asked, never by an engine.
+    Denied {
+        why: String,
+        /// False: a token might do.
+        has_token: bool,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -282,7 +288,7 @@ impl fmt::Display for Refusal {
             Refusal::Ambiguous => f.write_str("several agents have an instance of that name; give its uid or ask its agent"),
             Refusal::TooLarge { bytes, bytes_max } => write!(f, "the record has {bytes} bytes; at most {bytes_max} are allowed"),
             Refusal::Invalid { what } => f.write_str(what),
-            Refusal::Busy { why, .. } | Refusal::Unavailable { why } => f.write_str(why),
+            Refusal::Busy { why, .. } | Refusal::Unavailable { why } | Refusal::Denied { why, .. } => f.write_str(why),
         }
     }
 }

@@ -59,6 +59,9 @@ kinds! {
     BadName "bad-name" 400 "A name is not allowed";
     BadCursor "bad-cursor" 400 "That is no page of this list";
     Disagreement "disagreement" 400 "Path, query and body disagree";
+    NoToken "no-token" 401 "It needs a token";
+    UnknownToken "unknown-token" 401 "The token is not known";
+    NotGranted "not-granted" 403 "The token does not grant it";
     Forbidden "forbidden" 403 "A web page of another origin may not change anything here";
     NotFound "not-found" 404 "There is no such thing";
     NoSuchRoute "no-such-route" 404 "There is nothing at this path";

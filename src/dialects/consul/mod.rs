@@ -3,6 +3,7 @@
 //! ```text
 //! request    parameters in Go's manner, tails of paths, bodies whatever they claim to be
 //! go         booleans and durations as Go writes them
+//! access     tokens: one layer around all routes
 //! answer     JSON with the headers that every list has
 //! refuse     errors in Consul's words; what is not offered, and why
 //! blocking   the one driver of blocking queries
@@ -24,10 +25,11 @@
 //! picture    names with their tags, kept up by the view's journal
 //! ```
 //!
-//! A token may stand in `?token`, `X-Consul-Token` or `Authorization`; any is accepted, as Consul does while its access lists are off.
+//! A token may stand in `?token`, `X-Consul-Token` or `Authorization`; `access` says what becomes of it.
 
 #![allow(dead_code, reason = "the first routes use a part of what all share; goes with the next ones")]
 
+mod access;
 mod agent;
 mod answer;
 mod blocking;
@@ -147,7 +149,7 @@ impl Consul {
 
 /// All of `/v1`.
 pub fn router(consul: Consul) -> Router {
-    Router::new()
+    let routes = Router::new()
         .merge(agent::routes())
         .merge(status::routes())
         .merge(catalog::routes())
@@ -155,6 +157,6 @@ pub fn router(consul: Consul) -> Router {
         .merge(coordinate::routes())
         .merge(kv::routes())
         .merge(event::routes())
-        .merge(refuse::routes())
-        .with_state(consul)
+        .merge(refuse::routes());
+    access::guarded(routes, &consul).with_state(consul)
 }

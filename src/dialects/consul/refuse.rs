@@ -45,6 +45,11 @@ impl Failure {
         Self::new(StatusCode::NOT_IMPLEMENTED, text)
     }
 
+    /// 403: whoever asks may not. Clients look for the first two words.
+    pub fn denied(why: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, format!("Permission denied: {why}"))
+    }
+
     pub fn too_large(bytes_max: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("Request body too large, max size: {bytes_max} bytes"))
     }
@@ -68,6 +73,7 @@ impl From<Refusal> for Failure {
                 Self { retry_after_s, ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
             }
             Refusal::Unavailable { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, text),
+            Refusal::Denied { .. } => Self::denied(&text),
         }
     }
 }

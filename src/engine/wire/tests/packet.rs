@@ -110,6 +110,7 @@ fn answer_kind(outcome: &Result<Reply, Refusal>) -> &'static str {
         Err(Refusal::Invalid { .. }) => "answer_invalid",
         Err(Refusal::Busy { .. }) => "answer_busy",
         Err(Refusal::Unavailable { .. }) => "answer_unavailable",
+        Err(Refusal::Denied { .. }) => "answer_denied",
     }
 }
 
