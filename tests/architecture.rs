@@ -15,7 +15,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine", &["view", "model"]),
     ("schema", &["model"]),
     // The defaults of the engine's rooms live there; settings override them.
-    ("settings", &["engine::config", "engine::wire::keyring", "model"]),
+    // Tokens and grants are read as access writes them.
+    ("settings", &["engine::config", "engine::wire::keyring", "access", "model"]),
     ("client", &["schema", "select", "model"]),
     ("agent", &["engine", "view", "access", "settings", "model"]),
     ("api", &["agent::handle", "select", "access", "view", "model", "schema"]),

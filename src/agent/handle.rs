@@ -18,6 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch}
 pub use super::clock::wall_ms;
 pub use super::guard::{Guard, acting_for};
 use super::metrics::{self, Sample};
+use super::reload;
 use crate::model::command::{Command, KeyId, LeaseId, Refusal, Reply};
 use crate::model::names::{Datacenter, NodeName, ServiceKey, Zone};
 use crate::view::View;
@@ -74,6 +75,7 @@ struct Shared {
     ended_leases: Mutex<Vec<LeaseId>>,
     leases_ended: Notify,
     samples: mpsc::Sender<oneshot::Sender<Sample>>,
+    reloads: mpsc::Sender<reload::Asked>,
     halted: Notify,
     /// What listeners and others count, beside what the engine does.
     registry: Mutex<Registry>,
@@ -88,6 +90,7 @@ impl Handle {
     pub fn new(facts: Facts, view: Arc<View>) -> (Handle, DriverSide) {
         let (commands, calls) = mpsc::channel(COMMANDS_MAX);
         let (samples, asked_samples) = mpsc::channel(SAMPLES_MAX);
+        let (reloads, asked_reloads) = mpsc::channel(reload::RELOADS_MAX);
         let mut registry = Registry::default();
         let shared = Arc::new(Shared {
             facts,
@@ -100,13 +103,14 @@ impl Handle {
             ended_leases: Mutex::default(),
             leases_ended: Notify::new(),
             samples,
+            reloads,
             halted: Notify::new(),
             registry: Mutex::new(registry),
             turned_at_ms: AtomicU64::new(0),
             started: now(),
             stopping: watch::Sender::new(false),
         });
-        (Handle { shared: Arc::clone(&shared) }, DriverSide { shared, calls, samples: asked_samples })
+        (Handle { shared: Arc::clone(&shared) }, DriverSide { shared, calls, samples: asked_samples, reloads: Some(asked_reloads) })
     }
 
     pub fn facts(&self) -> &Facts {
@@ -177,6 +181,10 @@ impl Handle {
             Err(_) => None,
         };
         metrics::encode(&lock(&self.shared.registry), sample.unwrap_or_default())
+    }
+
+    pub(super) fn reloads(&self) -> &mpsc::Sender<reload::Asked> {
+        &self.shared.reloads
     }
 
     /// Ends the driver without leaving, as a crash would.
@@ -344,6 +352,8 @@ pub struct DriverSide {
     shared: Arc<Shared>,
     calls: mpsc::Receiver<Call>,
     samples: mpsc::Receiver<oneshot::Sender<Sample>>,
+    /// Not the driver's: whoever reads the settings takes it.
+    pub(super) reloads: Option<mpsc::Receiver<reload::Asked>>,
 }
 
 pub type Answer = Result<Reply, Refusal>;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::reload::Reloaded;
 use super::{Agent, Ended, notify};
 use crate::settings::{Problem, Settings};
 
@@ -17,13 +18,16 @@ enum Signal {
     Reload,
 }
 
+/// Settings that were read again, and what of them whoever read them put to work already.
+pub type Reread = Result<(Settings, Vec<&'static str>), Problem>;
+
 /// Runs an agent until it is told to leave or its engine ends.
 ///
-/// `reload` reads the settings again and is called at each SIGHUP.
+/// `reload` reads the settings again and is called at each SIGHUP and each request for it.
 ///
 /// # Errors
 /// The system lends no signals, or the engine stopped by itself, which only a bug can cause.
-pub async fn run(agent: Agent, reload: impl Fn() -> Result<Settings, Problem>) -> std::io::Result<()> {
+pub async fn run(agent: Agent, reload: impl Fn() -> Reread) -> std::io::Result<()> {
     let handle = agent.handle().clone();
     let outcome = until_ended(agent, reload).await;
     // An engine that broke, or was not waited for, has told nobody.
@@ -31,25 +35,23 @@ pub async fn run(agent: Agent, reload: impl Fn() -> Result<Settings, Problem>) -
     outcome
 }
 
-async fn until_ended(mut agent: Agent, reload: impl Fn() -> Result<Settings, Problem>) -> std::io::Result<()> {
+async fn until_ended(mut agent: Agent, reload: impl Fn() -> Reread) -> std::io::Result<()> {
     let mut signals = Signals::listen()?;
     tokio::spawn(notify::feed_watchdog(agent.handle().clone()));
     notify::ready(&format!("{} gossips at {}", agent.handle().facts().node, agent.handle().facts().advertise));
     loop {
-        let signal = tokio::select! {
-            ended = agent.ended() => return outcome(ended),
-            signal = signals.next() => signal,
+        let asked = tokio::select! {
+            ended = &mut agent.ended => return outcome(ended.map_or(Ended::Broken, |()| Ended::Left)),
+            signal = signals.next() => match signal {
+                Signal::Leave => break,
+                Signal::Reload => None,
+            },
+            asked = agent.reloads.recv() => asked,
         };
-        match signal {
-            Signal::Leave => break,
-            Signal::Reload => {
-                notify::reloading();
-                match reload() {
-                    Ok(settings) => agent.apply(&settings),
-                    Err(why) => tracing::warn!(%why, "the settings stay as they are"),
-                }
-                notify::ready("reloaded");
-            }
+        let outcome = reread(&mut agent, &reload);
+        if let Some(asked) = asked {
+            // Whoever asked may be gone; the log has it too.
+            let _ = asked.send(outcome.map_err(|why| why.to_string()));
         }
     }
     notify::stopping();
@@ -60,6 +62,27 @@ async fn until_ended(mut agent: Agent, reload: impl Fn() -> Result<Settings, Pro
         () = signals.second_leave() => Ended::Left,
     };
     outcome(ended)
+}
+
+/// Reads the settings again and takes over what may change; where they are wrong, nothing does.
+fn reread(agent: &mut Agent, reload: &impl Fn() -> Reread) -> Result<Reloaded, Problem> {
+    notify::reloading();
+    let outcome = reload().map(|(settings, mut changed)| {
+        let mut reloaded = agent.apply(&settings);
+        changed.append(&mut reloaded.changed);
+        Reloaded { changed, ..reloaded }
+    });
+    match &outcome {
+        Ok(Reloaded { changed, needs_restart }) => {
+            tracing::info!(?changed, "the settings were read again");
+            if !needs_restart.is_empty() {
+                tracing::warn!(settings = ?needs_restart, "changed settings that count after a restart only");
+            }
+        }
+        Err(why) => tracing::warn!(%why, "the settings stay as they are"),
+    }
+    notify::ready("reloaded");
+    outcome
 }
 
 fn outcome(ended: Ended) -> std::io::Result<()> {

@@ -15,6 +15,7 @@
 //! metrics    what is counted, as text
 //! news       logs who came and who went
 //! notify     what systemd is told
+//! reload     settings read again
 //! lifecycle  from ready to gone
 //! ```
 //!
@@ -25,16 +26,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::clock::Clock;
 use self::copy::Copier;
 use self::driver::{Driver, World};
 use self::handle::{Facts, Handle};
+use self::reload::Reloaded;
 use self::sockets::{BindError, NoAddress, Sockets};
 use self::store::{Store, StoreError};
 use self::streams::Streams;
 use self::wake::WakeThread;
+use crate::access::Secret;
 use crate::engine::Engine;
 use crate::engine::config::{EngineConfig, NodeConfig};
 use crate::engine::io::Restored;
@@ -53,6 +56,7 @@ pub mod lifecycle;
 pub mod metrics;
 mod news;
 mod notify;
+pub mod reload;
 pub mod seeds;
 pub mod sockets;
 pub mod store;
@@ -71,6 +75,7 @@ pub struct Agent {
     handle: Handle,
     ended: oneshot::Receiver<()>,
     seeds: watch::Sender<Vec<String>>,
+    reloads: mpsc::Receiver<reload::Asked>,
     settings: Settings,
 }
 
@@ -114,7 +119,9 @@ impl Agent {
         let advertise = sockets::advertised(settings.gossip.advertise, sockets.address, towards.first().copied())?;
         let clock = Clock::start();
         let facts = facts(settings, &restored, sockets.address, advertise);
-        let (handle, door) = Handle::new(facts, Arc::new(first_view(settings, &restored)));
+        let (handle, mut door) = Handle::new(facts, Arc::new(first_view(settings, &restored)));
+        handle.guard().exchange(settings.access.rules.clone());
+        let reloads = door.reloads.take().expect("the door is new");
         let world = World {
             clock,
             wake: WakeThread::start(door.waker())?,
@@ -134,7 +141,7 @@ impl Agent {
         tokio::spawn(seeds::keep_resolved(handle.clone(), resolved));
         tokio::spawn(news::log(handle.clone()));
         tokio::spawn(checks::run(handle.clone(), settings.checks.clone()));
-        Ok(Agent { handle, ended, seeds: wanted, settings: settings.clone() })
+        Ok(Agent { handle, ended, seeds: wanted, reloads, settings: settings.clone() })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -174,30 +181,31 @@ impl Agent {
     }
 
     /// Takes over what may change while an agent runs, and says what may not.
-    pub fn apply(&mut self, settings: &Settings) {
+    pub fn apply(&mut self, settings: &Settings) -> Reloaded {
         let (old, new) = (&self.settings, settings);
         let needs_restart = [
             ("node", format!("{:?}", old.node) != format!("{:?}", new.node)),
             ("gossip.listen", old.gossip.listen != new.gossip.listen),
             ("gossip.advertise", old.gossip.advertise != new.gossip.advertise),
             ("gossip.encrypt", old.gossip.key != new.gossip.key),
-            ("http.listen", old.http.listen != new.http.listen),
+            ("http", format!("{:?}", old.http) != format!("{:?}", new.http)),
             ("dns", old.dns != new.dns),
             ("membership or catalog", old.engine != new.engine),
             ("checks", format!("{:?}", old.checks) != format!("{:?}", new.checks)),
         ];
-        for (what, _) in needs_restart.iter().filter(|(_, differs)| *differs) {
-            tracing::warn!(setting = what, "a changed setting counts after a restart only");
+        let mut changed = Vec::new();
+        if old.access.rules != new.access.rules {
+            self.handle.guard().exchange(new.access.rules.clone());
+            changed.push("access");
         }
-        if self.seeds.send_if_modified(|seeds| {
-            *seeds != new.gossip.join && {
-                new.gossip.join.clone_into(seeds);
-                true
-            }
-        }) {
-            tracing::info!(seeds = ?new.gossip.join, "other agents to join");
+        if old.gossip.join != new.gossip.join {
+            self.seeds.send_replace(new.gossip.join.clone());
+            changed.push("gossip.join");
         }
+        let needs_restart = needs_restart.iter().filter(|(_, differs)| *differs).map(|(what, _)| *what).collect();
+        self.settings.access.clone_from(&new.access);
         self.settings.gossip.join.clone_from(&new.gossip.join);
+        Reloaded { changed, needs_restart }
     }
 }
 
@@ -207,6 +215,16 @@ impl Agent {
 /// The system has no random numbers to give.
 pub fn new_key() -> std::io::Result<String> {
     clock::seed().map(|bytes| Key::from_bytes(bytes).to_text())
+}
+
+/// A new token as clients show it, and its hash as settings hold it.
+///
+/// # Errors
+/// The system has no random numbers to give.
+pub fn new_token() -> std::io::Result<(String, String)> {
+    let text = Secret::text(&clock::seed()?);
+    let hash = Secret::of(&text).to_hash();
+    Ok((text, hash))
 }
 
 /// Runs the engine on a thread of its own; the receiver hears when it ended, or that it broke.

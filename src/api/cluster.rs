@@ -140,6 +140,16 @@ pub async fn leave(State(api): State<Api>, uri: Uri) -> Result<Response<Body>, N
     done(&api, Command::Leave).await
 }
 
+/// `POST /api/v1/reload`: what SIGHUP does.
+pub async fn reload(State(api): State<Api>, uri: Uri) -> Result<Response<Body>, No> {
+    Parameters::read(&uri, &[])?;
+    let done = api.handle.reload().await?;
+    let revision = api.handle.view().revision;
+    let owned = |names: &[&'static str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let body = schema::Reloaded { revision, changed: owned(&done.changed), needs_restart: owned(&done.needs_restart) };
+    Ok(answer(revision, encode::to_bytes(&body)))
+}
+
 /// `DELETE /api/v1/members/{node}`: gives up a member that is not alive, by its name or id.
 pub async fn forget(State(api): State<Api>, Names(node): Names<String>, uri: Uri) -> Result<Response<Body>, No> {
     Parameters::read(&uri, &[])?;

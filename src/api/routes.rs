@@ -49,6 +49,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/events", on(GET, Read, events::list).done())
         .route("/api/v1/join", on(POST, Operate, cluster::join).done())
         .route("/api/v1/leave", on(POST, Operate, cluster::leave).done())
+        .route("/api/v1/reload", on(POST, Operate, cluster::reload).done())
         .route("/api/v1/keys", on(GET, Operate, cluster::keys).on(POST, Operate, cluster::install_key).done())
         .route("/api/v1/keys/{id}", on(POST, Operate, cluster::use_key).on(DELETE, Operate, cluster::remove_key).done())
         .route("/api/v1/openapi.json", on(GET, Nothing, document).done())

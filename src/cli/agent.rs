@@ -161,13 +161,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let agent = Agent::start(&settings, ports).await.map_err(Failure::failed)?;
         let serving = serve::serve(bound, &settings.http.hosts, agent.handle()).map_err(Failure::failed)?;
         let dns = serve::dns::serve(bound_dns, &settings.dns, agent.handle()).map_err(Failure::failed)?;
-        warn_of_open_key(&settings);
+        warn_of_open_secrets(&settings);
         announce(agent.handle().facts(), &serving.listening, &dns.listening, &logging);
         let reload = || {
             let (settings, _) = flags.load()?;
             security::check(&settings)?;
-            logging.set_filter(&settings.log).map_err(|why| Problem::new(why.message))?;
-            Ok(settings)
+            let filter = logging.set_filter(&settings.log).map_err(|why| Problem::new(why.message))?;
+            Ok((settings, filter.then_some("log.filter").into_iter().collect()))
         };
         let ended = lifecycle::run(agent, reload).await.map_err(|why| Failure::new(Exit::Failed, why));
         serving.join();
@@ -204,14 +204,16 @@ fn announce(facts: &Facts, listening: &[Listen], dns: &[Listen], logging: &Loggi
     );
 }
 
-/// A key that others on this host can read seals nothing.
-#[cfg(unix)]
-fn warn_of_open_key(settings: &Settings) {
+/// Secrets that others on this host can read are none.
+fn warn_of_open_secrets(settings: &Settings) {
     use std::os::unix::fs::PermissionsExt as _;
     const OTHERS: u32 = 0o077;
-    let Some(file) = &settings.gossip.key_file else { return };
-    if file.metadata().is_ok_and(|found| found.permissions().mode() & OTHERS != 0) {
-        tracing::warn!(file = %file.display(), "others on this host can read the gossip key: chmod 600 it");
+    let key = settings.gossip.key_file.iter().map(|file| (file, "gossip key"));
+    let tokens = settings.access.secret_files.iter().map(|file| (file, "token"));
+    for (file, what) in key.chain(tokens) {
+        if file.metadata().is_ok_and(|found| found.permissions().mode() & OTHERS != 0) {
+            tracing::warn!(file = %file.display(), "others on this host can read the {what}: chmod 600 it");
+        }
     }
 }
 

@@ -9,8 +9,8 @@ pub struct Connection {
     /// The agent's HTTP address: host:port, a URL or unix:PATH.
     #[arg(long, env = "TIDINGS_HTTP_ADDR", value_name = "ADDR", default_value = DEFAULT_ADDRESS, help_heading = "Connection")]
     http_addr: String,
-    /// The token to show the agent.
-    #[arg(long, env = "TIDINGS_TOKEN", value_name = "TOKEN", hide_env_values = true, help_heading = "Connection")]
+    /// The token to show the agent, or @FILE with it in a file: command lines are seen by others.
+    #[arg(long, env = "TIDINGS_TOKEN", value_name = "TOKEN|@FILE", hide_env_values = true, help_heading = "Connection")]
     token: Option<String>,
 }
 
@@ -20,8 +20,17 @@ impl Connection {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let client = Client::new(&self.http_addr, self.token.clone())?;
+        let client = Client::new(&self.http_addr, self.token()?)?;
         super::block_on(work(client))
+    }
+}
+
+impl Connection {
+    fn token(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = self.token.as_deref().and_then(|token| token.strip_prefix('@')) else { return Ok(self.token.clone()) };
+        let read = std::fs::read_to_string(path);
+        let text = read.map_err(|why| Failure::new(Exit::Usage, format!("the token's file {path} cannot be read: {why}")))?;
+        Ok(Some(text.trim().to_owned()))
     }
 }
 
@@ -33,6 +42,9 @@ impl From<Error> for Failure {
                 Exit::NotReached,
                 format!("{error}\n  start one with: tidings agent --dev\n  or name another: --http-addr HOST:PORT, TIDINGS_HTTP_ADDR"),
             ),
+            Error::Refused(problem) if problem.status == 401 => {
+                Failure::failed(format!("{error}\n  show one with: TIDINGS_TOKEN=@FILE, or --token @FILE with the token in a file"))
+            }
             Error::Refused(problem) if problem.status == 404 => Failure::new(Exit::NotFound, error),
             Error::Refused(_) | Error::Unreadable { .. } => Failure::failed(error),
         }

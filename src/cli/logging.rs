@@ -3,7 +3,7 @@
 //! Lines go through a bounded channel to a thread that writes them: whoever does not read our standard error must not stop the engine.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -22,6 +22,7 @@ const LINES_MAX: usize = 4_096;
 
 /// The logs of this process; what waits is written when this is dropped.
 pub struct Logging {
+    in_force: Mutex<String>,
     filter: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
     pub is_json: bool,
     lines: Lines,
@@ -53,13 +54,17 @@ impl Logging {
             registry.with(layer.with_ansi(io::stderr().is_terminal()).with_target(false)).try_init()
         };
         started.map_err(|why| Failure::failed(format!("the logs cannot be started: {why}")))?;
-        Ok(Logging { filter: handle, is_json, lines, writer: Some(writer) })
+        Ok(Logging { in_force: Mutex::new(settings.filter.clone()), filter: handle, is_json, lines, writer: Some(writer) })
     }
 
-    /// Counts from now on.
-    pub fn set_filter(&self, settings: &Log) -> Result<(), Failure> {
+    /// Counts from now on. Says whether it is another one than before.
+    pub fn set_filter(&self, settings: &Log) -> Result<bool, Failure> {
         let filter = parse(&settings.filter)?;
-        self.filter.reload(filter).map_err(Failure::failed)
+        self.filter.reload(filter).map_err(Failure::failed)?;
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = *in_force != settings.filter;
+        in_force.clone_from(&settings.filter);
+        Ok(is_other)
     }
 }
 

@@ -12,11 +12,11 @@ mod child;
 mod config;
 mod connect;
 mod demo;
-mod keygen;
 mod logging;
 mod operate;
 mod output;
 mod read;
+mod secret;
 mod version;
 mod watch;
 mod write;
@@ -63,6 +63,8 @@ enum Verb {
     Join(operate::Join),
     /// Make the agent leave and stop.
     Leave(operate::Leave),
+    /// Make the agent read its settings again: seeds, tokens, certificates, the filter of its log.
+    Reload(operate::Reload),
     /// Forget a member that is gone for good, and what it registered.
     Forget(operate::Forget),
     /// The datacenters that are known.
@@ -72,7 +74,9 @@ enum Verb {
     /// See what an agent's settings are, check them, or print an example of all.
     Config(config::Arguments),
     /// Make a gossip key.
-    Keygen,
+    Keygen(secret::Keygen),
+    /// Make a token, and the lines of the settings that know it.
+    Token(secret::Token),
     /// Print a completion script for a shell.
     Completion(operate::Completion),
     /// Print the version.
@@ -87,7 +91,8 @@ pub fn run() -> ExitCode {
         Verb::Agent(arguments) => agent::run(&arguments),
         Verb::Config(arguments) => config::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
-        Verb::Keygen => keygen::run(),
+        Verb::Keygen(arguments) => secret::keygen(&arguments),
+        Verb::Token(arguments) => secret::token(&arguments),
         Verb::Status(arguments) => read::status(&arguments),
         Verb::Members(arguments) => read::members(&arguments),
         Verb::Services(arguments) => read::services(&arguments),
@@ -102,6 +107,7 @@ pub fn run() -> ExitCode {
         Verb::Undrain(arguments) => write::undrain(&arguments),
         Verb::Join(arguments) => operate::join(&arguments),
         Verb::Leave(arguments) => operate::leave(&arguments),
+        Verb::Reload(arguments) => operate::reload(&arguments),
         Verb::Forget(arguments) => operate::forget(&arguments),
         Verb::Datacenters(arguments) => read::datacenters(&arguments),
         Verb::Keys(arguments) => operate::keys(&arguments),

@@ -1,9 +1,10 @@
-//! `tidings join | leave | forget | keys | completion`: what operators do with agents.
+//! `tidings join | leave | reload | forget | keys | completion`: what operators do with agents.
 
 use super::connect::Connection;
 use super::output::{Output, cell};
 use super::{Arguments as CommandLine, Exit, Failure};
 use crate::client::segment;
+use crate::schema;
 use clap::CommandFactory as _;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,6 +21,12 @@ pub struct Join {
 
 #[derive(Debug, clap::Args)]
 pub struct Leave {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Reload {
     #[command(flatten)]
     connection: Connection,
 }
@@ -79,6 +86,18 @@ pub fn leave(arguments: &Leave) -> Result<(), Failure> {
     arguments.connection.run(|client| async move {
         client.call::<_, Value>(Method::POST, "/api/v1/leave", None::<&()>).await?;
         super::print("the agent leaves and stops; its registrations return with it\n")
+    })
+}
+
+pub fn reload(arguments: &Reload) -> Result<(), Failure> {
+    arguments.connection.run(|client| async move {
+        let done: schema::Reloaded = client.call(Method::POST, "/api/v1/reload", None::<&()>).await?;
+        let list = |what: &[String]| if what.is_empty() { "nothing".to_owned() } else { what.join(", ") };
+        let mut text = format!("changed: {}\n", list(&done.changed));
+        if !done.needs_restart.is_empty() {
+            text.push_str(&format!("changed, and counts after a restart only: {}\n", list(&done.needs_restart)));
+        }
+        super::print(&text)
     })
 }
 

@@ -123,6 +123,17 @@ pub struct Join {
     pub addresses: Vec<String>,
 }
 
+/// What became of settings that were read again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Reloaded {
+    pub revision: u64,
+    /// Settings that changed and count from now on.
+    pub changed: Vec<String>,
+    /// Settings that changed and count after a restart only.
+    pub needs_restart: Vec<String>,
+}
+
 /// The gossip keys this agent accepts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]

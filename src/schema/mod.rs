@@ -20,7 +20,7 @@ pub mod pairs;
 pub mod problem;
 pub mod registration;
 
-pub use cluster::{Datacenters, Event, Events, Join, Key, Keys, Member, Members, NewKey, Status};
+pub use cluster::{Datacenters, Event, Events, Join, Key, Keys, Member, Members, NewKey, Reloaded, Status};
 pub use instance::{Batch, Instance, InstanceDetail, Instances, List, Pick, ServiceSummary, Services, Why, Write};
 pub use pairs::Pairs;
 pub use problem::{Kind, Problem};

@@ -67,6 +67,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation(HttpMethod::Get, "/api/v1/events", "The last 1,000 changes of the picture", &[&["limit"]], "", "Events"),
     operation(HttpMethod::Post, "/api/v1/join", "Announce to further agents", &[], "Join", "application/json"),
     operation(HttpMethod::Post, "/api/v1/leave", "Leave the cluster", &[], "", "application/json"),
+    operation(HttpMethod::Post, "/api/v1/reload", "Read the settings again, as SIGHUP does", &[], "", "Reloaded"),
     operation(HttpMethod::Get, "/api/v1/keys", "Gossip keys that are accepted", &[], "", "Keys"),
     operation(HttpMethod::Post, "/api/v1/keys", "Accept a further key", &[], "NewKey", "application/json"),
     operation(HttpMethod::Post, "/api/v1/keys/{id}", "Seal with it", &[], "", "application/json"),
@@ -170,6 +171,7 @@ fn components() -> utoipa::openapi::Components {
     add::<super::Datacenters<'static>>(&mut schemas);
     add::<super::Events>(&mut schemas);
     add::<super::Join>(&mut schemas);
+    add::<super::Reloaded>(&mut schemas);
     add::<super::Keys>(&mut schemas);
     add::<super::NewKey>(&mut schemas);
     schemas.push(("Problem".to_owned(), problem()));

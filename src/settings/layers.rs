@@ -79,6 +79,11 @@ impl Layers {
             Some((Value::String(text), source)) if setting.key == "gossip.encrypt" && !text.starts_with('@') => {
                 (setting.key, Some("\"(a key)\"".to_owned()), source.to_string())
             }
+            Some((Value::Array(tokens), source)) if setting.kind == Kind::Tokens => {
+                let name = |token: &Value| token.get("name").and_then(Value::as_str).unwrap_or("(no name)").to_owned();
+                let names: Vec<String> = tokens.iter().map(name).collect();
+                (setting.key, Some(format!("({}: {})", tokens.len(), names.join(", "))), source.to_string())
+            }
             Some((value, source)) => (setting.key, Some(value.to_string()), source.to_string()),
             None => (setting.key, None, Source::Default.to_string()),
         })
@@ -172,6 +177,8 @@ fn from_text(setting: &Setting, text: &str, place: &str) -> Result<Value, Proble
             let pair = |part: &str| part.split_once('=').map(|(name, value)| (name.to_owned(), Value::String(value.to_owned())));
             parts().map(pair).collect::<Option<toml::Table>>().map(Value::Table).ok_or_else(wrong)
         }
+        // Neither a command line nor an environment is a place for secrets.
+        Kind::Tokens => Err(Problem::new(format!("{} stands in the settings file only, as [[access.tokens]]", setting.key))),
     }
 }
 
@@ -182,9 +189,14 @@ fn fits(setting: &Setting, value: &Value, place: &str) -> Result<(), Problem> {
         Kind::Count => value.is_integer(),
         Kind::List => value.as_array().is_some_and(|list| list.iter().all(Value::is_str)),
         Kind::Map => value.as_table().is_some_and(|map| map.values().all(Value::is_str)),
+        Kind::Tokens => value.as_array().is_some_and(|list| list.iter().all(Value::is_table)),
     };
     if is_right {
         return Ok(());
+    }
+    if setting.kind == Kind::Tokens {
+        // What stands there instead may be a secret.
+        return Err(Problem::new(format!("{} {place} must be {}", setting.key, setting.kind.name())));
     }
     Err(Problem::new(format!("{} {place} must be {}, not {value}", setting.key, setting.kind.name())))
 }

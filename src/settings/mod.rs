@@ -4,6 +4,7 @@
 //! table      every setting once: its key, kind, default, flag and words; the example file is printed from it
 //! layers     flags > environment > file > default, unknown keys refused with the nearest right one
 //! values     layers as typed [`Settings`]
+//! access     the tokens among them
 //! security   what an agent refuses to do unless it is told `--insecure` (design §5)
 //! ```
 //!
@@ -14,10 +15,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::access::Rules;
 use crate::engine::config::EngineConfig;
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 
+mod access;
 pub mod layers;
 pub mod security;
 pub mod table;
@@ -40,6 +43,7 @@ pub struct Settings {
     pub gossip: Gossip,
     pub http: Http,
     pub dns: Dns,
+    pub access: Access,
     pub checks: Checks,
     pub engine: Engine,
     pub log: Log,
@@ -108,6 +112,14 @@ pub struct Dns {
     pub a_record_limit: usize,
     /// Answers over UDP that hold not all there is say so.
     pub enable_truncate: bool,
+}
+
+/// Who may do what over HTTP.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub rules: Rules,
+    /// Files that hold tokens rather than their hashes, to see who can read them.
+    pub secret_files: Vec<PathBuf>,
 }
 
 /// Where a listener listens.

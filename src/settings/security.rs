@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Listen, Problem, Settings};
+use crate::access::Need;
 
 /// Whether these settings are safe together.
 ///
@@ -18,12 +19,16 @@ pub fn check(settings: &Settings) -> Result<(), Problem> {
         return Err(gossip_in_clear(address));
     }
     let listens_openly = |at: &&Listen| matches!(at, Listen::Tcp(address) if !address.ip().is_loopback());
-    if let Some(at) = settings.http.listen.iter().find(listens_openly) {
+    // Whoever set rules for requests without a token decided on them.
+    let rules = &settings.access.rules;
+    if let (true, Some(at)) = (rules.is_open(), settings.http.listen.iter().find(listens_openly)) {
         return Err(http_in_clear(at));
     }
+    // DNS knows no tokens: it is for all who may read without one.
+    let all_may_read = !rules.is_open() && rules.caller(None).may(Need::Read).is_ok();
     match settings.dns.listen.iter().find(|at| !at.ip().is_loopback()) {
-        Some(at) => Err(dns_in_clear(*at)),
-        None => Ok(()),
+        Some(at) if !all_may_read => Err(dns_in_clear(*at)),
+        _ => Ok(()),
     }
 }
 
@@ -32,7 +37,7 @@ fn gossip_in_clear(address: SocketAddr) -> Problem {
         "To try tidings on this machine alone:\n\
          \n    tidings agent --dev\n\
          \nFor several hosts, make one key, copy it to every host, and start each agent with it:\n\
-         \n    tidings keygen > key\
+         \n    tidings keygen --out key\
          \n    tidings agent --encrypt @key\
          \n    tidings agent --encrypt @key --join HOST:7976      (the others, with one of the hosts)\n\
          \nWhere the network itself can be trusted: --insecure.",
@@ -40,10 +45,13 @@ fn gossip_in_clear(address: SocketAddr) -> Problem {
 }
 
 fn http_in_clear(at: &Listen) -> Problem {
-    Problem::new(format!("the HTTP API at {at} would be open to everyone who reaches it: tokens and TLS are not in this version yet")).hint(
+    Problem::new(format!("the HTTP API at {at} would be open to everyone who reaches it: there are no tokens")).hint(
         "Every host runs its own agent, and clients ask the one beside them:\n\
          \n    --http 127.0.0.1:8500          (the default)\
          \n    --http unix:/run/tidings.sock\n\
+         \nWhere others must reach it, let them show tokens:\n\
+         \n    tidings token --out token >> tidings.toml\
+         \n    tidings agent --config tidings.toml\n\
          \nWhere the network itself can be trusted: --insecure.",
     )
 }
@@ -53,6 +61,7 @@ fn dns_in_clear(at: SocketAddr) -> Problem {
         "Every host runs its own agent, and its resolver forwards the domain to it:\n\
          \n    --dns 127.0.0.1:8600           (the default)\
          \n    --no-dns\n\
+         \nWhere everybody may read, settings can say so: access.anonymous = [\"read\"].\
          \nWhere the network itself can be trusted: --insecure.",
     )
 }

@@ -29,6 +29,8 @@ pub enum Kind {
     List,
     /// Texts by name; in the environment `a=1,b=2`.
     Map,
+    /// Tokens, each with a name, a secret and grants; in the file only.
+    Tokens,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Duration => "a duration like \"15s\", \"1m30s\" or \"250ms\"",
             Kind::List => "a list of texts",
             Kind::Map => "a table of texts",
+            Kind::Tokens => "a list of tables, each with name, secret and grants",
         }
     }
 }
@@ -60,6 +63,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("gossip", "How agents find each other and what they say, over UDP and TCP on one port."),
     ("http", "Where clients are answered."),
     ("dns", "Where names are answered, over UDP and TCP."),
+    ("access", "Who may do what over HTTP. Without tokens everybody who reaches a listener may do everything."),
     ("checks", "Checks that this agent runs for its own instances."),
     ("membership", "How deaths are noticed. All agents of a datacenter should agree on these."),
     ("catalog", "What becomes of what the dead had registered. All agents of a datacenter should agree on these."),
@@ -205,6 +209,28 @@ pub const SETTINGS: &[Setting] = &[
         "true",
         None,
         "Tell clients when an answer over UDP holds not all there is (TC), so that they ask again over TCP.",
+    ),
+    shown(
+        setting(
+            "access.tokens",
+            Kind::Tokens,
+            "",
+            None,
+            "Tokens that clients show (TIDINGS_TOKEN); better written as [[access.tokens]] with a line each. `tidings token` makes one.\n\
+             secret: the token, its hash as sha256:HEX, or @FILE with either.\n\
+             grants: of read, write, write:PREFIX, write@NAMESPACE, write@NAMESPACE:PREFIX (services whose names begin so), operator.",
+        ),
+        "[{ name = \"prometheus\", secret = \"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\", grants = [\"read\"] }]",
+    ),
+    shown(
+        setting(
+            "access.anonymous",
+            Kind::List,
+            "",
+            None,
+            "What requests without a token may do, once there are tokens or this is set: nothing, by default.",
+        ),
+        "[\"read\"]",
     ),
     setting("checks.scripts", Kind::Flag, "false", None, "Run checks of kind script: whoever may register may then run programs here."),
     setting("checks.concurrent_max", Kind::Count, "64", None, "How many checks run at one moment."),

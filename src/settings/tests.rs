@@ -128,7 +128,7 @@ fn open_addresses_need_a_key_or_an_explicit_word() {
     let verdict = |values: &[(&'static str, &str)]| security::check(&load(None, &[], values).unwrap().0);
     let key = "ab".repeat(32);
     let refusal = verdict(&[]).unwrap_err().to_string();
-    assert!(refusal.contains("tidings agent --dev") && refusal.contains("tidings keygen > key") && refusal.contains("--encrypt @key"));
+    assert!(refusal.contains("tidings agent --dev") && refusal.contains("tidings keygen --out key") && refusal.contains("--encrypt @key"));
     assert!(verdict(&[("gossip.encrypt", &key)]).is_ok());
     assert!(verdict(&[("gossip.insecure", "true")]).is_ok());
     assert!(verdict(&[("gossip.listen", "127.0.0.1:1")]).is_ok());
@@ -185,4 +185,60 @@ fn the_engines_defaults_stand_in_the_table_as_the_engine_has_them() {
     let refusal = load(None, &[("TIDINGS_AGENT__MEMBERSHIP__PROBE_PERIOD", "1ms")], &[]).unwrap_err().to_string();
     assert!(refusal.contains("50 ms to 10000 ms"), "{refusal}");
     assert!(load(None, &[("TIDINGS_AGENT__CATALOG__REAP_AFTER", "soon")], &[]).is_err());
+}
+
+const TOKENS: &str = "[[access.tokens]]\nname = 'ops'\nsecret = 'a-secret-of-the-operators'\ngrants = ['read', 'operator']\n\
+                      [[access.tokens]]\nname = 'ci'\nsecret = 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'\n\
+                      grants = ['write@prod:web']\n[access]\n";
+
+#[test]
+fn tokens_are_read_and_never_shown() {
+    let text = TOKENS.trim_end_matches("[access]\n");
+    let (_dir, path) = file(text);
+    let (settings, layers) = load(Some(path), &[("TIDINGS_AGENT__ACCESS__ANONYMOUS", "read")], &[]).unwrap();
+    let rules = &settings.access.rules;
+    assert_eq!(rules.tokens(), 2);
+    use crate::access::Need;
+    assert!(rules.caller(Some("a-secret-of-the-operators")).may(Need::Operate).is_ok());
+    assert!(rules.caller(Some("abc")).may(Need::Write { namespace: "prod", service: "web-1" }).is_ok());
+    assert!(rules.caller(None).may(Need::Read).is_ok() && rules.caller(None).may(Need::Operate).is_err());
+    let shown = layers.shown().find(|(key, _, _)| *key == "access.tokens").unwrap().1.unwrap();
+    assert_eq!(shown, "(2: ops, ci)");
+    assert!(!format!("{settings:?}{layers:?}").contains("a-secret") && !format!("{settings:?}{layers:?}").contains("ba7816"));
+    let (settings, _) = load(None, &[], &[]).unwrap();
+    assert!(settings.access.rules.is_open());
+}
+
+#[test]
+fn a_token_that_cannot_be_is_refused_without_its_secret() {
+    let refusal = |lines: &str| {
+        let (_dir, path) = file(&format!("[[access.tokens]]\n{lines}\n"));
+        let refusal = load(Some(path), &[], &[]).unwrap_err().to_string();
+        assert!(!refusal.contains("hunter"), "{refusal}");
+        refusal
+    };
+    assert!(refusal("name = 'a'\nsecret = 'hunter2'\ngrants = []").contains("\"a\": secret is none: expected 16 to 512"));
+    assert!(refusal("name = 'a'\nsecret = 'hunter2-hunter2-hunter2'\ngrants = ['reed']").contains("\"reed\" is no grant: expected read"));
+    assert!(refusal("name = 'a'\nsecret = 'hunter2-hunter2-hunter2'\ngrant = ['read']").contains("Did you mean grants?"));
+    assert!(refusal("name = 'a'\ngrants = []").contains("tidings token"));
+    assert!(refusal("secret = 'hunter2-hunter2-hunter2'\ngrants = []").contains("number 1: name"));
+    assert!(refusal("name = 'a'\nsecret = '@/nonexistent/token'\ngrants = []").contains("/nonexistent/token"));
+    let (_dir, path) = file("[access]\nanonymous = ['operator']\n");
+    assert!(load(Some(path), &[], &[]).unwrap_err().to_string().contains("an operator has to show a token"));
+    let (_dir, path) = file("[access]\ntokens = ['hunter2']\n");
+    let refusal = load(Some(path), &[("X", "y")], &[]).unwrap_err().to_string();
+    assert!(refusal.contains("each with name, secret and grants") && !refusal.contains("hunter"), "{refusal}");
+    let refusal = load(None, &[("TIDINGS_AGENT__ACCESS__TOKENS", "hunter2")], &[]).unwrap_err().to_string();
+    assert!(refusal.contains("in the settings file only") && !refusal.contains("hunter"), "{refusal}");
+}
+
+#[test]
+fn listeners_that_others_reach_need_tokens_or_an_explicit_word() {
+    let key = "ab".repeat(32);
+    let (_dir, path) = file(TOKENS);
+    let open = [("gossip.encrypt", key.as_str()), ("http.listen", "0.0.0.0:8500")];
+    let (settings, _) = load(Some(path), &[], &open).unwrap();
+    assert!(security::check(&settings).is_ok());
+    let refusal = security::check(&load(None, &[], &open).unwrap().0).unwrap_err().to_string();
+    assert!(refusal.contains("0.0.0.0:8500") && refusal.contains("tidings token --out token"), "{refusal}");
 }

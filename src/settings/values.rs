@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toml::Value;
 
+use super::access;
 use super::duration::parse_ms;
 use super::layers::{Layers, Source};
 use super::{Checks, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings};
@@ -52,6 +53,7 @@ pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
             hosts: read.list("http.hosts").map(str::to_ascii_lowercase).collect(),
         },
         dns: read.dns()?,
+        access: access::read(&read)?,
         checks: Checks {
             scripts: read.flag("checks.scripts"),
             concurrent_max: read.count("checks.concurrent_max", 1, CONCURRENT_CHECKS_MAX)?,
@@ -71,7 +73,7 @@ pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
 }
 
 /// Takes values out of layers that were checked for their kinds when they were read.
-struct Reader<'l> {
+pub(super) struct Reader<'l> {
     layers: &'l Layers,
 }
 
@@ -101,8 +103,13 @@ impl<'l> Reader<'l> {
         })
     }
 
-    fn value(&self, key: &str) -> Option<&'l Value> {
+    pub(super) fn value(&self, key: &str) -> Option<&'l Value> {
         self.layers.value(key).map(|(value, _)| value)
+    }
+
+    /// The settings file, if there is one.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.layers.file.clone()
     }
 
     fn text(&self, key: &str) -> Option<&'l str> {
@@ -113,7 +120,7 @@ impl<'l> Reader<'l> {
         self.value(key).and_then(Value::as_bool).unwrap_or_default()
     }
 
-    fn list(&self, key: &str) -> impl Iterator<Item = &'l str> {
+    pub(super) fn list(&self, key: &str) -> impl Iterator<Item = &'l str> {
         self.value(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
     }
 
@@ -141,7 +148,7 @@ impl<'l> Reader<'l> {
         Err(self.wrong(key, format!("must be {min_ms} ms to {max_ms} ms, not {text:?}")))
     }
 
-    fn checked<T, E: Display>(&self, key: &str, text: &str, check: impl Fn(&str) -> Result<T, E>) -> Result<T, Problem> {
+    pub(super) fn checked<T, E: Display>(&self, key: &str, text: &str, check: impl Fn(&str) -> Result<T, E>) -> Result<T, Problem> {
         check(text).map_err(|why| self.wrong(key, format!("is {text:?}: {why}")))
     }
 
@@ -151,7 +158,7 @@ impl<'l> Reader<'l> {
 
     /// The secret never stands in an error.
     fn key(&self, key: &str) -> Result<Option<Key>, Problem> {
-        const HINT: &str = "`tidings keygen > key` makes one; give it with --encrypt @key.";
+        const HINT: &str = "`tidings keygen --out key` makes one; give it with --encrypt @key.";
         let Some(text) = self.text(key) else { return Ok(None) };
         let Some(path) = text.strip_prefix('@') else {
             return text.parse().map(Some).map_err(|why| self.wrong(key, format!("is not a key: {why}")).hint(HINT));
@@ -162,7 +169,7 @@ impl<'l> Reader<'l> {
         content.parse().map(Some).map_err(|why| self.wrong(key, format!("names the file {path}, which holds no key: {why}")).hint(HINT))
     }
 
-    fn wrong(&self, key: &str, what: String) -> Problem {
+    pub(super) fn wrong(&self, key: &str, what: String) -> Problem {
         match self.layers.value(key) {
             Some((_, Source::Default)) | None => Problem::new(format!("{key} {what}")),
             Some((_, source)) => Problem::new(format!("{key} (from {source}) {what}")),
