@@ -100,7 +100,9 @@ mod tests {
         for text in ["read", "operator", "write", "write:web-", "write@prod", "write@prod:web:v2", "write:group@@name"] {
             assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
         }
-        for text in ["", "Read", "admin", "write:", "write@", "write@:web", "write@a b:web", "writes", "write web", "read:web", "operator@prod"] {
+        for text in
+            ["", "Read", "admin", "write:", "write@", "write@:web", "write@a b:web", "writes", "write web", "read:web", "operator@prod"]
+        {
             assert_eq!(text.parse::<Grant>(), Err(BadGrant), "{text}");
         }
     }

@@ -51,7 +51,9 @@ pub fn of<E>(command: &Command, is_of: &dyn Fn(&Target) -> bool, may: &mut dyn F
     };
     match command {
         Command::Register(new) => may(Need::Write { namespace: new.namespace.as_str(), service: new.service.as_str() }),
-        Command::Deregister { target: of, .. } | Command::Heartbeat { target: of, .. } | Command::CheckResult { target: of, .. } => target(of),
+        Command::Deregister { target: of, .. } | Command::Heartbeat { target: of, .. } | Command::CheckResult { target: of, .. } => {
+            target(of)
+        }
         Command::SetOverride { of: OverrideTarget::Instance(of), .. } | Command::ClearOverride { of: OverrideTarget::Instance(of) } => {
             target(of)
         }

@@ -28,7 +28,9 @@ impl Handle {
     pub async fn reload(&self) -> Result<Reloaded, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.reloads().try_send(reply).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Refusal::Busy { retry_after_ms: 1_000, why: "the settings are being read already".into() },
+            mpsc::error::TrySendError::Full(_) => {
+                Refusal::Busy { retry_after_ms: 1_000, why: "the settings are being read already".into() }
+            }
             mpsc::error::TrySendError::Closed(_) => Refusal::Unavailable { why: "this agent reads no settings again".into() },
         })?;
         match answer.await {

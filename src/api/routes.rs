@@ -26,10 +26,11 @@ const DELETE: (&str, MethodFilter) = ("DELETE", MethodFilter::DELETE);
 
 pub fn router(api: Api) -> Router {
     let one = "/api/v1/services/{service}/instances/{id}";
-    let instance = on(GET, Read, reads::instance)
-        .on(PUT, Change, writes::register)
-        .on(PATCH, Change, writes::merge)
-        .on(DELETE, Change, writes::deregister);
+    let instance = on(GET, Read, reads::instance).on(PUT, Change, writes::register).on(PATCH, Change, writes::merge).on(
+        DELETE,
+        Change,
+        writes::deregister,
+    );
     Router::new()
         .route("/api/v1/services/{service}", on(GET, Read, reads::service).done())
         .route("/api/v1/services", on(GET, Read, reads::services).done())

@@ -3,9 +3,9 @@
 //! Lines go through a bounded channel to a thread that writes them: whoever does not read our standard error must not stop the engine.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tracing_subscriber::filter::EnvFilter;

@@ -54,7 +54,9 @@ pub fn token(arguments: &Token) -> Result<(), Failure> {
             write_new(path, &format!("{token}\n"), SECRET_MODE)?;
             super::print(&lines)
         }
-        None => super::print(&format!("# The token, for whoever is to show it; it cannot be found out from what follows:\n# {token}\n{lines}")),
+        None => {
+            super::print(&format!("# The token, for whoever is to show it; it cannot be found out from what follows:\n# {token}\n{lines}"))
+        }
     }
 }
 

@@ -44,9 +44,8 @@ struct Place<'r> {
 impl Place<'_> {
     fn token(&self, table: &Table, secret_files: &mut Vec<PathBuf>) -> Result<Token, Problem> {
         if let Some(unknown) = table.keys().find(|key| !FIELDS.contains(&key.as_str())) {
-            let hint = nearest(unknown, FIELDS.iter().copied()).map_or("It has name, secret and grants.".to_owned(), |near| {
-                format!("Did you mean {near}?")
-            });
+            let hint = nearest(unknown, FIELDS.iter().copied())
+                .map_or("It has name, secret and grants.".to_owned(), |near| format!("Did you mean {near}?"));
             return Err(self.wrong(&format!("there is no field {unknown:?}")).hint(hint));
         }
         let is_name = !self.name.is_empty() && self.name.len() <= NAME_CHARS_MAX && self.name.bytes().all(|byte| byte.is_ascii_graphic());
@@ -67,8 +66,8 @@ impl Place<'_> {
             }
             return text.parse().map_err(|why| self.wrong(&format!("secret is none: {why}")));
         };
-        let content =
-            std::fs::read_to_string(path).map_err(|why| self.wrong(&format!("secret names the file {path}, which cannot be read: {why}")))?;
+        let content = std::fs::read_to_string(path)
+            .map_err(|why| self.wrong(&format!("secret names the file {path}, which cannot be read: {why}")))?;
         if !content.starts_with(HASH_PREFIX) {
             secret_files.push(path.into());
         }
