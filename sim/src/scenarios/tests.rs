@@ -28,7 +28,6 @@ macro_rules! scenarios {
 
 scenarios! {
     move_delete_return = "move-delete-return",
-    #[ignore = "found: a tombstone older than retention is forgotten although a cut-off origin may hold a lower claim that nobody saw"]
     unseen_word_returns = "unseen-word-returns",
     long_split_heal = "long-split-heal",
     kill_between_send_and_fsync = "kill-between-send-and-fsync",

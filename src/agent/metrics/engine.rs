@@ -110,6 +110,7 @@ fn catalog(sample: &mut Sample, counters: &catalog::Counters) {
         yielded: "Own records given up to an origin with a later claim",
         claims_ahead: "Records whose claim is ahead of clocks that are right",
         deleted_forgotten: "Deleted keys not remembered for lack of room",
+        tombstones_early: "Tombstones forgotten for lack of room although an agent is out of sight",
         reaped: "Origins given up",
         expired: "Leases and TTL checks that ran out",
         taken_over: "Writes taken over from an origin that was gone or silent",

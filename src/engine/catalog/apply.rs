@@ -147,7 +147,7 @@ impl Catalog {
         };
         #[cfg(feature = "sabotage")]
         let continues = continues || self.config.sabotage == Some(crate::engine::sabotage::Rule::BaseUnchecked);
-        if !is_blank && !continues && !epochs::stands_on(&batch.base, &held) && !self.is_out_of_patience(now, ix) {
+        if !is_blank && !is_reaped && !continues && !epochs::stands_on(&batch.base, &held) && !self.is_out_of_patience(now, ix) {
             return Footing::LosesTail;
         }
         if !continues {
@@ -360,10 +360,9 @@ impl Catalog {
         for slot in self.slots_of(ix) {
             let held = self.table.slot(slot);
             let (uid, seq) = (held.uid(), held.seq);
-            // The sponsor may know that a tombstone is needed no more; here it may still hide what another origin deleted since.
-            let is_hiding =
-                !kept.contains(&uid) && !taken.contains(&seq) && seq <= head.seq && !held.is_live() && claims::is_hiding(&self.table, held);
-            if seq <= speaks_to && (is_new_life || !kept.contains(&uid)) && !is_hiding {
+            // The sponsor has forgotten a tombstone that came here later: here it stays as long as any.
+            let is_buried = !held.is_live() && seq <= head.seq && !kept.contains(&uid) && !taken.contains(&seq);
+            if seq <= speaks_to && (is_new_life || !kept.contains(&uid)) && !is_buried {
                 let (uid, kind) = self.drop_slot(slot);
                 touched.insert(uid, kind);
             }

@@ -5,6 +5,9 @@
 pub struct CatalogConfig {
     /// How long tombstones are kept after they came.
     pub tombstone_ms: u64,
+    /// Tombstones older than that which are kept because an origin is out of sight: some 30 MB of them, or a delete a second for the
+    /// three days until an origin is given up.
+    pub awaiting_tombstones_max: usize,
     /// How long after its death an origin is given up.
     pub reap_after_ms: u64,
     /// How long after its agent's death an instance is listed, as not available.
@@ -17,6 +20,7 @@ impl Default for CatalogConfig {
     fn default() -> Self {
         Self {
             tombstone_ms: 600_000,
+            awaiting_tombstones_max: 262_144,
             reap_after_ms: 72 * 3_600_000,
             listed_ms: 3_600_000,
             #[cfg(feature = "sabotage")]

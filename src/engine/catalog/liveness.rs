@@ -30,17 +30,26 @@ pub(super) struct Life {
     pub word: Option<Word>,
     pub since_ns: u64,
     pub since_wall_ms: u64,
+    /// Since when it is held alive without a break, suspicions aside; none while it is not.
+    pub present_since_ns: Option<u64>,
 }
 
 impl Life {
     /// Of an origin that only its records name.
     pub fn unheard(now: Now) -> Self {
-        Self { is_named: false, is_recalled: false, word: None, since_ns: now.ns, since_wall_ms: now.wall_ms }
+        Self { is_named: false, is_recalled: false, word: None, since_ns: now.ns, since_wall_ms: now.wall_ms, present_since_ns: None }
     }
 
     /// Of this agent itself.
     pub fn own(now: Now) -> Self {
-        Self { is_named: true, is_recalled: false, word: Some(Word::Alive), since_ns: now.ns, since_wall_ms: now.wall_ms }
+        Self {
+            is_named: true,
+            is_recalled: false,
+            word: Some(Word::Alive),
+            since_ns: now.ns,
+            since_wall_ms: now.wall_ms,
+            present_since_ns: Some(now.ns),
+        }
     }
 
     /// Whether its records compete with others'.
@@ -77,7 +86,7 @@ mod tests {
     use super::*;
 
     fn life(word: Option<Word>) -> Life {
-        Life { is_named: true, is_recalled: false, word, since_ns: 0, since_wall_ms: 0 }
+        Life { is_named: true, is_recalled: false, word, since_ns: 0, since_wall_ms: 0, present_since_ns: None }
     }
 
     #[test]

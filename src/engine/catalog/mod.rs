@@ -143,6 +143,8 @@ pub struct Counters {
     pub claims_ahead: u64,
     /// Deleted keys not remembered for lack of room.
     pub deleted_forgotten: u64,
+    /// Tombstones forgotten for lack of room although an origin is out of sight.
+    pub tombstones_early: u64,
     /// Origins given up, by this agent or on another's word.
     pub reaped: u64,
     /// Leases and TTL checks that ran out.
@@ -265,6 +267,11 @@ impl Catalog {
     /// Live records of all origins.
     pub fn record_count(&self) -> u64 {
         self.table.live()
+    }
+
+    /// Tombstones that are kept beyond their time because an origin is out of sight.
+    pub fn awaiting_tombstones(&self) -> usize {
+        self.graves.awaiting()
     }
 
     fn head_moved(&mut self, ix: table::OriginIx) {

@@ -79,7 +79,9 @@ impl Catalog {
             let is_unverified = |word: Option<Word>| matches!(word, None | Some(Word::Hearsay | Word::Lost));
             let stays = before.word == Some(word) || is_unverified(before.word) && is_unverified(Some(word)) && before.is_named;
             let (since_ns, since_wall_ms) = if stays { (before.since_ns, before.since_wall_ms) } else { (now.ns, now.wall_ms) };
-            origin.life = Life { is_named: true, is_recalled: false, word: Some(word), since_ns, since_wall_ms };
+            let is_present = matches!(word, Word::Alive | Word::Suspected);
+            let present_since_ns = is_present.then_some(before.present_since_ns.unwrap_or(now.ns));
+            origin.life = Life { is_named: true, is_recalled: false, word: Some(word), since_ns, since_wall_ms, present_since_ns };
         });
         if !was_named && self.table.origin(ix).epoch > 0 {
             // What was held aside competes from now on.
@@ -255,8 +257,8 @@ impl Catalog {
             if is_hiding || outlives {
                 self.reaping.estate.insert((due_ns, uid), (claim, slot.record().state));
             }
-            // What hides another's record stays until it has nothing to hide: a delete is not undone by a death.
-            if !is_hiding {
+            // Tombstones stay as long as any: a delete is not undone by a death.
+            if slot.is_live() {
                 self.drop_slot(ix);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::wire::packet::Advert;
-use crate::model::record::{AsOf, Batch, Content, Uid};
+use crate::model::record::{AsOf, Batch, Content, RecordState, Uid};
 use proptest::prelude::*;
 
 /// An origin's live records by uid, as an agent holds them: what must be equal where heads are.
@@ -76,6 +76,97 @@ fn a_delete_outlives_the_agent_it_was_written_at() {
     for at in 0..3 {
         assert_eq!(world.see(at, "web"), [], "at agent {at}");
     }
+}
+
+/// Agent 0 on one side of a cut and the rest on the other, or all together again.
+fn cut_off_first(world: &mut World, is_cut: bool) {
+    let word = if is_cut { Word::Down } else { Word::Alive };
+    for at in 1..world.agents.len() {
+        world.agents[at].catalog.on_member(world.now, node(0), word);
+        world.agents[0].catalog.on_member(world.now, node(at), word);
+    }
+}
+
+/// Tombstones of all origins that an agent holds.
+fn tombstones(world: &World, at: usize) -> usize {
+    let catalog = &world.agents[at].catalog;
+    let origins = (0..world.agents.len()).map(node);
+    origins.flat_map(|origin| catalog.records(origin)).filter(|(_, record)| matches!(record.state, RecordState::Deleted { .. })).count()
+}
+
+#[test]
+fn a_word_that_nobody_saw_does_not_outlive_its_delete() {
+    let mut world = World::new(3);
+    cut_off_first(&mut world, true);
+    world.register(0, "web", "x", 80);
+    world.wait(1_000);
+    world.register(1, "web", "x", 81);
+    world.deregister(1, "web", "x");
+    world.tell(1, 2);
+    world.wait(20 * 3_600_000);
+    cut_off_first(&mut world, false);
+    for at in 1..3 {
+        world.tell(0, at);
+        assert_eq!(world.see(at, "web"), [], "at agent {at}");
+    }
+    world.settle();
+    assert_eq!(world.see(0, "web"), []);
+    assert!(tombstones(&world, 1) > 0, "agent 0 is not long enough back");
+    world.wait(1_300_000);
+    assert_eq!([0, 1, 2].map(|at| tombstones(&world, at)), [0, 0, 0], "all have heard all");
+}
+
+#[test]
+fn tombstones_that_await_an_origin_are_bounded_and_end_with_it() {
+    let mut world = World::new(3);
+    world.settle();
+    cut_off_first(&mut world, true);
+    world.agents[1].catalog.config.awaiting_tombstones_max = 5;
+    for n in 0..8 {
+        world.register(1, "web", &n.to_string(), 80);
+        world.deregister(1, "web", &n.to_string());
+    }
+    world.tell(1, 2);
+    world.wait(3_600_000);
+    assert_eq!([1, 2].map(|at| tombstones(&world, at)), [5, 8]);
+    assert_eq!(world.agents[1].catalog.counters.tombstones_early, 3);
+    assert_eq!(world.agents[1].catalog.awaiting_tombstones(), 5);
+    world.wait(4 * 24 * 3_600_000);
+    assert_eq!([1, 2].map(|at| tombstones(&world, at)), [0, 0], "agent 0 was given up");
+    assert_eq!(world.agents[2].catalog.counters.tombstones_early, 0);
+}
+
+#[test]
+fn who_left_with_a_goodbye_is_not_awaited() {
+    let mut world = World::new(3);
+    world.ask(0, Command::Leave).unwrap();
+    world.settle();
+    for at in 1..3 {
+        world.agents[at].catalog.on_member(world.now, node(0), Word::Left);
+    }
+    world.register(1, "web", "x", 80);
+    world.deregister(1, "web", "x");
+    world.wait(1_300_000);
+    assert_eq!(tombstones(&world, 1), 0);
+}
+
+#[test]
+fn the_delete_of_an_origin_that_is_given_up_still_bounds_new_claims() {
+    let mut world = World::new(3);
+    // At one instant, so that claims run ahead of the clock.
+    for port in 80..85 {
+        world.register(1, "web", "x", port);
+        world.deregister(1, "web", "x");
+    }
+    world.settle();
+    let uid = registration("web", "x", 80).key().uid(node(1));
+    let deleted = world.agents[2].catalog.claim(node(1), uid).unwrap();
+    world.agents[2].catalog.taken_over(world.now, node(1));
+    world.register(2, "web", "x", 90);
+    let claim = world.agents[2].catalog.claim(node(2), uid).unwrap();
+    assert!(claim > deleted, "{claim} would lose against the delete at {deleted} where agent 1 is not given up yet");
+    world.wait(1_300_000);
+    assert_eq!(world.agents[2].catalog.records(node(1)).count(), 0, "and then it goes like any other");
 }
 
 #[test]
