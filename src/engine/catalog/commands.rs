@@ -267,11 +267,12 @@ impl Catalog {
     fn deregister(&mut self, now: Now, target: Target, condition: Condition, stance: Stance) -> Decided {
         let Some(uid) = self.resolve(&target)? else {
             check_condition(condition, None)?;
-            return Ok(Decision::Renewed(written(target.uid.unwrap_or_else(|| datacenter_uid(&target)), WriteResult::Absent)));
+            let uid = target.uid.unwrap_or_else(|| datacenter_uid(&target));
+            return Ok(Decision::Renewed(written(uid, result_of_nothing(&target, condition, stance))));
         };
         let Some(visible) = claims::visible(&self.table, uid) else {
             check_condition(condition, None)?;
-            return Ok(Decision::Renewed(written(uid, WriteResult::Absent)));
+            return Ok(Decision::Renewed(written(uid, result_of_nothing(&target, condition, stance))));
         };
         check_condition(condition, Some(visible))?;
         let (holder, claim) = (visible.origin, visible.claim);
@@ -578,6 +579,15 @@ fn datacenter_uid(target: &Target) -> Uid {
 
 fn target_of(registration: &Registration, uid: Uid) -> Target {
     Target { namespace: registration.namespace.clone(), service: registration.service.clone(), id: registration.id.clone(), uid: Some(uid) }
+}
+
+/// What a removal says where there is nothing to remove. What is taken over from an origin that did not answer was visible when it was
+/// sent there: it is gone by now, by the origin's hand, and only the answer was lost.
+fn result_of_nothing(target: &Target, condition: Condition, stance: Stance) -> WriteResult {
+    match (stance, condition) {
+        (Stance::TakeOver, Condition::NotAfter(_)) if target.uid.is_some() => WriteResult::Removed,
+        _ => WriteResult::Absent,
+    }
 }
 
 /// Whether what has this claim was registered after a removal was asked for.

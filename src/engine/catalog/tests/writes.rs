@@ -146,6 +146,42 @@ fn a_silent_origin_is_taken_over_where_the_client_is() {
 }
 
 #[test]
+fn a_removal_whose_answer_is_lost_is_still_said_to_be_one() {
+    let mut world = World::new(2);
+    for id in ["1", "2"] {
+        world.register(0, "web", id, 80);
+    }
+    world.settle();
+    let now = world.now;
+    let removal = |id| Command::Deregister { target: target("web", id), condition: Condition::Always };
+    let all = Command::Batch(vec![removal("2"), removal("3")]);
+    for (token, command) in [(Token(900), removal("1")), (Token(901), Command::Batch(vec![removal("2")])), (Token(902), all)] {
+        world.agents[1].catalog.command(now, token, command);
+        world.agents[1].drain();
+        let Some((token, _, command)) = world.agents[1].forwards.pop() else {
+            // A batch with something that nobody holds is decided here, and says so.
+            let Some((_, Ok(Reply::Batch(all)))) = world.agents[1].replies.pop() else { panic!("it is answered") };
+            assert_eq!(all.iter().map(|one| one.result).collect::<Vec<_>>(), [WriteResult::Absent, WriteResult::Absent]);
+            continue;
+        };
+        let (done, _) = world.agents[0].catalog.forwarded(now, node(1), command.clone());
+        assert!(done.is_ok());
+        world.agents[0].drain();
+        world.tell(0, 1);
+        // The answer never comes.
+        world.agents[1].catalog.take_over(now, token, command);
+        world.agents[1].drain();
+        let result = match world.agents[1].replies.pop() {
+            Some((_, Ok(Reply::Written(one)))) => one.result,
+            Some((_, Ok(Reply::Batch(all)))) => all[0].result,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(result, WriteResult::Removed, "of {token:?}");
+    }
+    assert_eq!(world.deregister(1, "web", "1"), WriteResult::Absent, "but not a second time");
+}
+
+#[test]
 fn conditions_hold_against_what_is_visible() {
     let mut world = World::new(1);
     let mut absent = registration("web", "1", 80);
