@@ -76,6 +76,8 @@ pub struct Engine {
     /// When the view is published next, in nanoseconds; none while it shows everything.
     publish_at: Option<u64>,
     published_ms: u64,
+    /// Since when this agent is who it is, in Unix milliseconds: its start, or when it gave its id up.
+    me_since_ms: u64,
     /// When the list of members is made anew, in nanoseconds; none while it is right.
     show_members_at: Option<u64>,
     rtts: rtts::Rtts,
@@ -127,6 +129,7 @@ impl Engine {
             leaving: None,
             publish_at: None,
             published_ms: 0,
+            me_since_ms: now.wall_ms,
             show_members_at: Some(now.ns),
             rtts: rtts::Rtts::default(),
             store_members_at: None,

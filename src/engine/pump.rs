@@ -135,6 +135,7 @@ impl Engine {
                 }
             }
             Event::LostTwin { new } => {
+                self.me_since_ms = now.wall_ms;
                 self.sealer.become_agent(new, self.rng.next_u64());
                 self.catalog.rename(now, new);
             }
@@ -223,7 +224,7 @@ impl Engine {
         self.show_agent();
         if self.show_members_at.is_some_and(|at| at <= now.ns) {
             self.show_members_at = None;
-            self.show_members(now);
+            self.show_members();
         }
         if let Some(revision) = self.catalog.editor().ask_block(now) {
             self.journal.push(StoreOp::Revision(revision));
@@ -258,9 +259,9 @@ impl Engine {
     }
 
     /// The members as readers see them: what SWIM holds of each, beside what its node record says.
-    fn show_members(&mut self, now: Now) {
+    fn show_members(&mut self) {
         let me = self.membership.me();
-        let own = (me.node, me.addr, u64::from(me.generation), MemberState::Alive, false, now.wall_ms);
+        let own = (me.node, me.addr, u64::from(me.generation), MemberState::Alive, false, self.me_since_ms);
         let others = self.membership.members().map(|member| {
             let (generation, since) = (u64::from(member.generation), member.since.wall_ms);
             (member.node, member.addr, generation, member.state, member.left, since)
