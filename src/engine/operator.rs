@@ -62,6 +62,9 @@ impl Engine {
             Command::SetSeeds(seeds) => {
                 seeds.iter().for_each(|seed| self.proofs.trust(*seed));
                 self.membership.set_seeds(seeds);
+                if self.membership.is_on_its_own() {
+                    self.spread.on_its_own();
+                }
                 Ok(Reply::Done)
             }
             Command::Leave => {

@@ -51,6 +51,12 @@ impl Healing {
         self.seeds = bounded(seeds, config, counters);
     }
 
+    /// Whether there is nowhere to announce to but to `own`, an address of this agent's.
+    pub fn knows_nowhere(&self, own: SocketAddr) -> bool {
+        let wanted = self.wanted.iter().map(|(addr, _)| addr);
+        self.seeds.iter().chain(&self.remembered).chain(wanted).all(|addr| *addr == own)
+    }
+
     pub fn remember(&mut self, addrs: Vec<SocketAddr>, config: &MembershipConfig, counters: &mut Counters) {
         self.remembered = bounded(addrs, config, counters);
         self.join_soon(config);

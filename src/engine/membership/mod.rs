@@ -229,6 +229,11 @@ impl Membership {
         self.join_due(now);
     }
 
+    /// Whether nobody was ever met and there is nobody to look for.
+    pub fn is_on_its_own(&self) -> bool {
+        self.members().next().is_none() && self.healing.knows_nowhere(self.me().addr)
+    }
+
     /// Where to look for members as long as they are none; replaces the list. To be called again whenever names resolve differently.
     pub fn set_seeds(&mut self, seeds: Vec<SocketAddr>) {
         self.healing.set_seeds(seeds, &self.config, &mut self.counters);

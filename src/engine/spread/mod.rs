@@ -181,6 +181,11 @@ impl Spread {
         }
     }
 
+    /// This agent is the first of its cluster, or the only one: it was told of no other, and remembers none.
+    pub fn on_its_own(&mut self) {
+        self.readiness.on_its_own();
+    }
+
     /// A head is not what it was: from the catalog, for every way in which heads move.
     pub fn head_moved(&mut self, now: Now, ctx: &mut Context<'_>, origin: NodeId) {
         self.repair.moved(now, ctx.catalog.root());

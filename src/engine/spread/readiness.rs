@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   not ready ──── caught up with one ready member ───────────────────────────► ready, for good
-//!       └── settle_ms passed, and reconciled once with every member in reach ──►
+//!       ├── settle_ms passed, and reconciled once with every member in reach ──►
+//!       └── nobody to look for: no seeds, and nobody met in a former life ─────►
 //! ```
 //!
 //! Agents that are not ready reconcile with each other as equals: a union of partial maps is always safe.
@@ -129,6 +130,13 @@ impl Readiness {
         let is_settled = now.ns.saturating_sub(self.started_ns) >= config.settle_ms * 1_000_000;
         let is_out_of_reach = |node: NodeId| self.attempts.get(&node).is_some_and(|attempts| attempts.failed >= ATTEMPTS_MAX);
         if !self.is_ready && is_settled && peers.iter().all(|peer| self.reconciled.contains(&peer.node) || is_out_of_reach(peer.node)) {
+            self.become_ready();
+        }
+    }
+
+    /// There is nobody to wait for.
+    pub fn on_its_own(&mut self) {
+        if !self.is_ready {
             self.become_ready();
         }
     }

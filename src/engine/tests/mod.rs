@@ -53,6 +53,35 @@ fn one_agent_alone_is_ready_and_reads_its_own_writes() {
 }
 
 #[test]
+fn who_has_nobody_to_look_for_is_ready_at_once() {
+    let mut net = Net::new(1);
+    net.run_ms(100);
+    assert!(!net.engine(0).is_ready(), "its shell has not said yet whom to look for");
+    net.call(0, Command::SetSeeds(vec![([10, 0, 0, 9], 7976).into()])).unwrap();
+    net.run_ms(1_000);
+    assert!(!net.engine(0).is_ready(), "the seed may answer yet");
+    let mut net = Net::new(2);
+    net.call(0, Command::SetSeeds(vec![([10, 0, 0, 1], 7976).into()])).unwrap();
+    assert!(net.engine(0).is_ready(), "itself only");
+    assert!(!net.engine(1).is_ready());
+    net.run_ms(500);
+    assert!(net.engine(1).is_ready(), "caught up with a ready one");
+}
+
+#[test]
+fn a_member_is_shown_since_it_came() {
+    let mut net = Net::new(2);
+    net.run_ms(READY_MS);
+    let since = |net: &Net| -> Vec<u64> { net.view(0).members.iter().map(|member| member.since).collect() };
+    let before = since(&net);
+    assert_eq!(before.len(), 2);
+    net.call(0, register("a", 80)).unwrap();
+    net.run_ms(5_000);
+    assert!(net.view(0).members.iter().any(|member| member.instances == 1), "the list was made anew");
+    assert_eq!(since(&net), before);
+}
+
+#[test]
 fn two_agents_find_each_other_and_share_what_is_registered() {
     let mut net = Net::new(2);
     net.run_ms(READY_MS);
