@@ -63,6 +63,13 @@ fn a_full_disk_refuses_writes_loses_nothing_and_stops_no_lookup() {
     let problem = refusal.json();
     let reason = format!("{} {}", text(&problem["title"]), text(&problem["detail"])).to_lowercase();
     assert!(reason.contains("disk") || reason.contains("space") || reason.contains("store"), "it says why: {problem}");
+    // The first that is refused had been begun when the disk refused it; what comes after it is not begun.
+    assert!(reason.contains("may still take effect"), "the outcome is not known yet: {problem}");
+    let later = full.send("PUT", "/api/v1/services/web/instances/later", Some(&json!({"port": 80, "address": "10.0.0.3"})));
+    let later = later.expect("it answers");
+    assert_eq!(later.status, 503, "{later}");
+    assert!(text(&later.json()["detail"]).contains("nothing changed"), "{later}");
+    assert_eq!(full.ids("web").expect("lookups need no disk"), ["before"]);
 
     // Lookups and gossip go on.
     assert_eq!(full.ids("web").expect("lookups need no disk"), ["before"]);

@@ -142,7 +142,7 @@ impl Handle {
             mpsc::error::TrySendError::Full(_) => busy(),
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        answer.await.unwrap_or_else(|_| Err(stopped_meanwhile()))
     }
 
     /// Opens a lease that ends when the guard is dropped: the sign of life of a connection or a session.
@@ -221,6 +221,11 @@ fn busy() -> Refusal {
 
 fn stopped() -> Refusal {
     Refusal::Unavailable { why: "the agent is stopping".to_owned() }
+}
+
+/// The engine had the command, and ended before it answered.
+fn stopped_meanwhile() -> Refusal {
+    Refusal::Unavailable { why: "the agent stopped before it answered: whether the command was carried out is not known".to_owned() }
 }
 
 #[allow(clippy::disallowed_methods, reason = "the shell lives in real time")]

@@ -84,12 +84,14 @@ impl Answers {
         Some((asker, outcome))
     }
 
-    /// The store gave up on what is behind `durable`: whoever waits for it is told.
+    /// The store gave up on what is behind `durable`: whoever waits for it is told. What was written stands here, has perhaps been heard
+    /// elsewhere, and is handed to the store again when it has room: nobody can say yet what becomes of it.
     pub fn fail(&mut self, why: &str) -> Vec<(Asker, Outcome)> {
         let durable = self.durable;
         let (kept, failed): (VecDeque<_>, VecDeque<_>) = self.held.drain(..).partition(|held| held.mark <= durable);
         self.held = kept;
-        failed.into_iter().map(|held| (held.asker, Err(Refusal::Unavailable { why: why.to_owned() }))).collect()
+        let why = format!("the write is not durable ({why}) and its outcome not known yet: it may still take effect");
+        failed.into_iter().map(|held| (held.asker, Err(Refusal::Unavailable { why: why.clone() }))).collect()
     }
 }
 
@@ -138,7 +140,9 @@ mod tests {
         answers.durable(Mark(1));
         let failed = answers.fail("disk full");
         assert_eq!(failed.len(), 1);
-        assert_eq!(failed[0].0, Asker::Client(Token(2)));
+        let (asker, Err(Refusal::Unavailable { why })) = &failed[0] else { panic!("{failed:?}") };
+        assert_eq!(*asker, Asker::Client(Token(2)));
+        assert!(why.contains("disk full") && why.contains("may still take effect"), "{why}");
         assert_eq!(answers.held.len(), 1);
     }
 }

@@ -99,7 +99,7 @@ impl Engine {
             return None;
         }
         if let Some(why) = self.journal.failure() {
-            return Some(Refusal::Unavailable { why: format!("the write cannot be made durable: {why}") });
+            return Some(Refusal::Unavailable { why: format!("the write cannot be made durable: {why}; nothing changed") });
         }
         self.spread.congestion(now)
     }

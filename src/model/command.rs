@@ -241,7 +241,7 @@ pub enum WriteResult {
     Absent,
 }
 
-/// Why a command was not carried out; then nothing changed.
+/// Why a command was not carried out; then nothing changed, unless it says that the outcome is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// No such instance, lease, key or node.
@@ -267,7 +267,7 @@ pub enum Refusal {
         retry_after_ms: u64,
         why: String,
     },
-    /// The write cannot be made durable, or the agent is stopping.
+    /// The write cannot be made durable, or the agent is stopping. What was begun before that may still take effect, and then it says so.
     Unavailable {
         why: String,
     },
