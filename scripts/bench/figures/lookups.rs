@@ -1,4 +1,5 @@
-//! Lookups of one service with ten instances, under writes, against a bare axum handler that returns the same bytes.
+//! Lookups of one service with ten instances, under writes, against a bare axum handler that returns the same bytes: by the native API, and
+//! as Consul's clients ask.
 //!
 //! Alternating runs of a few seconds each: the agent while 200 registrations a second over 100 services arrive (the one that is read is
 //! among them), axum with one current-thread runtime a core, axum as it comes by default. The servers are processes of their own; load
@@ -25,15 +26,33 @@ const WRITERS: u64 = 8;
 const CONNECTIONS: usize = 64;
 const RUN: Duration = Duration::from_secs(5);
 const WARM_UP: Duration = Duration::from_millis(500);
-const PATH: &str = "/api/v1/services/service-0";
+/// What is asked, and the route that takes it in the bare handler.
+const QUESTIONS: [Question; 2] = [
+    Question { path: "/api/v1/services/service-0", route: "/api/v1/services/{service}" },
+    Question { path: "/v1/health/service/service-0?passing", route: "/v1/health/service/{service}" },
+];
+
+#[derive(Clone, Copy)]
+struct Question {
+    path: &'static str,
+    route: &'static str,
+}
 
 pub fn measure(pairs: usize) {
     let site = Site::new();
     let agent = site.agent("bench").start();
     fill(&agent);
-    let body = agent.http.get(PATH).expect("the agent answers").body;
+    for question in QUESTIONS {
+        compare(&agent, question, pairs);
+    }
+}
+
+fn compare(agent: &Agent, question: Question, pairs: usize) {
+    let load = |address| load(address, question.path);
+    let body = agent.http.get(question.path).expect("the agent answers").body;
     println!(
-        "# {} bytes a body, {CONNECTIONS} connections, {} s a run, {WRITES_PER_S} writes a second at the agent",
+        "# GET {}: {} bytes a body, {CONNECTIONS} connections, {} s a run, {WRITES_PER_S} writes a second at the agent",
+        question.path,
         body.len(),
         RUN.as_secs()
     );
@@ -94,11 +113,11 @@ fn median(runs: Vec<Run>) -> Run {
 }
 
 /// As many requests as come back, over connections that are kept open.
-fn load(address: SocketAddr) -> Run {
+fn load(address: SocketAddr, path: &'static str) -> Run {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async {
         let start = Instant::now() + WARM_UP;
-        let asking: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(ask(address, start))).collect();
+        let asking: Vec<_> = (0..CONNECTIONS).map(|_| tokio::spawn(ask(address, path, start))).collect();
         let mut taken = Vec::new();
         for task in asking {
             taken.extend(task.await.expect("a connection does not panic"));
@@ -110,10 +129,10 @@ fn load(address: SocketAddr) -> Run {
 }
 
 /// One connection: how long each answer took that began and ended within the run.
-async fn ask(address: SocketAddr, start: Instant) -> Vec<Duration> {
+async fn ask(address: SocketAddr, path: &str, start: Instant) -> Vec<Duration> {
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
     stream.set_nodelay(true).expect("it is open");
-    let request = format!("GET {PATH} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
     let mut buffer = vec![0; 64 * 1024];
     let mut taken = Vec::with_capacity(64 * 1024);
     loop {
@@ -241,7 +260,7 @@ pub fn serve_bare(flavour: &str) {
         let body = body.clone();
         async move { ([("content-type", "application/json")], body) }
     };
-    let app = axum::Router::new().route("/api/v1/services/{service}", axum::routing::get(answer));
+    let app = QUESTIONS.iter().fold(axum::Router::new(), |app, question| app.route(question.route, axum::routing::get(answer.clone())));
     if flavour == "shared" {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
         runtime.block_on(async {
