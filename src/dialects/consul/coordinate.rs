@@ -72,7 +72,7 @@ struct Place<'v> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Coordinate {
+pub struct Coordinate {
     vec: [f64; DIMENSIONS],
     error: f64,
     adjustment: f64,
@@ -80,10 +80,14 @@ struct Coordinate {
     height: f64,
 }
 
+/// This agent's own: the centre.
+pub fn own() -> Coordinate {
+    Coordinate { vec: [0.0; DIMENSIONS], error: 0.0, adjustment: 0.0, height: HEIGHT_S_MIN }
+}
+
 fn place<'v>(view: &View, member: &'v MemberView) -> Option<Place<'v>> {
     let height = (f64::from(round_trip_us(view, member)?) / 1e6).max(HEIGHT_S_MIN);
-    let error = if member.id == view.agent.id { 0.0 } else { ERROR };
-    let coord = Coordinate { vec: [0.0; DIMENSIONS], error, adjustment: 0.0, height };
+    let coord = if member.id == view.agent.id { own() } else { Coordinate { error: ERROR, height, ..own() } };
     (!member.name.is_empty()).then_some(Place { node: &member.name, segment: "", coord })
 }
 

@@ -1,6 +1,4 @@
-//! How Go writes booleans and durations; Consul's clients send both in its manner, and read them so.
-
-use std::fmt::Write as _;
+//! How Go writes booleans and durations, which is how Consul's clients send them.
 
 /// Nanoseconds of each unit that a duration may be written in.
 const UNITS: [(&str, u64); 8] = [
@@ -13,7 +11,6 @@ const UNITS: [(&str, u64); 8] = [
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
 ];
-const SECOND_NS: u64 = 1_000_000_000;
 /// Digits behind a point that a nanosecond can tell apart, in any unit.
 const FRACTION_DIGITS_MAX: usize = 18;
 
@@ -69,39 +66,6 @@ fn part_of(unit: u64, fraction: &str) -> Option<u64> {
     u64::try_from(fraction.parse::<u128>().ok()? * u128::from(unit) / scale).ok()
 }
 
-/// A duration as Go's `Duration.String` writes it: `1m5s`, `1h0m0s`, `100ms`, `1.5s`.
-pub fn duration_text(ns: u64) -> String {
-    if ns < SECOND_NS {
-        let (name, unit) = match ns {
-            0 => return "0s".to_owned(),
-            1..1_000 => ("ns", 1),
-            1_000..1_000_000 => ("µs", 1_000),
-            _ => ("ms", 1_000_000),
-        };
-        return format!("{}{name}", decimal(ns, unit));
-    }
-    let (seconds, minutes, hours) = (ns % (60 * SECOND_NS), ns / (60 * SECOND_NS) % 60, ns / (3_600 * SECOND_NS));
-    let mut text = String::new();
-    if hours > 0 {
-        let _ = write!(text, "{hours}h");
-    }
-    if hours > 0 || minutes > 0 {
-        let _ = write!(text, "{minutes}m");
-    }
-    let _ = write!(text, "{}s", decimal(seconds, SECOND_NS));
-    text
-}
-
-/// So many units, with what is left of one behind a point.
-fn decimal(ns: u64, unit: u64) -> String {
-    let (whole, rest) = (ns / unit, ns % unit);
-    if rest == 0 {
-        return whole.to_string();
-    }
-    let width = unit.ilog10() as usize;
-    format!("{whole}.{}", format!("{rest:0width$}").trim_end_matches('0'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,24 +90,6 @@ mod tests {
         }
         for wrong in ["", "15", "s", "-1s", "1 s", ".s", "1x", "10000000000h", "99999999999999999999s", "1s ", "true"] {
             assert_eq!(parse_duration_ns(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn durations_are_written_as_go_writes_them() {
-        for (ns, text) in [
-            (0, "0s"),
-            (100_000_000, "100ms"),
-            (1_500_000, "1.5ms"),
-            (10_000_000_000, "10s"),
-            (65_000_000_000, "1m5s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (1_500_000_000, "1.5s"),
-            (1_000_000_001, "1.000000001s"),
-            (2_500, "2.5µs"),
-        ] {
-            assert_eq!(duration_text(ns), text);
-            assert_eq!(parse_duration_ns(text), Some(ns));
         }
     }
 }

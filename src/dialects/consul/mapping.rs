@@ -232,6 +232,20 @@ pub fn check(definition: &body::Check, setting: Setting) -> Result<Check<'static
     })
 }
 
+/// A check of the catalog: nobody carries it out, and its state is what was last said.
+///
+/// # Errors
+/// It has neither id nor name.
+pub fn catalog_check(definition: &body::Check, setting: Setting) -> Result<Check<'static>, Failure> {
+    let id = if definition.id.is_empty() { &definition.name } else { &definition.id };
+    if id.is_empty() {
+        return Err(Failure::failed("Must provide a check's ID or name"));
+    }
+    // No timer runs on what no agent answers for, so that the TTL is but a word.
+    let definition = body::Check { id: id.clone(), ttl_ns: limits::TTL_MS_MAX * MS_NS, ..definition.clone() };
+    check(&definition, setting)
+}
+
 /// What a check does; what it must not say beside that is refused as Consul refuses it.
 fn check_kind(definition: &body::Check, setting: Setting) -> Result<CheckKind<'static>, String> {
     let text = |text: &String| Text::from(text.clone());

@@ -12,6 +12,7 @@
 //! gomicro    what Go Micro hides in tags
 //! own        what lives on this agent's node, by Consul's ids
 //! agent      this agent, and all that is registered with it
+//! external   nodes that no agent answers for, and what is on them
 //! status     leader and peers: every agent answers with itself
 //! catalog    nodes, services, instances
 //! health     the same with their checks
@@ -27,8 +28,6 @@
 //!
 //! A token may stand in `?token`, `X-Consul-Token` or `Authorization`; `access` says what becomes of it.
 
-#![allow(dead_code, reason = "the first routes use a part of what all share; goes with the next ones")]
-
 mod access;
 mod agent;
 mod answer;
@@ -37,6 +36,7 @@ mod body;
 mod catalog;
 mod coordinate;
 mod event;
+mod external;
 mod filter;
 mod go;
 mod gomicro;
@@ -67,6 +67,9 @@ use self::picture::Picture;
 use crate::agent::handle::{Handle, wall_ms};
 use crate::model::names::NodeId;
 use crate::view::{ByNode, View};
+
+/// The version of Consul whose answers these are, told to clients that ask before they use what came with a version.
+pub const VERSION: &str = "1.8.7";
 
 /// What of the dialect can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +154,7 @@ impl Consul {
 pub fn router(consul: Consul) -> Router {
     let routes = Router::new()
         .merge(agent::routes())
+        .merge(external::routes())
         .merge(status::routes())
         .merge(catalog::routes())
         .merge(health::routes())

@@ -31,6 +31,13 @@ pub enum Meant {
     Lease,
 }
 
+/// How much lives here, by ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    pub services: usize,
+    pub checks: usize,
+}
+
 #[derive(Default)]
 pub struct Own(Mutex<Known>);
 
@@ -65,6 +72,11 @@ impl Own {
         let known = self.at(view);
         let one = |places: &BTreeSet<Place>| places.iter().find(|place| place.service.namespace == *namespace).cloned();
         known.by_id.values().filter_map(one).collect()
+    }
+
+    pub fn count(&self, view: &View) -> Count {
+        let known = self.at(view);
+        Count { services: known.by_id.len(), checks: known.by_check.len() }
     }
 
     fn at(&self, view: &View) -> MutexGuard<'_, Known> {

@@ -3,11 +3,11 @@
 use crate::agent::handle::Handle;
 use crate::dialects::consul::Consul;
 use crate::dialects::consul::mapping;
-use crate::dialects::consul::own::Place;
 use crate::dialects::consul::refuse::Failure;
 use crate::model::command::{Command, Condition, Refusal, Registration};
 use crate::model::instance::{Check, Instance, Lease};
-use crate::model::names::InstanceId;
+use crate::model::names::{InstanceId, ServiceKey};
+use crate::model::record::Uid;
 use crate::view::View;
 
 /// Attempts of a write whose ground keeps moving.
@@ -29,12 +29,14 @@ pub async fn decide_and_write(handle: &Handle, decide: impl Fn(&View) -> Result<
 /// Changes the checks of an instance and nothing else. `gone` is said where the instance is no longer there.
 pub async fn change_checks(
     consul: &Consul,
-    place: &Place,
+    service: &ServiceKey,
+    uid: Uid,
     gone: impl Fn() -> Failure,
     change: impl Fn(&mut Vec<Check<'static>>),
 ) -> Result<(), Failure> {
     decide_and_write(&consul.handle, |view| {
-        let entry = place.entry(view).ok_or_else(&gone)?;
+        let known = view.service(service.namespace.as_str(), service.service.as_str()).and_then(|known| known.find(uid));
+        let entry = known.ok_or_else(&gone)?;
         let (key, before) = entry.instance().map_err(|undecodable| Failure::failed(undecodable.to_string()))?;
         if matches!(before.lease, Lease::Held { .. }) {
             return Err(Failure::bad("the service lives by what its client holds open; its checks are that client's to change"));
@@ -43,8 +45,8 @@ pub async fn change_checks(
         change(&mut instance.checks);
         mapping::check_count(&instance.checks)?;
         Ok(Command::Register(Box::new(Registration {
-            namespace: place.service.namespace.clone(),
-            service: place.service.service.clone(),
+            namespace: service.namespace.clone(),
+            service: service.service.clone(),
             id: InstanceId::new(&key.id).map_err(|bad| Failure::bad(bad.to_string()))?,
             scope: key.scope.into_owned(),
             instance,

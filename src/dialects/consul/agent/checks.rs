@@ -93,7 +93,7 @@ async fn register(State(consul): State<Consul>, params: Params, body: Body) -> R
 
 async fn put_on(consul: &Consul, place: &Place, service_id: &str, check: Check<'static>) -> Result<(), Failure> {
     let gone = || Failure::not_found(format!("ServiceID {service_id:?} does not exist"));
-    change_checks(consul, place, gone, |checks| match checks.iter_mut().find(|known| known.id == check.id) {
+    change_checks(consul, &place.service, place.uid, gone, |checks| match checks.iter_mut().find(|known| known.id == check.id) {
         Some(known) => *known = check.clone(),
         None => checks.push(check.clone()),
     })
@@ -114,7 +114,7 @@ async fn deregister(State(consul): State<Consul>, tail: Tail, params: Params) ->
 }
 
 async fn remove(consul: &Consul, place: &Place, id: &str) -> Result<(), Failure> {
-    change_checks(consul, place, || unknown(id), |checks| checks.retain(|check| *check.id != *id)).await
+    change_checks(consul, &place.service, place.uid, || unknown(id), |checks| checks.retain(|check| *check.id != *id)).await
 }
 
 async fn remove_from_node(consul: &Consul, id: &str) -> Result<(), Failure> {

@@ -39,7 +39,7 @@ async fn register(State(consul): State<Consul>, params: Params, body: Body) -> R
 
 /// Registers with this agent. An id is unique there: what had it under another name goes. Checks of before that are not named stay,
 /// unless they are replaced.
-pub async fn register_here(consul: &Consul, namespace: &Namespace, mapped: &Mapped, replaces_checks: bool) -> Result<(), Failure> {
+async fn register_here(consul: &Consul, namespace: &Namespace, mapped: &Mapped, replaces_checks: bool) -> Result<(), Failure> {
     decide_and_write(&consul.handle, |view| {
         let known = consul.own.with_id(view, namespace, mapped.id.as_str());
         let (same, others): (Vec<Place>, Vec<Place>) = known.into_iter().partition(|place| place.service.service == mapped.service);
@@ -88,7 +88,7 @@ async fn maintain(State(consul): State<Consul>, tail: Tail, params: Params) -> R
 }
 
 /// One of this agent's services by its id.
-pub fn find(consul: &Consul, view: &View, params: &Params, tail: Tail) -> Result<(Place, InstanceId), Failure> {
+fn find(consul: &Consul, view: &View, params: &Params, tail: Tail) -> Result<(Place, InstanceId), Failure> {
     let id = tail.need("Missing service ID")?;
     let unknown = || Failure::not_found(format!("Unknown service ID {id:?}. Ensure that the service ID is passed, not the service name."));
     let place = consul.own.with_id(view, &params.namespace()?, &id).into_iter().next().ok_or_else(unknown)?;

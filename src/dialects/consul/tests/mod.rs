@@ -1,7 +1,9 @@
 //! The dialect over real HTTP: a real agent in memory, a real listener, a client that knows nothing of either.
 
+mod agent;
 mod catalog;
 mod event;
+mod external;
 mod health;
 mod kv;
 mod status;
