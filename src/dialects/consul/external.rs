@@ -24,9 +24,7 @@ use crate::model::text::Text;
 use crate::view::{MemberState, Node, View};
 
 pub fn routes() -> Router<Consul> {
-    Router::new()
-        .route("/v1/catalog/register", only("PUT", put(register)))
-        .route("/v1/catalog/deregister", only("PUT", put(deregister)))
+    Router::new().route("/v1/catalog/register", only("PUT", put(register))).route("/v1/catalog/deregister", only("PUT", put(deregister)))
 }
 
 /// An instance on an external node.

@@ -96,9 +96,8 @@ async fn itself(State(consul): State<Consul>, params: Params) -> Result<Response
     let view = consul.handle.view();
     let facts = consul.handle.facts();
     let member = own_member(&view);
-    let meta: Map<String, Value> = own::node(&view)
-        .map(|node| node.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect())
-        .unwrap_or_default();
+    let meta: Map<String, Value> =
+        own::node(&view).map(|node| node.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect()).unwrap_or_default();
     let config = json!({
         "Datacenter": facts.datacenter.as_str(),
         "PrimaryDatacenter": facts.datacenter.as_str(),
@@ -172,7 +171,8 @@ fn cores() -> usize {
 async fn host(State(consul): State<Consul>, params: Params) -> Response<Body> {
     let facts = consul.handle.facts();
     let uptime_s = wall_ms().saturating_sub(facts.started_at_ms) / 1000;
-    let host = json!({"hostname": facts.node.as_str(), "os": std::env::consts::OS, "kernelArch": std::env::consts::ARCH, "uptime": uptime_s});
+    let host =
+        json!({"hostname": facts.node.as_str(), "os": std::env::consts::OS, "kernelArch": std::env::consts::ARCH, "uptime": uptime_s});
     let cpus: Vec<Value> = (0..cores()).map(|cpu| json!({"cpu": cpu})).collect();
     let collected_ns = wall_ms().saturating_mul(1_000_000);
     answer::json(&params, &json!({"Memory": null, "CPU": cpus, "Host": host, "Disk": null, "CollectionTime": collected_ns, "Errors": null}))
@@ -242,7 +242,8 @@ impl Metrics {
     /// Out of OpenMetrics text: counters end in `_total` there, and the lines of distributions are left out.
     fn read(text: &str, now_ms: u64) -> Self {
         let at = i64::try_from(now_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        let mut metrics = Self { timestamp: at.map(|at| at.strftime("%F %T +0000 UTC").to_string()).unwrap_or_default(), ..Self::default() };
+        let mut metrics =
+            Self { timestamp: at.map(|at| at.strftime("%F %T +0000 UTC").to_string()).unwrap_or_default(), ..Self::default() };
         let mut kind = "";
         for line in text.lines() {
             if let Some(comment) = line.strip_prefix('#') {

@@ -36,10 +36,16 @@ async fn join(State(consul): State<Consul>, tail: Tail, params: Params) -> Resul
     let addresses = resolve(&text, consul.handle.facts().gossip.port()).await?;
     consul.handle.call(Command::Join(addresses.clone())).await?;
     let is_joined = |view: &View| {
-        view.members.iter().any(|member| member.state == MemberState::Alive && !member.name.is_empty() && addresses.contains(&member.gossip))
+        view.members
+            .iter()
+            .any(|member| member.state == MemberState::Alive && !member.name.is_empty() && addresses.contains(&member.gossip))
     };
     let view = wait_until(&consul, JOIN_PATIENCE, Watched::Everything, is_joined).await;
-    if is_joined(&view) { Ok(answer::empty()) } else { Err(Failure::failed(format!("1 error occurred:\n\t* Failed to join {text}: no answer"))) }
+    if is_joined(&view) {
+        Ok(answer::empty())
+    } else {
+        Err(Failure::failed(format!("1 error occurred:\n\t* Failed to join {text}: no answer")))
+    }
 }
 
 /// An address with a port, or with that of our own gossip.

@@ -51,7 +51,11 @@ async fn one_service_is_waited_on_by_its_hash() {
     let first = peer.get("/v1/agent/service/web").await;
     let hash = first.header("x-consul-contenthash").to_owned();
     assert_eq!(first.json()["ContentHash"], json!(hash));
-    assert_eq!(peer.get("/v1/agent/service/web?hash=other&wait=1m").await.header("x-consul-contenthash"), hash, "another is answered at once");
+    assert_eq!(
+        peer.get("/v1/agent/service/web?hash=other&wait=1m").await.header("x-consul-contenthash"),
+        hash,
+        "another is answered at once"
+    );
     let path = format!("/v1/agent/service/web?hash={hash}&wait=10s");
     let (changed, ()) = tokio::join!(peer.get(&path), async {
         // A flip of health is no change of what is registered.
@@ -80,7 +84,10 @@ async fn how_a_service_is_stands_in_the_status() {
             let (found, said, body) = ask(of).await;
             assert_eq!((found, said.as_str()), (status, text));
             let one = if of == "id/w1" { &body } else { &body[0] };
-            assert_eq!((&one["AggregatedStatus"], &one["Service"]["ID"], one["Checks"].as_array().unwrap().len()), (&json!(text), &json!("w1"), 1));
+            assert_eq!(
+                (&one["AggregatedStatus"], &one["Service"]["ID"], one["Checks"].as_array().unwrap().len()),
+                (&json!(text), &json!("w1"), 1)
+            );
         }
     }
     peer.write("/v1/agent/service/maintenance/w1?enable=true", "").await;

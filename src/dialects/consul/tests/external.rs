@@ -22,10 +22,17 @@ async fn an_external_node_has_services_and_checks_by_anybodys_word() {
         "Check": {"Name": "alive", "Status": "passing"}, "Checks": [{"CheckID": "dbc", "Name": "db", "ServiceID": "db", "Status": "warning", "Output": "slow"}]});
     peer.catalog("register", body).await;
     let found = &peer.health("db").await[0];
-    assert_eq!((&found["Node"]["Node"], &found["Node"]["Address"], &found["Node"]["Meta"]["rack"]), (&json!("mainframe"), &json!("192.0.2.1"), &json!("7")));
+    assert_eq!(
+        (&found["Node"]["Node"], &found["Node"]["Address"], &found["Node"]["Meta"]["rack"]),
+        (&json!("mainframe"), &json!("192.0.2.1"), &json!("7"))
+    );
     assert_eq!((&found["Service"]["ID"], &found["Service"]["Tags"]), (&json!("db"), &json!(["main"])));
-    let checks: Vec<(&str, &str)> =
-        found["Checks"].as_array().unwrap().iter().map(|check| (check["CheckID"].as_str().unwrap(), check["Status"].as_str().unwrap())).collect();
+    let checks: Vec<(&str, &str)> = found["Checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| (check["CheckID"].as_str().unwrap(), check["Status"].as_str().unwrap()))
+        .collect();
     assert_eq!(checks, [("alive", "passing"), ("dbc", "warning")]);
     // A later word, at another agent, and of the check alone.
     let mut found = other.get("/v1/health/service/db").await;
@@ -48,7 +55,8 @@ async fn ids_are_unique_on_a_node_and_go_with_it() {
     assert_eq!((peer.health("old").await, peer.health("new").await.as_array().unwrap().len()), (json!([]), 1));
     peer.catalog("deregister", json!({"Node": "m", "ServiceID": "one"})).await;
     assert_eq!(peer.health("new").await, json!([]));
-    peer.catalog("register", json!({"Node": "m", "Address": "192.0.2.1", "Check": {"CheckID": "c", "Name": "c", "Status": "passing"}})).await;
+    peer.catalog("register", json!({"Node": "m", "Address": "192.0.2.1", "Check": {"CheckID": "c", "Name": "c", "Status": "passing"}}))
+        .await;
     assert_eq!(peer.get("/v1/health/node/m").await.json().as_array().unwrap().len(), 1);
     peer.catalog("deregister", json!({"Node": "m", "CheckID": "c"})).await;
     assert_eq!(peer.get("/v1/health/node/m").await.json(), json!([]));
