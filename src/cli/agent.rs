@@ -262,6 +262,13 @@ mod tests {
     }
 
     #[test]
+    fn dns_can_be_switched_off() {
+        let (settings, _) = flags("--dev --no-dns").load().unwrap();
+        assert!(settings.dns.listen.is_empty());
+        assert!(!flags("--dev").load().unwrap().0.dns.listen.is_empty());
+    }
+
+    #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
         for line in ["--gateway", "--wan 1:1", "--advertise-wan 1:1", "--join-wan a:1", "--nacos 1:1", "--eureka 1:1"] {
             let refusal = flags(line).load().unwrap_err().to_string();

@@ -143,7 +143,9 @@ impl Layers {
             let setting = table::find(key).expect("flags set keys of the table; a test sets each");
             let flag = setting.flag.expect("flags set keys that have one");
             if setting.kind == Kind::List {
-                lists.entry(setting.key).or_default().push(Value::String(text.clone()));
+                let list = lists.entry(setting.key).or_default();
+                // As in the environment, an empty text is no element: it leaves the list empty.
+                list.extend((!text.is_empty()).then(|| Value::String(text.clone())));
                 continue;
             }
             let value = from_text(setting, text, &format!("({flag})"))?;
