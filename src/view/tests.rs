@@ -9,6 +9,8 @@ use crate::model::time::Now;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod entries;
+
 const ORIGIN: NodeId = NodeId(7);
 
 pub(super) fn agent() -> AgentView {

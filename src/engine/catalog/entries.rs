@@ -1,5 +1,7 @@
 //! Key-value entries: any agent takes a write under a new claim, and the latest claim is the last writer (protocol §2, claims).
 //!
+//! A delete is a write like any other: where an instance's ends the one that is visible, since its origin is asked, an entry's makes a
+//! new claim, and so ends what was put earlier elsewhere and is not heard of yet.
 //! Entries outlive their origin: they are visible whatever became of it, and whoever gives it up issues them anew.
 //! Deleting all under a prefix may be many records: they are chosen at once, with their claims, and deleted in turns; what was put
 //! meanwhile stays.
@@ -41,6 +43,7 @@ pub(super) struct Entries {
 #[derive(Debug)]
 struct Purge {
     token: Token,
+    asked_ms: u64,
     left: Vec<(Uid, Claim)>,
     deleted: u64,
 }
@@ -82,12 +85,13 @@ impl Catalog {
         let uid = key.uid(self.me);
         let visible = claims::visible(&self.table, uid);
         check_condition(condition, visible)?;
-        let claim = visible.map(|slot| slot.claim);
-        if let Some(claim) = claim {
+        let is_there = visible.is_some();
+        if is_there {
+            let claim = self.next_claim(uid, now.wall_ms);
             self.write_tombstone(now, uid, Kind::ENTRY, claim);
         }
-        let result = if claim.is_some() { WriteResult::Removed } else { WriteResult::Absent };
-        Ok((Reply::Written(Written { uid, result, revision: 0 }), claim.is_some()))
+        let result = if is_there { WriteResult::Removed } else { WriteResult::Absent };
+        Ok((Reply::Written(Written { uid, result, revision: 0 }), is_there))
     }
 
     /// Chooses all entries under a prefix; they are deleted in turns, and the command is answered after the last.
@@ -101,7 +105,7 @@ impl Catalog {
         let keys = self.editor().entry_keys(namespace.as_str(), prefix);
         let uids = keys.iter().map(|key| named(namespace.as_str(), key).uid(NodeId::default()));
         let left = uids.filter_map(|uid| Some((uid, claims::visible(&self.table, uid)?.claim))).collect();
-        self.entries.purges.push_back(Purge { token, left, deleted: 0 });
+        self.entries.purges.push_back(Purge { token, asked_ms: now.wall_ms, left, deleted: 0 });
         self.purge(now);
     }
 
@@ -110,8 +114,9 @@ impl Catalog {
         let Some(mut purge) = self.entries.purges.pop_front() else { return };
         for _ in 0..PURGE_TURN {
             let Some((uid, chosen)) = purge.left.pop() else { break };
-            let claim = claims::visible(&self.table, uid).map(|slot| slot.claim).filter(|claim| *claim <= chosen);
-            if let Some(claim) = claim {
+            if claims::visible(&self.table, uid).is_some_and(|slot| slot.claim <= chosen) {
+                // As of when it was asked: later words stay above.
+                let claim = self.next_claim(uid, purge.asked_ms);
                 self.write_tombstone(now, uid, Kind::ENTRY, claim);
                 purge.deleted += 1;
             }

@@ -126,12 +126,16 @@ impl Catalog {
     pub(super) fn deregister_node(&mut self, now: Now, name: &NodeName) -> (Reply, bool) {
         let uid = node_key(name.as_str()).uid(self.me);
         let reply = |result| Reply::Written(Written { uid, result, revision: 0 });
-        let Some(claim) = claims::visible(&self.table, uid).map(|slot| slot.claim) else { return (reply(WriteResult::Absent), false) };
+        if claims::visible(&self.table, uid).is_none() {
+            return (reply(WriteResult::Absent), false);
+        }
         let instances = self.externals.by_name.get(name.as_str()).map(|external| &external.instances);
         for uid in instances.into_iter().flatten() {
             let claim = claims::visible(&self.table, *uid).map(|slot| slot.claim);
             self.externals.doomed.extend(claim.map(|claim| (*uid, claim)));
         }
+        // A new claim: what was registered earlier elsewhere, and is not heard of yet, ends as well.
+        let claim = self.next_claim(uid, now.wall_ms);
         self.write_tombstone(now, uid, Kind::NODE, claim);
         (reply(WriteResult::Removed), true)
     }

@@ -134,6 +134,21 @@ fn entries_outlive_the_agent_they_were_written_at() {
 }
 
 #[test]
+fn a_delete_ends_what_was_put_earlier_elsewhere_and_is_not_heard_of_yet() {
+    let mut world = World::new(2);
+    world.write(0, put("a", "1"));
+    world.settle();
+    world.wait(5);
+    world.write(0, put("a", "2"));
+    world.wait(5);
+    assert_eq!(world.write(1, delete("a")), WriteResult::Removed, "of the two, it knows the first alone");
+    world.settle();
+    for at in 0..2 {
+        assert_eq!(read(&mut world, at, ""), []);
+    }
+}
+
+#[test]
 fn entries_survive_a_restart() {
     let mut world = World::new(1);
     world.write(0, put("a", "1"));
