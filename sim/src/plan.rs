@@ -37,9 +37,23 @@ pub struct PlannedHost {
     pub starts_at: u64,
 }
 
-/// One client, which keeps one instance.
+/// What a client keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kept {
+    #[default]
+    Instance,
+    /// A key-value entry.
+    Entry,
+    /// An external node.
+    Node,
+}
+
+/// One client, which keeps one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PlannedClient {
+    #[serde(default)]
+    pub keeps: Kept,
     pub service: u32,
     pub is_agent_scoped: bool,
     /// None: an instance that lives until it is deregistered.
@@ -127,7 +141,8 @@ impl Plan {
             }
         }
         faults.sort_by_key(|scheduled| scheduled.at);
-        let (clients, operations) = draw_work(&mut Rng::new(seed, "work", 0), agents, calm_from);
+        let (mut clients, operations) = draw_work(&mut Rng::new(seed, "work", 0), agents, calm_from);
+        draw_kept(&mut Rng::new(seed, "kept", 0), &mut clients);
         let conditions = Conditions::LAN;
         Self { seed, hosts, seeds, is_sealed, conditions, between_zones_ns, clients, operations, faults, kinds, calm_from }
     }
@@ -167,7 +182,7 @@ fn draw_work(rng: &mut Rng, agents: u32, calm_from: u64) -> (Vec<PlannedClient>,
             let (ttl_ms, has_ttl) = (rng.between(4_000, 20_000), rng.chance(0.4));
             let (dies_at, dies) = (rng.between(BUSY_FROM, calm_from), rng.chance(0.3));
             let ttl_ms = has_ttl.then_some(ttl_ms);
-            PlannedClient { service, is_agent_scoped, ttl_ms, home, dies_at: dies.then_some(dies_at) }
+            PlannedClient { keeps: Kept::Instance, service, is_agent_scoped, ttl_ms, home, dies_at: dies.then_some(dies_at) }
         })
         .collect();
     let mut operations: Vec<_> = (0..rng.between(OPERATIONS_MIN, OPERATIONS_MAX))
@@ -183,6 +198,18 @@ fn draw_work(rng: &mut Rng, agents: u32, calm_from: u64) -> (Vec<PlannedClient>,
         .collect();
     operations.sort_by_key(|operation| operation.at);
     (clients, operations)
+}
+
+/// Some clients keep an entry or an external node: neither is an agent's own, nor has a lease.
+fn draw_kept(rng: &mut Rng, clients: &mut [PlannedClient]) {
+    for client in clients {
+        let keeps = match rng.below(10) {
+            0..6 => continue,
+            6..9 => Kept::Entry,
+            _ => Kept::Node,
+        };
+        *client = PlannedClient { keeps, is_agent_scoped: false, ttl_ms: None, ..*client };
+    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,24 @@
-//! Clients: each keeps one instance registered, at whichever agent it talks to at the moment.
+//! Clients: each keeps one thing - an instance, an entry, an external node - at whichever agent it talks to at the moment.
 //!
 //! A client asks one thing at a time, waits a while for the answer, and goes to another agent when its own does not listen.
 
 use crate::history::{OpId, Operation, Outcome};
-use crate::plan::{Intent, PlannedClient};
+use crate::plan::{Intent, Kept, PlannedClient};
 use crate::world::HostId;
 use std::collections::BTreeMap;
 use tidings::model::command::{Command, Condition, Registration, Report, Target};
+use tidings::model::entry::{EntryBody, EntryKey};
 use tidings::model::instance::{Health, Instance, Lease};
-use tidings::model::names::{InstanceId, Namespace, NodeId, ServiceName};
-use tidings::model::record::{Scope, Uid};
+use tidings::model::names::{InstanceId, Namespace, NodeId, NodeName, ServiceName};
+use tidings::model::node::NodeInfo;
+use tidings::model::record::{Content, Key, Kind, Scope, Uid};
+use tidings::model::text::Text;
+use tidings::view::View;
 
 /// How long a client waits for an answer.
 pub const PATIENCE_NS: u64 = 5_000_000_000;
+/// The namespace of all that clients keep.
+const DEFAULT: &str = "default";
 /// The metadata key that says which operation wrote an instance.
 pub const OPERATION_KEY: &str = "operation";
 
@@ -90,7 +96,44 @@ impl Client {
 
     /// What its instance is called; `origin` counts in agent scope only.
     pub fn uid(&self, origin: NodeId) -> Uid {
-        self.registration(0).key().uid(origin)
+        match self.planned.keeps {
+            Kept::Instance => self.registration(0).key().uid(origin),
+            Kept::Entry => entry_uid(&self.name()),
+            Kept::Node => node_uid(&self.name()),
+        }
+    }
+
+    /// Of its entry, or its node.
+    fn name(&self) -> String {
+        format!("kept/{}", self.id_of)
+    }
+
+    /// What is said of an external node.
+    fn node_info(&self, operation: OpId) -> NodeInfo<'static> {
+        NodeInfo {
+            address: "192.0.2.1".into(),
+            gossip: None,
+            http_port: None,
+            dns_port: None,
+            datacenter: "".into(),
+            zone: None,
+            is_gateway: false,
+            version: "".into(),
+            metadata: vec![(OPERATION_KEY.into(), operation.to_string().into())],
+            checks: Vec::new(),
+        }
+    }
+
+    /// Which operation wrote what a view shows of the client's thing.
+    pub fn seen(&self, view: &View, uid: Uid) -> Option<OpId> {
+        match self.planned.keeps {
+            Kept::Instance => {
+                let service = view.service(DEFAULT, self.service().as_str())?;
+                let (_, instance) = service.find(uid)?.instance().ok()?;
+                instance.metadata(OPERATION_KEY)?.parse().ok()
+            }
+            Kept::Entry | Kept::Node => kept(view).find(|(shown, _)| *shown == uid)?.1,
+        }
     }
 
     fn target(&self, uid: Uid) -> Target {
@@ -100,8 +143,11 @@ impl Client {
     /// The command that carries out an intent, and what it will have registered. None where there is nothing to do it to.
     pub fn command(&self, intent: Intent, id: OpId, origin: NodeId) -> Option<(Command, Option<OpId>)> {
         let uid = self.uid(origin);
-        let register = |content: OpId| (Command::Register(Box::new(self.registration(content))), Some(content));
+        let register = |content: OpId| (self.writing(content), Some(content));
+        let keeps_instance = self.planned.keeps == Kept::Instance;
         Some(match intent {
+            Intent::Heartbeat | Intent::Report if !keeps_instance => return None,
+            Intent::Deregister if !keeps_instance => (self.deleting(), None),
             Intent::Register => register(id),
             Intent::Renew => register(self.registered.filter(|_| self.is_registered)?),
             Intent::Deregister => (Command::Deregister { target: self.target(uid), condition: Condition::Always }, None),
@@ -112,6 +158,38 @@ impl Client {
                 (Command::Heartbeat { target: self.target(uid), report: Some(report) }, self.registered)
             }
         })
+    }
+
+    /// The command that writes the client's thing as of an operation.
+    fn writing(&self, operation: OpId) -> Command {
+        match self.planned.keeps {
+            Kept::Instance => Command::Register(Box::new(self.registration(operation))),
+            Kept::Entry => Command::PutEntry {
+                namespace: Namespace::default(),
+                key: self.entry_key(),
+                value: operation.to_string().into_bytes(),
+                flags: 0,
+                condition: Condition::Always,
+            },
+            Kept::Node => Command::RegisterNode { name: self.node_name(), info: Box::new(self.node_info(operation)) },
+        }
+    }
+
+    fn deleting(&self) -> Command {
+        match self.planned.keeps {
+            Kept::Node => Command::DeregisterNode { name: self.node_name() },
+            Kept::Entry | Kept::Instance => {
+                Command::DeleteEntry { namespace: Namespace::default(), key: self.entry_key(), condition: Condition::Always }
+            }
+        }
+    }
+
+    fn entry_key(&self) -> EntryKey {
+        EntryKey::new(&self.name()).expect("a short text is a key")
+    }
+
+    fn node_name(&self) -> NodeName {
+        NodeName::new(&self.name()).expect("a short text is a name")
     }
 
     /// Takes note of an answer to what it waited for.
@@ -129,10 +207,68 @@ impl Client {
     }
 }
 
-/// Which operation wrote an instance, read from its metadata.
-pub fn written_by(instance: &Instance<'_>) -> Option<OpId> {
-    instance.metadata(OPERATION_KEY)?.parse().ok()
+/// The entries and external nodes that a view shows, and which operation wrote each.
+pub fn kept(view: &View) -> impl Iterator<Item = (Uid, Option<OpId>)> + '_ {
+    let entries = view.entries(DEFAULT, "").map(|entry| (entry_uid(&entry.key), read_operation(entry.value())));
+    let nodes = view.nodes.iter().filter(|node| node.is_external).map(|node| {
+        let written = node.metadata.iter().find(|(key, _)| key == OPERATION_KEY).and_then(|(_, operation)| operation.parse().ok());
+        (Uid(node.id.0), written)
+    });
+    entries.chain(nodes)
+}
+
+fn entry_uid(key: &str) -> Uid {
+    let (namespace, name, id) = (DEFAULT.into(), key.into(), Text::default());
+    Key { kind: Kind::ENTRY, scope: Scope::Datacenter, namespace, name, id }.uid(NodeId::default())
+}
+
+fn node_uid(name: &str) -> Uid {
+    let (scope, namespace, id) = (Scope::Node(name.into()), Text::default(), Text::default());
+    Key { kind: Kind::NODE, scope, namespace, name: name.into(), id }.uid(NodeId::default())
+}
+
+/// Which operation wrote a record.
+pub fn written_by(content: &Content) -> Option<OpId> {
+    match content.key().ok()?.kind {
+        Kind::INSTANCE => content.decode::<Instance<'_>>().ok()?.1.metadata(OPERATION_KEY)?.parse().ok(),
+        Kind::ENTRY => read_operation(content.decode::<EntryBody<'_>>().ok()?.1.value),
+        Kind::NODE => {
+            let (_, info) = content.decode::<NodeInfo<'_>>().ok()?;
+            info.metadata.iter().find(|(key, _)| key.as_str() == OPERATION_KEY)?.1.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+fn read_operation(value: &[u8]) -> Option<OpId> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// How often each kind of operation had each kind of end.
 pub type Tally = BTreeMap<(&'static str, &'static str), u64>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidings::model::time::Now;
+    use tidings::view::{AgentView, Editor, KeyValue};
+
+    #[test]
+    fn what_a_client_wrote_is_found_in_record_and_view_alike() {
+        let planned = PlannedClient { keeps: Kept::Entry, service: 0, is_agent_scoped: false, ttl_ms: None, home: 0, dies_at: None };
+        let client = Client::new(3, planned);
+        let Some((Command::PutEntry { namespace, key, value, .. }, Some(7))) = client.command(Intent::Register, 7, NodeId(1)) else {
+            panic!("whoever keeps an entry puts it")
+        };
+        let id = Text::default();
+        let key = Key { kind: Kind::ENTRY, scope: Scope::Datacenter, namespace: namespace.as_str().into(), name: key.as_str().into(), id };
+        let content = Content::encode(&key, &EntryBody { flags: 0, value: &value });
+        assert_eq!((written_by(&content), client.uid(NodeId(1))), (Some(7), key.uid(NodeId(2))));
+        let mut editor = Editor::new(AgentView::default(), 1);
+        editor.block_reserved(1 << 50);
+        editor.put_entry(KeyValue::new(content, 1).unwrap());
+        let view = editor.publish(Now { ns: 0, wall_ms: 1 }).unwrap();
+        assert_eq!(client.seen(&view, client.uid(NodeId(1))), Some(7));
+        assert!(client.command(Intent::Heartbeat, 8, NodeId(1)).is_none(), "nothing of an entry beats");
+    }
+}

@@ -3,11 +3,12 @@
 
 use super::{Checker, Scene, changed};
 use crate::violation::Violation;
+use crate::workload::kept;
 use crate::world::{HostId, Note};
 use std::collections::BTreeMap;
 use tidings::model::names::NodeId;
 use tidings::model::record::{Claim, Epoch, Record, RecordState, Seq, Uid};
-use tidings::view::Entry;
+use tidings::view::{Entry, View};
 
 /// What each process knows to be deleted.
 #[derive(Default)]
@@ -94,6 +95,23 @@ impl Deletes {
         }
         Ok(())
     }
+
+    /// The same of entries and external nodes. Readers are not told whose record they see: no origin may have one above the delete.
+    fn keeps(&self, scene: &Scene<'_>, host: HostId, view: &View) -> Result<(), Violation> {
+        let Some(engine) = scene.engine(host) else { return Ok(()) };
+        for (uid, operation) in kept(view) {
+            // What was written this very moment is not durable yet; what a copy recalls is told to nobody.
+            let told = engine.catalog().heads().map(|head| head.origin);
+            let origins = scene.truth.authors(uid).iter().copied().chain(told);
+            let Some(claim) = origins.filter_map(|origin| engine.catalog().claim(origin, uid)).max() else { continue };
+            if let Err(deleted) = self.serve(host, uid, claim) {
+                let expected = format!("nothing of {uid:?} up to claim {deleted}");
+                let found = format!("operation {operation:?} with claim {claim}; {}", scene.truth.story(uid));
+                return Err(scene.violation("stays-deleted", &[host], expected, found));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn is_live(record: &Record) -> bool {
@@ -111,6 +129,7 @@ impl Checker for Deletes {
             Note::View { host, view } => {
                 let since = self.shown.insert(*host, view.revision).unwrap_or(0);
                 self.serves(scene, *host, changed(scene, view, since))?;
+                self.keeps(scene, *host, view)?;
             }
             _ => {}
         }
@@ -120,7 +139,8 @@ impl Checker for Deletes {
     fn at_rest(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
         scene.running().filter_map(|(host, _)| Some((host, scene.view(host)?))).try_for_each(|(host, view)| {
             let entries = view.services(None).flat_map(|service| service.entries.iter());
-            self.serves(scene, host, entries)
+            self.serves(scene, host, entries)?;
+            self.keeps(scene, host, view)
         })
     }
 }

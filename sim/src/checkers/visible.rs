@@ -3,10 +3,11 @@
 
 use super::{Checker, Scene};
 use crate::violation::Violation;
+use crate::workload::{kept, written_by};
 use crate::world::{HostId, Note};
 use std::collections::BTreeMap;
 use tidings::model::names::{NodeId, ServiceKey};
-use tidings::model::record::{RecordState, Uid};
+use tidings::model::record::{Kind, RecordState, Uid};
 use tidings::view::{Changes, Entry, View};
 
 /// What a follower of each agent's feed has.
@@ -110,6 +111,14 @@ impl Checker for Visible {
             for (host, _) in scene.running() {
                 let Some(view) = scene.view(host) else { continue };
                 let shown = find(view, uid);
+                if let Err((expected, found)) = keeps_nodes_and_entries(view, uid, &record.state) {
+                    return Err(scene.violation(
+                        "highest-claim-is-visible",
+                        &[host],
+                        expected,
+                        format!("{found}; {}", scene.truth.story(uid)),
+                    ));
+                }
                 let expected = match &record.state {
                     RecordState::Live(content) if is_instance(content) => Some((origin, content)),
                     _ => None,
@@ -129,6 +138,22 @@ impl Checker for Visible {
         }
         Ok(())
     }
+}
+
+/// Whether a view shows an entry or an external node as the visible record has it.
+///
+/// # Errors
+/// What differs, as (expected, found).
+fn keeps_nodes_and_entries(view: &View, uid: Uid, state: &RecordState) -> Result<(), (String, String)> {
+    let (kind, expected) = match state {
+        RecordState::Live(content) => (content.key().map_or(Kind(u8::MAX), |key| key.kind), written_by(content)),
+        RecordState::Deleted { kind, .. } => (*kind, None),
+    };
+    if !matches!(kind, Kind::ENTRY | Kind::NODE) {
+        return Ok(());
+    }
+    let found = kept(view).find(|(shown, _)| *shown == uid).and_then(|(_, operation)| operation);
+    if expected == found { Ok(()) } else { Err((format!("{uid:?} as operation {expected:?} wrote it"), format!("{found:?}"))) }
 }
 
 fn is_instance(content: &tidings::model::record::Content) -> bool {

@@ -8,9 +8,7 @@ use crate::violation::Violation;
 use crate::workload::{Client, written_by};
 use crate::world::{HostId, Note};
 use tidings::model::command::{Refusal, WriteResult};
-use tidings::model::instance::Instance;
 use tidings::model::record::{RecordState, Uid};
-use tidings::view::View;
 
 /// Keeps nothing: the history does.
 pub struct Writes;
@@ -26,14 +24,14 @@ impl Checker for Writes {
         // A client that asked again in the meantime may see its later word.
         if operation.intent == Intent::Register && !is_followed(scene.history, operation) {
             let view = scene.view(*host);
-            let seen = view.and_then(|view| seen(view, &scene.clients[operation.client as usize], operation.uid));
+            let seen = view.and_then(|view| scene.clients[operation.client as usize].seen(view, operation.uid));
             if !is_durable(scene, operation) {
                 let expected = format!("operation {} on somebody's disk", operation.id);
                 return Err(scene.violation("durable-before-answered", &[*host], expected, "on nobody's".into()));
             }
             // A later view may already show who superseded it.
             let is_later = view.is_some_and(|view| view.revision > written.revision);
-            let is_there = is_later || seen.is_some_and(|found| found >= operation.id);
+            let is_there = is_later || is_superseded(scene, *host, operation) || seen.is_some_and(|found| found >= operation.id);
             let is_published = view.is_some_and(|view| view.revision >= written.revision);
             if !(is_there && is_published) {
                 let expected = format!("operation {} in the view of revision {}", operation.id, written.revision);
@@ -50,7 +48,7 @@ impl Checker for Writes {
         for client in scene.clients.iter().filter(|client| client.planned.ttl_ms.is_none()) {
             for (host, expectation) in expectations(scene, client) {
                 let Some(view) = scene.view(host) else { continue };
-                let found = expectation.uid.and_then(|uid| seen(view, client, uid));
+                let found = expectation.uid.and_then(|uid| client.seen(view, uid));
                 if !expectation.allowed.contains(&found) {
                     let expected = format!("of client {} one of the operations {:?}", client.number, expectation.allowed);
                     let told: Vec<String> = scene
@@ -128,19 +126,17 @@ fn is_durable(scene: &Scene<'_>, operation: &Operation) -> bool {
         let records = &scene.world.host(host).disk.durable().records;
         let Ok(at) = records.binary_search_by_key(&operation.uid, |(uid, _)| *uid) else { return false };
         match &records[at].1.state {
-            RecordState::Live(content) => {
-                content.decode::<Instance<'_>>().ok().and_then(|(_, instance)| written_by(&instance)) >= Some(operation.id)
-            }
+            RecordState::Live(content) => written_by(content) >= Some(operation.id),
             RecordState::Deleted { .. } => true,
         }
     })
 }
 
-/// Which operation wrote what a view shows of a client's instance.
-fn seen(view: &View, client: &Client, uid: Uid) -> Option<u64> {
-    let service = view.service("default", client.service().as_str())?;
-    let (_, instance) = service.find(uid)?.instance().ok()?;
-    written_by(&instance)
+/// Whether somebody else's word is above what a host wrote: it may come before the first view that would have shown the write, as to one
+/// that was frozen and hears all it missed at once.
+fn is_superseded(scene: &Scene<'_>, host: HostId, operation: &Operation) -> bool {
+    let (Some(engine), Some((origin, word))) = (scene.engine(host), scene.truth.visible(operation.uid, |_| true)) else { return false };
+    origin != engine.membership().me().node && engine.catalog().claim(origin, operation.uid) == Some(word.claim)
 }
 
 fn is_followed(history: &History, operation: &Operation) -> bool {

@@ -1,7 +1,7 @@
 //! How long the instances of an agent that stops are still handed out by the others (figure 2 of the registry's issue, in virtual time).
 
 use super::Summary;
-use crate::plan::{Intent, PlannedClient};
+use crate::plan::{Intent, Kept, PlannedClient};
 use crate::rng::Rng;
 use crate::run::{Run, SECOND};
 use crate::violation::Violation;
@@ -55,7 +55,14 @@ pub fn measure(settings: &Settings) -> Result<Figures, Violation> {
     }
     run.run_for(20 * SECOND)?;
     for host in &hosts {
-        let client = run.add_client(PlannedClient { service: 0, is_agent_scoped: false, ttl_ms: None, home: host.0, dies_at: None });
+        let client = run.add_client(PlannedClient {
+            keeps: Kept::Instance,
+            service: 0,
+            is_agent_scoped: false,
+            ttl_ms: None,
+            home: host.0,
+            dies_at: None,
+        });
         run.operate(client, Intent::Register);
         run.run_for(SECOND / 10)?;
     }

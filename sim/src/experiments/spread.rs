@@ -4,7 +4,7 @@
 //! the 28 bytes of its IP and UDP headers. What rides along with membership is counted apart.
 
 use super::Summary;
-use crate::plan::{Intent, PlannedClient};
+use crate::plan::{Intent, Kept, PlannedClient};
 use crate::reader::{ROOTS, Reader, SWIM};
 use crate::rng::Rng;
 use crate::run::{Run, SECOND};
@@ -120,7 +120,14 @@ fn is_formed(run: &Run, hosts: &[HostId]) -> bool {
 
 /// One registration; milliseconds until each of the others shows it.
 fn one_change(run: &mut Run, meter: &mut Meter, from: HostId, trial: u32, record_bytes: &mut usize) -> Result<Vec<f64>, Violation> {
-    let client = run.add_client(PlannedClient { service: trial, is_agent_scoped: false, ttl_ms: None, home: from.0, dies_at: None });
+    let client = run.add_client(PlannedClient {
+        keeps: Kept::Instance,
+        service: trial,
+        is_agent_scoped: false,
+        ttl_ms: None,
+        home: from.0,
+        dies_at: None,
+    });
     run.clients[client as usize].padding_bytes = PADDING_BYTES;
     let service = run.clients[client as usize].service();
     let began = run.world.now();

@@ -2,7 +2,7 @@
 
 use crate::faults::FaultKind;
 use crate::history::{OpId, Outcome};
-use crate::plan::{Intent, PlannedClient};
+use crate::plan::{Intent, Kept, PlannedClient};
 use crate::run::{Run, SECOND};
 use crate::swarm;
 use crate::violation::Violation;
@@ -27,7 +27,7 @@ pub fn settle(run: &mut Run) -> Result<(), Violation> {
 
 /// A client of one agent with an instance in datacenter scope that lives until it is deregistered.
 pub fn client(run: &mut Run, at: HostId) -> u32 {
-    run.add_client(PlannedClient { service: 0, is_agent_scoped: false, ttl_ms: None, home: at.0, dies_at: None })
+    run.add_client(PlannedClient { keeps: Kept::Instance, service: 0, is_agent_scoped: false, ttl_ms: None, home: at.0, dies_at: None })
 }
 
 /// A client asks for something and must be told that it was done.
@@ -60,7 +60,7 @@ pub fn entry(run: &Run, at: HostId, client: u32) -> Option<Entry> {
 /// Which operation's registration an agent hands out for a client.
 pub fn served(run: &Run, at: HostId, client: u32) -> Option<OpId> {
     let entry = entry(run, at, client).filter(Entry::is_available)?;
-    written_by(&entry.instance().ok()?.1)
+    written_by(&entry.content)
 }
 
 /// Waits until `host` serves exactly that of a client.

@@ -2,7 +2,7 @@
 
 use super::steps::*;
 use super::{Scenario, as_it_is};
-use crate::plan::{Intent, PlannedClient};
+use crate::plan::{Intent, Kept, PlannedClient};
 use crate::run::{Run, SECOND};
 use crate::violation::Violation;
 use crate::world::HostId;
@@ -77,7 +77,8 @@ fn unseen_word_returns(run: &mut Run) -> Result<(), Violation> {
 fn beats_round_robin(run: &mut Run) -> Result<(), Violation> {
     let hosts = [HostId(0), HostId(1), HostId(2)];
     until_whole(run, 10 * SECOND)?;
-    let x = run.add_client(PlannedClient { service: 0, is_agent_scoped: false, ttl_ms: None, home: 0, dies_at: None });
+    let x =
+        run.add_client(PlannedClient { keeps: Kept::Instance, service: 0, is_agent_scoped: false, ttl_ms: None, home: 0, dies_at: None });
     // The lease is the client's; the beats are the scenario's own.
     run.clients[x as usize].planned.ttl_ms = Some(6_000);
     let first = act(run, x, Intent::Register)?;
@@ -102,7 +103,7 @@ fn beats_round_robin(run: &mut Run) -> Result<(), Violation> {
 
 fn same_id_two_agents(run: &mut Run) -> Result<(), Violation> {
     until_whole(run, 10 * SECOND)?;
-    let planned = |home| PlannedClient { service: 0, is_agent_scoped: true, ttl_ms: None, home, dies_at: None };
+    let planned = |home| PlannedClient { keeps: Kept::Instance, service: 0, is_agent_scoped: true, ttl_ms: None, home, dies_at: None };
     let (at_a, at_b) = (run.add_client(planned(0)), run.add_client(planned(1)));
     run.clients[at_b as usize].id_of = at_a;
     act(run, at_a, Intent::Register)?;
