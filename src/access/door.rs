@@ -14,6 +14,8 @@ pub struct Asked<'a> {
     pub host: Option<&'a str>,
     /// The `Origin` header: who made a browser ask.
     pub origin: Option<&'a str>,
+    /// Whether the client knows by a certificate whom it calls: then no name server can have led a browser here under a foreign name.
+    pub is_named_by_certificate: bool,
     /// Whether it may change anything.
     pub is_change: bool,
 }
@@ -34,6 +36,7 @@ impl Door {
     /// Says which rule the request breaks.
     pub fn check(&self, asked: &Asked<'_>) -> Result<(), Denied> {
         if let Some(host) = asked.host
+            && !asked.is_named_by_certificate
             && !self.is_own(host)
         {
             return Err(Denied::Misdirected { host: host.to_owned() });
@@ -79,7 +82,7 @@ mod tests {
     use super::*;
 
     fn asked<'a>(host: &'a str, origin: Option<&'a str>, is_change: bool) -> Asked<'a> {
-        Asked { host: Some(host), origin, is_change }
+        Asked { host: Some(host), origin, is_change, is_named_by_certificate: false }
     }
 
     #[test]
@@ -91,6 +94,8 @@ mod tests {
         for host in ["evil.example", "evil.example:8500", "127.0.0.1.evil.example", "", "localhost.evil.example:80", "[evil]:1"] {
             assert_eq!(door.check(&asked(host, None, false)), Err(Denied::Misdirected { host: host.into() }));
         }
+        let by_certificate = Asked { is_named_by_certificate: true, ..asked("n1.example:8500", None, true) };
+        assert_eq!(door.check(&by_certificate), Ok(()));
         assert_eq!(door.check(&Asked::default()), Ok(()), "what names nobody is no browser");
     }
 

@@ -140,6 +140,8 @@ pub struct App {
 pub enum Transport {
     /// A port, which any page in a browser on this host can reach: Host and Origin are looked at.
     Tcp,
+    /// A port with TLS: the client checked the agent's name by its certificate, so no foreign name server brought it here.
+    Tls,
     /// A file, which no browser can.
     Unix,
 }
@@ -178,6 +180,6 @@ impl App {
         let header = |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("not readable"));
         let host = header(HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str()));
         let is_change = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        Ok(self.door.check(&Asked { host, origin: header(ORIGIN), is_change })?)
+        Ok(self.door.check(&Asked { host, origin: header(ORIGIN), is_change, is_named_by_certificate: transport == Transport::Tls })?)
     }
 }

@@ -7,7 +7,7 @@ use super::logging::Logging;
 use super::{Exit, Failure};
 use crate::agent::handle::Facts;
 use crate::agent::{Agent, Ports, lifecycle};
-use crate::serve;
+use crate::serve::{self, tls::Tls};
 use crate::settings::{Flags, Layers, Listen, Problem, Settings, security};
 
 #[derive(Debug, clap::Args)]
@@ -52,8 +52,8 @@ pub struct AgentFlags {
     /// Allow gossip without a key, and HTTP, on addresses that other hosts reach.
     #[arg(long)]
     insecure: bool,
-    /// Where HTTP listens; may be given again [default: 127.0.0.1:8500].
-    #[arg(long, value_name = "ADDR:PORT|unix:PATH")]
+    /// Where HTTP listens, with TLS behind https://; may be given again [default: 127.0.0.1:8500].
+    #[arg(long, value_name = "[https://]ADDR:PORT|unix:PATH")]
     http: Vec<String>,
     /// Where DNS listens, UDP and TCP; may be given again [default: 127.0.0.1:8600].
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "no_dns")]
@@ -148,6 +148,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let flags = &arguments.flags;
     let (settings, _) = flags.load()?;
     security::check(&settings)?;
+    let speaks_tls = settings.http.listen.iter().any(|at| matches!(at, Listen::Tls(_)));
+    let tls = speaks_tls.then(|| Tls::load(&settings.tls)).transpose()?;
     let logging = Logging::start(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -159,15 +161,23 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     runtime.block_on(async {
         let ports = Ports { http: bound.listening().iter().find_map(port), dns: bound_dns.listening().first().map(SocketAddr::port) };
         let agent = Agent::start(&settings, ports).await.map_err(Failure::failed)?;
-        let serving = serve::serve(bound, &settings.http.hosts, agent.handle()).map_err(Failure::failed)?;
+        let serving = serve::serve(bound, &settings.http.hosts, tls.as_ref(), agent.handle()).map_err(Failure::failed)?;
         let dns = serve::dns::serve(bound_dns, &settings.dns, agent.handle()).map_err(Failure::failed)?;
         warn_of_open_secrets(&settings);
         announce(agent.handle().facts(), &serving.listening, &dns.listening, &logging);
         let reload = || {
             let (settings, _) = flags.load()?;
             security::check(&settings)?;
-            let filter = logging.set_filter(&settings.log).map_err(|why| Problem::new(why.message))?;
-            Ok((settings, filter.then_some("log.filter").into_iter().collect()))
+            let mut changed = Vec::new();
+            if let Some(tls) = &tls
+                && tls.reload(&settings.tls)?
+            {
+                changed.push("tls");
+            }
+            if logging.set_filter(&settings.log).map_err(|why| Problem::new(why.message))? {
+                changed.push("log.filter");
+            }
+            Ok((settings, changed))
         };
         let ended = lifecycle::run(agent, reload).await.map_err(|why| Failure::new(Exit::Failed, why));
         serving.join();
@@ -178,7 +188,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn port(at: &Listen) -> Option<u16> {
     match at {
-        Listen::Tcp(address) => Some(address.port()),
+        Listen::Tcp(address) | Listen::Tls(address) => Some(address.port()),
         Listen::Unix(_) => None,
     }
 }
@@ -228,6 +238,7 @@ fn address(at: &Listen) -> String {
     };
     match at {
         Listen::Tcp(address) => format!("http://{}", reachable(address)),
+        Listen::Tls(address) => format!("https://{}", reachable(address)),
         Listen::Unix(_) => at.to_string(),
     }
 }

@@ -29,11 +29,22 @@ pub struct Client {
     token: Option<String>,
 }
 
+/// Whom a client believes to be an agent, and how it shows who it is itself: PEM, as it stands in files.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// Authorities of agents' certificates; none: those of the system.
+    pub ca: Option<Vec<u8>>,
+    /// The client's own certificate and its private key, one after the other, for agents that ask for one.
+    pub identity: Option<Vec<u8>>,
+}
+
 /// Why a request has no result.
 #[derive(Debug)]
 pub enum Error {
     /// The address is none.
     Address { address: String, why: String },
+    /// An authority or a certificate cannot be used.
+    Trust { why: String },
     /// No agent answers there.
     NotReached { address: String, why: String },
     /// The agent said no.
@@ -46,6 +57,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Address { address, why } => write!(f, "{address:?} is no address of an agent: {why}"),
+            Error::Trust { why } => f.write_str(why),
             Error::NotReached { address, why } => write!(f, "no agent answers at {address}: {why}"),
             Error::Unreadable { address, why } => write!(f, "what answers at {address} is no tidings agent: {why}"),
             Error::Refused(problem) => {
@@ -64,17 +76,44 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl Trust {
+    fn apply(&self, mut builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, Error> {
+        let refuse = |what: &str| Error::Trust { why: what.to_owned() };
+        if let Some(pem) = &self.ca {
+            let found = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| refuse("the authority's PEM is garbled"))?;
+            if found.is_empty() {
+                return Err(refuse("the authority's file holds no certificate in PEM"));
+            }
+            builder = builder.tls_certs_only(found);
+        }
+        if let Some(pem) = &self.identity {
+            let why = "the client's certificate cannot be used: a certificate and its private key in PEM are needed";
+            builder = builder.identity(reqwest::Identity::from_pem(pem).map_err(|_| refuse(why))?);
+        }
+        Ok(builder)
+    }
+}
+
 impl Client {
-    /// `address` is `http://host:port`, `host:port` or `unix:/path/of/socket`.
+    /// `address` is `http://host:port`, `https://host:port`, `host:port` or `unix:/path/of/socket`.
     ///
     /// # Errors
     /// The address cannot be one.
     pub fn new(address: &str, token: Option<String>) -> Result<Self, Error> {
+        Self::with_trust(address, token, &Trust::default())
+    }
+
+    /// The same for `https://` addresses of agents whose certificates come from an authority of one's own, or that ask for one.
+    ///
+    /// # Errors
+    /// The address cannot be one, or what is to be trusted is not PEM.
+    pub fn with_trust(address: &str, token: Option<String>, trust: &Trust) -> Result<Self, Error> {
         let refuse = |why: String| Error::Address { address: address.to_owned(), why };
         // TLS of this process uses ring's cipher suites; who chose others before keeps them.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder =
             reqwest::Client::builder().user_agent(concat!("tidings/", env!("CARGO_PKG_VERSION"))).connect_timeout(CONNECT_TIMEOUT);
+        let builder = trust.apply(builder)?;
         let (builder, base) = match address.strip_prefix("unix:") {
             Some("") => return Err(refuse("a path has to follow unix:".into())),
             Some(path) => (builder.unix_socket(path), "http://localhost".to_owned()),

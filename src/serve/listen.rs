@@ -23,6 +23,7 @@ const UNIX_MODE: u32 = 0o660;
 /// A socket of one worker.
 pub(super) enum Socket {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener),
 }
 
@@ -44,6 +45,7 @@ impl Bound {
 /// A socket that no runtime knows yet.
 pub(super) enum Unregistered {
     Tcp(std::net::TcpListener),
+    Tls(std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener),
 }
 
@@ -52,6 +54,7 @@ impl Unregistered {
     pub(super) fn register(self) -> io::Result<Socket> {
         match self {
             Unregistered::Tcp(listener) => TcpListener::from_std(listener).map(Socket::Tcp),
+            Unregistered::Tls(listener) => TcpListener::from_std(listener).map(Socket::Tls),
             Unregistered::Unix(listener) => UnixListener::from_std(listener).map(Socket::Unix),
         }
     }
@@ -68,20 +71,20 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { at, error } = self;
         match (at, error.kind()) {
-            (Listen::Tcp(address), io::ErrorKind::AddrInUse) => {
+            (Listen::Tcp(address) | Listen::Tls(address), io::ErrorKind::AddrInUse) => {
                 let other = SocketAddr::new(address.ip(), address.port().wrapping_add(10).max(1_024));
                 let who =
                     if address.port() == HTTP_PORT { "Consul or another agent seems to run here" } else { "something else listens there" };
                 write!(f, "{at} is taken: {who}\n\nListen elsewhere:\n\n    tidings agent --http {other}")
             }
-            (Listen::Tcp(address), io::ErrorKind::PermissionDenied) if address.port() < 1_024 => {
+            (Listen::Tcp(address) | Listen::Tls(address), io::ErrorKind::PermissionDenied) if address.port() < 1_024 => {
                 write!(
                     f,
                     "{at} is not ours to listen on: ports below 1024 are root's\n\nListen elsewhere:\n\n    tidings agent --http {}:{HTTP_PORT}",
                     address.ip()
                 )
             }
-            (Listen::Tcp(address), io::ErrorKind::AddrNotAvailable) => {
+            (Listen::Tcp(address) | Listen::Tls(address), io::ErrorKind::AddrNotAvailable) => {
                 write!(
                     f,
                     "{} is no address of this host\n\nListen on one that is:\n\n    tidings agent --http 127.0.0.1:{}",
@@ -111,6 +114,11 @@ pub fn bind(listen: &[Listen], workers: usize) -> Result<Bound, BindError> {
                 let (address, sockets) = bind_tcp(*address, workers).map_err(failed)?;
                 bound.listening.push(Listen::Tcp(address));
                 bound.by_worker.iter_mut().zip(sockets).for_each(|(own, socket)| own.push(Unregistered::Tcp(socket)));
+            }
+            Listen::Tls(address) => {
+                let (address, sockets) = bind_tcp(*address, workers).map_err(failed)?;
+                bound.listening.push(Listen::Tls(address));
+                bound.by_worker.iter_mut().zip(sockets).for_each(|(own, socket)| own.push(Unregistered::Tls(socket)));
             }
             Listen::Unix(path) => {
                 let listener = bind_unix(path).map_err(failed)?;

@@ -5,10 +5,11 @@
 //!
 //! The native API and the dialects that speak HTTP share one port, one door and one count.
 //!
-//! Not here yet: TLS.
+//! A listener may speak TLS; which clients it then asks to show certificates of their own is its settings'.
 
 pub mod dns;
 mod listen;
+pub mod tls;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +24,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -35,6 +37,7 @@ use crate::dialects::consul::{self, Consul};
 use crate::settings::Listen;
 pub use listen::{BindError, Bound, bind};
 use listen::{Socket, Unregistered, is_of_one_connection};
+use tls::Tls;
 
 /// Open connections of all listeners, where the limit of open files leaves room for them.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -49,6 +52,8 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(75);
 const STREAMS_MAX: u32 = 256;
 /// What is under way when the agent stops may take so long to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// A TLS handshake may take so long.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// The pause after the system refused to hand out a connection, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -74,12 +79,13 @@ pub fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
-/// Starts to answer for the agent on what is bound. `hosts` are names by which it may be called, besides IPs and localhost.
+/// Starts to answer for the agent on what is bound. `hosts` are names by which it may be called, besides IPs and localhost;
+/// `tls` is what listeners that speak TLS show.
 ///
 /// # Errors
 /// The system has no threads or no entropy to give.
 #[allow(clippy::disallowed_methods, reason = "the shell has threads")]
-pub fn serve(bound: Bound, hosts: &[String], handle: &Handle) -> io::Result<Serving> {
+pub fn serve(bound: Bound, hosts: &[String], tls: Option<&Tls>, handle: &Handle) -> io::Result<Serving> {
     let seed = || getrandom::u64().map_err(io::Error::other);
     let api = Api::new(handle.clone(), seed()?);
     let consul = Consul::new(handle.clone(), consul::Settings::default(), seed()?);
@@ -89,7 +95,7 @@ pub fn serve(bound: Bound, hosts: &[String], handle: &Handle) -> io::Result<Serv
     let mut workers = Vec::new();
     for (i, sockets) in by_worker.into_iter().enumerate() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (app, handle, places) = (app.clone(), handle.clone(), Arc::clone(&places));
+        let (app, handle, places, tls) = (app.clone(), handle.clone(), Arc::clone(&places), tls.cloned());
         // One of them also notes what happens, for people to read and for readers who wait.
         let followers = (i == 0).then(|| (api.clone().follow(), consul.clone().follow()));
         let files = if i == 0 { files.clone() } else { Vec::new() };
@@ -97,8 +103,11 @@ pub fn serve(bound: Bound, hosts: &[String], handle: &Handle) -> io::Result<Serv
         workers.push(worker.spawn(move || {
             runtime.block_on(async {
                 followers.map(|(events, picture)| (tokio::spawn(events), tokio::spawn(picture)));
+                if let (0, Some(tls)) = (i, &tls) {
+                    tokio::spawn(tls.clone().watch_end(handle.clone()));
+                }
                 match sockets.into_iter().map(Unregistered::register).collect::<io::Result<Vec<Socket>>>() {
-                    Ok(sockets) => work(sockets, app, handle, places).await,
+                    Ok(sockets) => work(sockets, app, tls, handle, places).await,
                     Err(error) => tracing::error!(%error, "a worker cannot wait for its listeners"),
                 }
             });
@@ -112,11 +121,12 @@ pub fn serve(bound: Bound, hosts: &[String], handle: &Handle) -> io::Result<Serv
 }
 
 /// One worker: accepts on its sockets until the agent stops, then lets end what is under way.
-async fn work(sockets: Vec<Socket>, app: App, handle: Handle, places: Arc<Semaphore>) {
+async fn work(sockets: Vec<Socket>, app: App, tls: Option<Tls>, handle: Handle, places: Arc<Semaphore>) {
     let connections = Arc::new(GracefulShutdown::new());
     let mut acceptors = JoinSet::new();
     for socket in sockets {
-        acceptors.spawn(accept(socket, Server { app: app.clone(), connections: Arc::clone(&connections) }, Arc::clone(&places)));
+        let server = Server { app: app.clone(), tls: tls.clone(), connections: Arc::clone(&connections) };
+        acceptors.spawn(accept(socket, server, Arc::clone(&places)));
     }
     handle.stopping().await;
     acceptors.shutdown().await;
@@ -135,6 +145,10 @@ async fn accept(socket: Socket, server: Server, places: Arc<Semaphore>) {
                 listen::prepare(&stream);
                 server.clone().spawn(stream, Transport::Tcp, place);
             }),
+            Socket::Tls(listener) => listener.accept().await.map(|(stream, _)| {
+                listen::prepare(&stream);
+                server.clone().spawn_tls(stream, place);
+            }),
             Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| server.clone().spawn(stream, Transport::Unix, place)),
         };
         if let Err(error) = accepted
@@ -150,6 +164,7 @@ async fn accept(socket: Socket, server: Server, places: Arc<Semaphore>) {
 #[derive(Clone)]
 struct Server {
     app: App,
+    tls: Option<Tls>,
     connections: Arc<GracefulShutdown>,
 }
 
@@ -158,22 +173,41 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let app = self.app;
-        let service = service_fn(move |request: Request<Incoming>| {
-            let mut app = app.clone();
-            async move { Ok::<_, Infallible>(app.answer(request, transport).await) }
-        });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_BYTES_MAX as u32);
-        let connection = self.connections.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        let watcher = self.connections.watcher();
+        tokio::spawn(converse(self.app, watcher, stream, transport, place));
+    }
+
+    /// Shakes hands first: in a task of its own, for a client may take its time.
+    fn spawn_tls(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let Some(tls) = self.tls else { return };
+        // Taken now: what holds the connections together is gone once the agent stops.
+        let (watcher, app) = (self.connections.watcher(), self.app);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            match tokio::time::timeout(HANDSHAKE_PATIENCE, tls.acceptor().accept(stream)).await {
+                Ok(Ok(stream)) => converse(app, watcher, stream, Transport::Tls, place).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a client and this agent did not agree on TLS"),
+                Err(_) => tracing::debug!(patience = ?HANDSHAKE_PATIENCE, "a TLS handshake did not end in time"),
             }
-            drop(place);
         });
     }
+}
+
+/// Answers one connection until it ends; `place` is its place among all.
+async fn converse<S>(app: App, watcher: Watcher, stream: S, transport: Transport, place: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut app = app.clone();
+        async move { Ok::<_, Infallible>(app.answer(request, transport).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_BYTES_MAX as u32);
+    if let Err(error) = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+    drop(place);
 }
 
 /// What the limit of open files leaves for connections.

@@ -43,6 +43,7 @@ pub struct Settings {
     pub gossip: Gossip,
     pub http: Http,
     pub dns: Dns,
+    pub tls: Tls,
     pub access: Access,
     pub checks: Checks,
     pub engine: Engine,
@@ -114,6 +115,16 @@ pub struct Dns {
     pub enable_truncate: bool,
 }
 
+/// What HTTP listeners that speak TLS show and ask for: files in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, and those between it and its authority.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Mutual TLS: authorities that clients' certificates must come from.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// Who may do what over HTTP.
 #[derive(Debug, Clone)]
 pub struct Access {
@@ -126,6 +137,8 @@ pub struct Access {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     Tcp(SocketAddr),
+    /// The same with TLS.
+    Tls(SocketAddr),
     Unix(PathBuf),
 }
 
@@ -133,6 +146,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Tls(address) => write!(f, "https://{address}"),
             Listen::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

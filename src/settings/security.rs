@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Listen, Problem, Settings};
+use super::{Listen, Problem, Settings, Tls};
 use crate::access::Need;
 
 /// Whether these settings are safe together.
@@ -10,6 +10,11 @@ use crate::access::Need;
 /// # Errors
 /// The refusal, with what to type instead.
 pub fn check(settings: &Settings) -> Result<(), Problem> {
+    let speaks_tls = settings.http.listen.iter().any(|at| matches!(at, Listen::Tls(_)));
+    if settings.tls != Tls::default() && !speaks_tls {
+        // Whoever made certificates means to be safe, and would not be.
+        return Err(Problem::new("settings of [tls] are there, and no listener speaks TLS").hint("Write --http https://ADDR:PORT."));
+    }
     if settings.gossip.insecure {
         return Ok(());
     }
@@ -18,7 +23,12 @@ pub fn check(settings: &Settings) -> Result<(), Problem> {
     if let (None, Some(address)) = (&gossip.key, open) {
         return Err(gossip_in_clear(address));
     }
-    let listens_openly = |at: &&Listen| matches!(at, Listen::Tcp(address) if !address.ip().is_loopback());
+    // TLS alone hides what is said and keeps nobody out.
+    let listens_openly = |at: &&Listen| match at {
+        Listen::Tcp(address) => !address.ip().is_loopback(),
+        Listen::Tls(address) => !address.ip().is_loopback() && settings.tls.client_ca.is_none(),
+        Listen::Unix(_) => false,
+    };
     // Whoever set rules for requests without a token decided on them.
     let rules = &settings.access.rules;
     if let (true, Some(at)) = (rules.is_open(), settings.http.listen.iter().find(listens_openly)) {
@@ -45,7 +55,7 @@ fn gossip_in_clear(address: SocketAddr) -> Problem {
 }
 
 fn http_in_clear(at: &Listen) -> Problem {
-    Problem::new(format!("the HTTP API at {at} would be open to everyone who reaches it: there are no tokens")).hint(
+    Problem::new(format!("the HTTP API at {at} would be open to everyone who reaches it: there are neither tokens nor mutual TLS")).hint(
         "Every host runs its own agent, and clients ask the one beside them:\n\
          \n    --http 127.0.0.1:8500          (the default)\
          \n    --http unix:/run/tidings.sock\n\

@@ -63,6 +63,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("gossip", "How agents find each other and what they say, over UDP and TCP on one port."),
     ("http", "Where clients are answered."),
     ("dns", "Where names are answered, over UDP and TCP."),
+    ("tls", "What listeners at https:// show and ask for: files in PEM, read again at each reload. `tidings tls` makes them."),
     ("access", "Who may do what over HTTP. Without tokens everybody who reaches a listener may do everything."),
     ("checks", "Checks that this agent runs for its own instances."),
     ("membership", "How deaths are noticed. All agents of a datacenter should agree on these."),
@@ -156,7 +157,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::List,
         "[\"127.0.0.1:8500\"]",
         Some("--http"),
-        "Addresses of the HTTP API and the page: ADDR:PORT or unix:PATH.",
+        "Addresses of the HTTP API and the page: ADDR:PORT, https://ADDR:PORT (see [tls]) or unix:PATH.",
     ),
     shown(
         setting(
@@ -209,6 +210,15 @@ pub const SETTINGS: &[Setting] = &[
         "true",
         None,
         "Tell clients when an answer over UDP holds not all there is (TC), so that they ask again over TCP.",
+    ),
+    shown(
+        setting("tls.cert", Kind::Text, "", None, "The certificate, and those between it and its authority."),
+        "\"/etc/tidings/cert.pem\"",
+    ),
+    shown(setting("tls.key", Kind::Text, "", None, "The certificate's private key."), "\"/etc/tidings/key.pem\""),
+    shown(
+        setting("tls.client_ca", Kind::Text, "", None, "Let in only clients that show a certificate of these authorities (mutual TLS)."),
+        "\"/etc/tidings/ca.pem\"",
     ),
     shown(
         setting(

@@ -242,3 +242,20 @@ fn listeners_that_others_reach_need_tokens_or_an_explicit_word() {
     let refusal = security::check(&load(None, &[], &open).unwrap().0).unwrap_err().to_string();
     assert!(refusal.contains("0.0.0.0:8500") && refusal.contains("tidings token --out token"), "{refusal}");
 }
+
+#[test]
+fn tls_keeps_others_out_only_where_it_asks_them_for_certificates() {
+    let key = "ab".repeat(32);
+    let verdict = |lines: &str, at: &str| {
+        let (_dir, path) = file(&format!("[tls]\n{lines}"));
+        security::check(&load(Some(path), &[], &[("gossip.encrypt", &key), ("http.listen", at)]).unwrap().0)
+    };
+    let pair = "cert = 'cert.pem'\nkey = 'key.pem'\n";
+    let mutual = format!("{pair}client_ca = 'ca.pem'\n");
+    assert!(verdict(&mutual, "https://0.0.0.0:8500").is_ok());
+    assert!(verdict(pair, "https://127.0.0.1:8500").is_ok());
+    assert!(verdict(pair, "https://0.0.0.0:8500").unwrap_err().what.contains("https://0.0.0.0:8500"));
+    assert!(verdict(&mutual, "0.0.0.0:8500").is_err());
+    let refusal = verdict(pair, "127.0.0.1:8500").unwrap_err().to_string();
+    assert!(refusal.contains("no listener speaks TLS") && refusal.contains("--http https://"), "{refusal}");
+}

@@ -10,7 +10,7 @@ use toml::Value;
 use super::access;
 use super::duration::parse_ms;
 use super::layers::{Layers, Source};
-use super::{Checks, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings};
+use super::{Checks, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings, Tls};
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 
@@ -53,6 +53,11 @@ pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
             hosts: read.list("http.hosts").map(str::to_ascii_lowercase).collect(),
         },
         dns: read.dns()?,
+        tls: Tls {
+            cert: read.text("tls.cert").map(PathBuf::from),
+            key: read.text("tls.key").map(PathBuf::from),
+            client_ca: read.text("tls.client_ca").map(PathBuf::from),
+        },
         access: access::read(&read)?,
         checks: Checks {
             scripts: read.flag("checks.scripts"),
@@ -208,12 +213,16 @@ fn seed_address(text: &str) -> Result<String, &'static str> {
 }
 
 fn listen(text: &str) -> Result<Listen, &'static str> {
-    match text.strip_prefix("unix:") {
-        Some("") => Err("expected a path behind unix:"),
-        Some(path) => Ok(Listen::Unix(path.into())),
-        None => {
-            socket_address(text, HTTP_PORT).map(Listen::Tcp).map_err(|_| "expected an IP and a port, like 127.0.0.1:8500, or unix:PATH")
-        }
+    let address = |text| {
+        socket_address(text, HTTP_PORT).map_err(|_| "expected an IP and a port, like 127.0.0.1:8500 or https://10.0.0.1:8500, or unix:PATH")
+    };
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.is_empty() { Err("expected a path behind unix:") } else { Ok(Listen::Unix(path.into())) };
+    }
+    match text.split_once("://") {
+        Some(("https", rest)) => address(rest).map(Listen::Tls),
+        Some(("http", rest)) => address(rest).map(Listen::Tcp),
+        _ => address(text).map(Listen::Tcp),
     }
 }
 
