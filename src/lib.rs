@@ -16,7 +16,7 @@
 //! | [`engine::wire`] | packets and frames as bytes, sealed and opened |
 //! | [`view`] | the read side: immutable snapshots, queries, revisions, change feeds |
 //! | [`select`] | choosing among instances |
-//! | `access` | who may do what, and which requests a browser may make |
+//! | `access` | who may do what: tokens and grants; and which requests a browser may make |
 //! | `agent` | the shell around the engine: its thread, sockets, streams, store, checks |
 //! | `schema`, `api` | the JSON of the native HTTP API; the API itself |
 //! | `dialects` | translators for clients of other registries: Consul, DNS |

@@ -17,6 +17,7 @@ mod operate;
 mod output;
 mod read;
 mod secret;
+mod tls;
 mod version;
 mod watch;
 mod write;
@@ -77,6 +78,8 @@ enum Verb {
     Keygen(secret::Keygen),
     /// Make a token, and the lines of the settings that know it.
     Token(secret::Token),
+    /// Make an authority and certificates for https:// listeners and their clients.
+    Tls(tls::Arguments),
     /// Print a completion script for a shell.
     Completion(operate::Completion),
     /// Print the version.
@@ -92,6 +95,7 @@ pub fn run() -> ExitCode {
         Verb::Config(arguments) => config::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Keygen(arguments) => secret::keygen(&arguments),
+        Verb::Tls(arguments) => tls::run(&arguments),
         Verb::Token(arguments) => secret::token(&arguments),
         Verb::Status(arguments) => read::status(&arguments),
         Verb::Members(arguments) => read::members(&arguments),

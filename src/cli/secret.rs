@@ -9,7 +9,7 @@ use crate::access::Grant;
 use crate::agent;
 
 /// Only who owns the file may read it.
-const SECRET_MODE: u32 = 0o600;
+pub const SECRET_MODE: u32 = 0o600;
 
 #[derive(Debug, clap::Args)]
 pub struct Keygen {
