@@ -9,9 +9,9 @@
 
 pub mod dns;
 mod listen;
-pub mod tls;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 use std::convert::Infallible;
 use std::io;

@@ -12,8 +12,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use crate::agent::handle::wall_ms;
 use crate::agent::handle::Handle;
+use crate::agent::handle::wall_ms;
 use crate::settings::{self, Problem};
 
 /// From here on each look at the certificate's end is a warning.
