@@ -95,7 +95,7 @@ impl AgentFlags {
 
     fn flags(&self) -> Result<Flags, Problem> {
         self.refuse_what_is_missing()?;
-        let mut flags = Flags { file: self.config.clone(), is_dev: self.dev, values: Vec::new() };
+        let mut flags = Flags { file: self.config.clone(), is_dev: self.dev, ..Flags::default() };
         let single = [
             ("node.data_dir", &self.data_dir),
             ("node.name", &self.node),
@@ -112,7 +112,7 @@ impl AgentFlags {
         self.http.iter().for_each(|at| flags.set("http.listen", at.clone()));
         self.dns.iter().for_each(|at| flags.set("dns.listen", at.clone()));
         if self.no_dns {
-            flags.set("dns.listen", "");
+            flags.emptied.push(("dns.listen", "--no-dns"));
         }
         if self.insecure {
             flags.set("gossip.insecure", "true");
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn every_flag_of_the_contract_is_taken() {
         let line = "--dev --config /f --data-dir /d --node n --datacenter d --zone z --gossip 127.0.0.1:1 --advertise 127.0.0.1:2 \
-                    --join a:1 --join b:2 --encrypt k --insecure --http 127.0.0.1:3 --http unix:/s --no-dns";
+                    --join a:1 --join b:2 --encrypt k --insecure --http 127.0.0.1:3 --http unix:/s --dns 127.0.0.1:4";
         let set = flags(line).flags().unwrap();
         let key = |(key, _): &(&'static str, String)| *key;
         let keys: std::collections::BTreeSet<&str> = set.values.iter().map(key).collect();
@@ -270,6 +270,9 @@ mod tests {
         assert_eq!(keys, with_flags.collect(), "each setting with a flag is set by it");
         assert_eq!(set.values.iter().filter(|(key, _)| *key == "gossip.join").count(), 2);
         assert!(set.is_dev && set.file.is_some());
+        let none = flags("--dev --no-dns");
+        assert!(none.flags().is_ok() && none.load().unwrap().0.dns.listen.is_empty());
+        assert_eq!(flags("--dev --dns 127.0.0.1:1 --dns 127.0.0.1:2").load().unwrap().0.dns.listen.len(), 2);
     }
 
     #[test]

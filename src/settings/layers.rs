@@ -130,6 +130,7 @@ impl Layers {
         let own = |value: &str| Value::String(value.to_owned());
         self.values.insert("gossip.listen", (own("127.0.0.1:7976"), Source::Dev));
         self.values.insert("http.listen", (Value::Array(vec![own("127.0.0.1:8500")]), Source::Dev));
+        self.values.insert("dns.listen", (Value::Array(vec![own("127.0.0.1:8600")]), Source::Dev));
         for key in ["node.data_dir", "gossip.advertise", "gossip.join", "gossip.encrypt"] {
             self.values.remove(key);
         }
@@ -154,6 +155,9 @@ impl Layers {
         for (key, list) in lists {
             let flag = table::find(key).and_then(|setting| setting.flag).expect("it was found above");
             self.values.insert(key, (Value::Array(list), Source::Flag(flag)));
+        }
+        for (key, flag) in &flags.emptied {
+            self.values.insert(key, (Value::Array(Vec::new()), Source::Flag(flag)));
         }
         Ok(())
     }

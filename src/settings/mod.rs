@@ -214,6 +214,8 @@ pub struct Flags {
     pub is_dev: bool,
     /// By key; a list has one entry a value.
     pub values: Vec<(&'static str, String)>,
+    /// Lists that are empty by the word of a flag.
+    pub emptied: Vec<(&'static str, &'static str)>,
 }
 
 impl Flags {
