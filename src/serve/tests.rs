@@ -8,7 +8,7 @@ use crate::agent::handle::{DriverSide, Facts};
 use crate::model::names::{Datacenter, NodeName};
 use crate::view::View;
 
-fn door() -> (Handle, DriverSide) {
+pub(super) fn door() -> (Handle, DriverSide) {
     let facts = Facts {
         node: NodeName::new("n1").unwrap(),
         datacenter: Datacenter::new("dc1").unwrap(),

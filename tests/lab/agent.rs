@@ -99,6 +99,7 @@ impl Site {
             output: self.path(&format!("{node}.log")),
             key: Some(self.key.clone()),
             join: Vec::new(),
+            dns: None,
             arguments: Vec::new(),
             place,
             process: None,
@@ -142,6 +143,8 @@ pub struct Agent {
     output: PathBuf,
     key: Option<PathBuf>,
     join: Vec<SocketAddr>,
+    /// Where it answers DNS, if it does.
+    dns: Option<SocketAddr>,
     arguments: Vec<String>,
     place: Arc<Resident>,
     process: Option<Child>,
@@ -164,6 +167,17 @@ impl Agent {
 
     pub fn with(mut self, arguments: &[&str]) -> Agent {
         self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// Answers DNS on an address of its own, which is returned as well.
+    pub fn with_dns(self) -> (Agent, SocketAddr) {
+        let at = free_address();
+        (self.with_dns_at(at), at)
+    }
+
+    pub fn with_dns_at(mut self, at: SocketAddr) -> Agent {
+        self.dns = Some(at);
         self
     }
 
@@ -382,7 +396,11 @@ impl Agent {
 
     fn command(&self, output: File) -> Command {
         let mut command = Command::new(binary());
-        command.args(["agent", "--no-dns", "--node", &self.node]);
+        command.args(["agent", "--node", &self.node]);
+        match self.dns {
+            Some(at) => command.args(["--dns", &at.to_string()]),
+            None => command.arg("--no-dns"),
+        };
         command.args(["--gossip", &self.listen.to_string(), "--http", &self.http.address.to_string()]);
         command.arg("--data-dir").arg(&self.data_dir);
         if let Some(key) = &self.key {

@@ -22,8 +22,8 @@ use std::sync::Arc;
 const CHAIN_MAX: usize = 3;
 /// Name servers in one answer.
 const NAME_SERVERS_MAX: usize = 3;
-/// Instances that a reverse lookup looks at, about 10 ms of work: in a larger catalog only nodes are found for sure.
-const REVERSE_INSTANCES_MAX: usize = 50_000;
+/// Instances that a reverse lookup looks at, some milliseconds of work: in a larger catalog only nodes are found for sure.
+const REVERSE_INSTANCES_MAX: usize = 20_000;
 /// Strings of a text record.
 const STRING_BYTES_MAX: usize = 255;
 /// The longest text of a node that goes into one record; longer ones are not handed out.

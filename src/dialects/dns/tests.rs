@@ -529,6 +529,37 @@ fn messages_that_ask_nothing_get_what_they_deserve() {
     }
 }
 
+#[test]
+fn a_hundred_thousand_mutated_packets_leave_no_trace() {
+    let mut scene = town(Config { recurses: true, ..Config::default() });
+    let names = ["v1.web.service.dc1.consul.", "_web._tcp.consul.", "n1.node.consul.", "1.0.0.10.in-addr.arpa.", "0a000001.addr.consul."];
+    let kinds = [RecordType::A, RecordType::SRV, RecordType::TXT, RecordType::PTR, RecordType::ANY];
+    let packets: Vec<Vec<u8>> =
+        names.iter().flat_map(|name| kinds.map(|kind| with_edns(question(name, kind), 1_400).to_vec().unwrap())).collect();
+    let mut draws = Draws::new(1);
+    let mut out = Vec::new();
+    let mut answered = 0;
+    for round in 0..100_000_usize {
+        let mut bytes = packets[round % packets.len()].clone();
+        for _ in 0..=draws.below(4) {
+            let at = draws.below(bytes.len() as u64) as usize;
+            bytes[at] = draws.below(256) as u8;
+        }
+        if draws.below(8) == 0 {
+            bytes.truncate(draws.below(bytes.len() as u64) as usize);
+        }
+        if let Outcome::Answered(_) = scene.responder.answer(&bytes, &scene.view, Transport::Udp, &mut out) {
+            answered += 1;
+            assert!(out.len() <= 4_096 && out[2] & 0x80 != 0 && out[..2] == bytes[..2]);
+            // Reading costs more than answering here.
+            assert!(round % 16 != 0 || Message::from_vec(&out).is_ok(), "{bytes:?}");
+        }
+    }
+    assert!(answered > 50_000, "{answered}");
+    assert!(scene.responder.cache.len() <= CACHE_ANSWERS_MAX && scene.responder.cache_bytes <= CACHE_BYTES_MAX);
+    assert!(out.capacity() <= 8 * 1024, "{}", out.capacity());
+}
+
 proptest! {
     /// Whatever comes in, what goes out is a message that somebody else can read, within the client's bounds.
     #[test]

@@ -10,6 +10,8 @@
 
 mod recursors;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 use std::fmt;
@@ -147,7 +149,7 @@ fn bind_udp(at: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::
 /// The system has no threads or no entropy to give.
 #[allow(clippy::disallowed_methods, reason = "the shell has threads")]
 pub fn serve(bound: Bound, settings: &Dns, handle: &Handle) -> io::Result<Serving> {
-    let recursors: Vec<SocketAddr> = settings.recursors.iter().copied().filter(|at| !bound.listening.contains(at)).collect();
+    let recursors: Vec<SocketAddr> = settings.recursors.iter().copied().filter(|at| !is_ourselves(*at, &bound.listening)).collect();
     let config = Arc::new(config(settings, !recursors.is_empty()));
     let shared = Arc::new(Shared {
         handle: handle.clone(),
@@ -171,6 +173,12 @@ pub fn serve(bound: Bound, settings: &Dns, handle: &Handle) -> io::Result<Servin
         })?);
     }
     Ok(Serving { workers: threads, listening })
+}
+
+/// Whoever asks himself waits for himself.
+fn is_ourselves(recursor: SocketAddr, listening: &[SocketAddr]) -> bool {
+    let (ip, port) = (recursor.ip(), recursor.port());
+    listening.iter().any(|at| at.port() == port && (at.ip() == ip || (at.ip().is_unspecified() && ip.is_loopback())))
 }
 
 fn config(settings: &Dns, recurses: bool) -> Config {

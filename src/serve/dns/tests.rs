@@ -1,0 +1,265 @@
+//! Sockets with a view behind them that no engine changes; hickory-proto speaks from the other side.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::{Name as Asked, RecordType};
+
+use super::*;
+use crate::agent::handle::DriverSide;
+use crate::model::instance::Instance;
+use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
+use crate::model::node::Liveness;
+use crate::model::record::{Content, Key, Kind, Scope};
+use crate::model::time::Now;
+use crate::serve::Serving;
+use crate::serve::tests::door;
+use crate::settings::{Flags, Settings};
+use crate::view::{AgentView, Editor, Entry, Node, View};
+
+/// For what has to happen on loopback, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn settings() -> Dns {
+    let flags = Flags { is_dev: true, ..Flags::default() };
+    Settings::load(flags, std::iter::empty()).unwrap().0.dns
+}
+
+/// A hundred instances of `web`, one of `outside`.
+fn view() -> Arc<View> {
+    let agent = AgentView { id: NodeId(1), name: "n1".into(), datacenter: "dc1".into(), ..AgentView::default() };
+    let mut editor = Editor::new(agent, 0);
+    editor.block_reserved(u64::MAX >> 11);
+    let node = Arc::new(Node {
+        id: NodeId(1),
+        name: "n1".into(),
+        address: "192.168.0.1".into(),
+        zone: None,
+        datacenter: "dc1".into(),
+        metadata: Vec::new(),
+        is_external: false,
+        liveness: Liveness::Alive,
+        word: None,
+        checks: Vec::new(),
+    });
+    let web = (0..100).map(|i| ("web", format!("10.0.0.{i}")));
+    for (service, address) in web.chain([("outside", "host.example.com".to_owned())]) {
+        let key = Key {
+            kind: Kind::INSTANCE,
+            scope: Scope::Datacenter,
+            namespace: "default".into(),
+            name: service.into(),
+            id: address.as_str().into(),
+        };
+        let instance = Instance { address: address.as_str().into(), weight: 1_000, enabled: true, ..Instance::default() };
+        let entry = Entry::new(key.uid(NodeId(1)), Content::encode(&key, &instance), Arc::clone(&node), 1, None).unwrap();
+        editor.put(&ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() }, entry);
+    }
+    editor.publish(Now { ns: 1, wall_ms: 1_767_225_600_000 }).unwrap()
+}
+
+struct Scene {
+    serving: Option<Serving>,
+    at: SocketAddr,
+    handle: Handle,
+    driver: DriverSide,
+}
+
+impl Scene {
+    fn new(settings: &Dns, workers: usize) -> Self {
+        let (handle, driver) = door();
+        driver.show(view());
+        let bound = bind(&["127.0.0.1:0".parse().unwrap()], workers).unwrap();
+        let at = bound.listening()[0];
+        Self { serving: Some(serve(bound, settings, &handle).unwrap()), at, handle, driver }
+    }
+
+    fn udp(&self) -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(self.at).unwrap();
+        socket
+    }
+
+    fn tcp(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.at).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    fn ask(&self, question: &Message) -> Message {
+        let socket = self.udp();
+        socket.send(&question.to_vec().unwrap()).unwrap();
+        let mut bytes = [0; 65_535];
+        let length = socket.recv(&mut bytes).unwrap();
+        Message::from_vec(&bytes[..length]).unwrap()
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(self.handle.metrics()).lines().any(|found| found == line)
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.driver.stop();
+        self.serving.take().into_iter().for_each(Serving::join);
+    }
+}
+
+fn question(id: u16, name: &str) -> Message {
+    let mut message = Message::query();
+    message.metadata.id = id;
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Asked::from_ascii(name).unwrap(), RecordType::A));
+    message
+}
+
+fn framed(message: &Message) -> Vec<u8> {
+    let bytes = message.to_vec().unwrap();
+    [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()
+}
+
+fn read_framed(stream: &mut TcpStream) -> Message {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut bytes).unwrap();
+    Message::from_vec(&bytes).unwrap()
+}
+
+#[test]
+fn every_worker_answers_over_udp_and_counts_it() {
+    let scene = Scene::new(&settings(), 3);
+    // Each client has a port of its own, so the system spreads them over the workers.
+    for id in 1..=30 {
+        let answer = scene.ask(&question(id, "web.service.consul."));
+        assert!(answer.metadata.id == id && answer.metadata.truncation && answer.answers.len() < 100);
+        let mut edns = Edns::new();
+        edns.set_max_payload(4_096);
+        let mut large = question(id, "web.service.tidings.");
+        large.set_edns(edns);
+        let answer = scene.ask(&large);
+        assert!(!answer.metadata.truncation && answer.answers.len() == 100);
+    }
+    assert!(scene.metric("tidings_dns_answers_total{transport=\"udp\",rcode=\"noerror\"} 60"));
+}
+
+#[test]
+fn what_was_cut_over_udp_is_whole_over_tcp_and_questions_may_follow_each_other() {
+    let scene = Scene::new(&settings(), 2);
+    let mut stream = scene.tcp();
+    let questions: Vec<u8> = (1..=50).flat_map(|id| framed(&question(id, "web.service.consul."))).collect();
+    // Cut where no message ends.
+    let (front, back) = questions.split_at(questions.len() / 2 + 1);
+    stream.write_all(front).unwrap();
+    stream.write_all(back).unwrap();
+    for id in 1..=50 {
+        let answer = read_framed(&mut stream);
+        assert_eq!((answer.metadata.id, answer.answers.len(), answer.metadata.truncation), (id, 100, false));
+    }
+}
+
+#[test]
+fn what_is_no_question_gets_no_answer_and_disturbs_nobody() {
+    let scene = Scene::new(&settings(), 1);
+    let socket = scene.udp();
+    let mut response = question(1, "web.service.consul.").to_vec().unwrap();
+    response[2] |= 0x80;
+    [&b""[..], b"short", &response].iter().for_each(|bytes| assert!(socket.send(bytes).is_ok()));
+    socket.send(&question(9, "web.service.consul.").to_vec().unwrap()).unwrap();
+    let mut bytes = [0; 4_096];
+    let length = socket.recv(&mut bytes).unwrap();
+    assert_eq!(Message::from_vec(&bytes[..length]).unwrap().metadata.id, 9, "the first answer is to the first question");
+    assert!(scene.metric("tidings_dns_ignored_total{reason=\"short\"} 2"));
+    assert!(scene.metric("tidings_dns_ignored_total{reason=\"response\"} 1"));
+    // A length that no query has ends its connection, not the others.
+    let (mut bad, mut good) = (scene.tcp(), scene.tcp());
+    bad.write_all(&[0xff; 64]).unwrap();
+    // Closed, or reset because not all was read.
+    assert!(!matches!(bad.read(&mut [0; 16]), Ok(1..)));
+    good.write_all(&framed(&question(3, "web.service.consul."))).unwrap();
+    assert_eq!(read_framed(&mut good).metadata.id, 3);
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused_with_what_to_type() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = udp.local_addr().unwrap();
+    let refused = bind(&[at], 2).err().expect("UDP is taken").to_string();
+    assert!(refused.contains(&format!("{at} is taken for DNS")) && refused.contains("--dns 127.0.0.1:") && refused.contains("--no-dns"));
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert!(bind(&[tcp.local_addr().unwrap()], 1).is_err());
+    let scene = Scene::new(&settings(), 2);
+    assert!(bind(&[scene.at], 1).is_err(), "though its owner shares it");
+    let refused = bind(&["192.0.2.1:53".parse().unwrap()], 1).err().unwrap().to_string();
+    assert!(refused.contains("192.0.2.1"), "{refused}");
+}
+
+/// A name server that answers each query with `reply`; stops with the first one that it does not answer.
+fn recursor(reply: impl Fn(Message) -> Option<Message> + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = socket.local_addr().unwrap();
+    let thread = std::thread::Builder::new();
+    let thread = thread.spawn(move || {
+        let mut bytes = [0; 4_096];
+        loop {
+            let (length, from) = socket.recv_from(&mut bytes).unwrap();
+            let Some(answer) = reply(Message::from_vec(&bytes[..length]).unwrap()) else { return };
+            // Something forged comes first: it is not taken for the answer.
+            let mut forged = answer.clone();
+            forged.metadata.id = forged.metadata.id.wrapping_add(1);
+            socket.send_to(&forged.to_vec().unwrap(), from).unwrap();
+            socket.send_to(&answer.to_vec().unwrap(), from).unwrap();
+        }
+    });
+    (at, thread.unwrap())
+}
+
+fn with_rcode(question: Message, rcode: ResponseCode) -> Message {
+    let mut answer = question.into_response();
+    answer.metadata.response_code = rcode;
+    answer
+}
+
+fn with_address(question: Message) -> Message {
+    use hickory_proto::rr::{RData, Record, rdata};
+    let name = question.queries[0].name().clone();
+    let mut answer = with_rcode(question, ResponseCode::NoError);
+    answer.add_answer(Record::from_rdata(name, 60, RData::A(rdata::A::new(192, 0, 2, 1))));
+    answer
+}
+
+#[test]
+fn names_of_others_are_asked_of_one_recursor_after_the_other() {
+    let (refuses, first) = recursor(|question| Some(with_rcode(question, ResponseCode::ServFail)));
+    let (silent, second) = recursor(|_| None);
+    let (knows, third) = recursor(|question| Some(with_address(question)));
+    let settings = Dns { recursors: vec![refuses, silent, knows], recursor_timeout: Duration::from_millis(300), ..settings() };
+    let scene = Scene::new(&settings, 1);
+    let answer = scene.ask(&question(77, "www.example.com."));
+    assert_eq!((answer.metadata.id, answer.answers.len()), (77, 1));
+    let answer = scene.ask(&question(78, "outside.service.consul."));
+    let records: Vec<String> = answer.answers.iter().map(|record| record.data.to_string()).collect();
+    assert_eq!((answer.metadata.id, records), (78, vec!["host.example.com.".to_owned(), "192.0.2.1".to_owned()]));
+    assert!(answer.metadata.recursion_available);
+    assert!(scene.metric("tidings_dns_recursions_total{outcome=\"answered\"} 2"));
+    // Nothing waits for what was lost: the one that fell silent has ended, the others end with the test.
+    second.join().unwrap();
+    drop((first, third));
+}
+
+#[test]
+fn without_a_recursor_that_knows_a_question_fails_and_an_alias_stays() {
+    let (refuses, thread) = recursor(|question| Some(with_rcode(question, ResponseCode::Refused)));
+    let scene = Scene::new(&Dns { recursors: vec![refuses], ..settings() }, 1);
+    assert_eq!(scene.ask(&question(1, "www.example.com.")).metadata.response_code, ResponseCode::ServFail);
+    let answer = scene.ask(&question(2, "outside.service.consul."));
+    assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::NoError, 1));
+    assert!(scene.metric("tidings_dns_recursions_total{outcome=\"failed\"} 2"));
+    drop(thread);
+}
