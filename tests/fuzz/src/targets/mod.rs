@@ -3,6 +3,8 @@
 //! Each leaves a trace of what the bytes led to, so that a mutator can tell inputs that lead somewhere new.
 
 mod catalog;
+#[cfg(feature = "agent")]
+mod dns;
 mod engine;
 #[cfg(feature = "agent")]
 mod http;
@@ -10,6 +12,8 @@ mod script;
 mod swim;
 
 pub use catalog::catalog;
+#[cfg(feature = "agent")]
+pub use dns::dns;
 pub use engine::engine;
 #[cfg(feature = "agent")]
 pub use http::http;
@@ -69,6 +73,8 @@ pub const ALL: &[Target] = &[
     ("catalog", catalog),
     ("engine", engine),
     #[cfg(feature = "agent")]
+    ("dns", dns),
+    #[cfg(feature = "agent")]
     ("http", http),
 ];
 
@@ -78,6 +84,8 @@ pub fn recorded(target: &str, golden: impl Fn(&str) -> Vec<Vec<u8>>) -> Vec<Vec<
         "swim" => swim::recorded(),
         "catalog" => catalog::recorded(&golden("parts"), &golden("frames")),
         "engine" => engine::recorded(&golden("parts"), &golden("frames")),
+        #[cfg(feature = "agent")]
+        "dns" => dns::recorded(),
         #[cfg(feature = "agent")]
         "http" => http::recorded(),
         _ => Vec::new(),
