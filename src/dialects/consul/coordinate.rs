@@ -117,3 +117,60 @@ async fn node(State(consul): State<Consul>, tail: Tail, params: Params) -> Resul
     };
     Ok(answer::indexed(&params, view.members_revision, &[place]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{AgentView, MemberState};
+
+    fn member(id: u128, name: &str, rtt_us: Option<u32>) -> MemberView {
+        MemberView {
+            id: NodeId(id),
+            name: name.to_owned(),
+            gossip: ([127, 0, 0, 1], 1).into(),
+            state: MemberState::Alive,
+            incarnation: 0,
+            datacenter: "dc1".to_owned(),
+            zone: None,
+            version: String::new(),
+            http_port: None,
+            dns_port: None,
+            is_gateway: false,
+            instances: 0,
+            rtt_us,
+            since: 0,
+            is_name_taken: false,
+            word: None,
+        }
+    }
+
+    fn view() -> View {
+        let mut view = View::empty(AgentView { id: NodeId(1), name: "here".to_owned(), ..AgentView::default() }, 1);
+        let others = [member(2, "far", Some(9_000)), member(3, "near", Some(500)), member(4, "mute", None)];
+        view.members = [member(1, "here", None)].into_iter().chain(others).collect();
+        view
+    }
+
+    #[test]
+    fn the_nearest_come_first_and_the_unknown_last() {
+        let view = view();
+        let order = |near: &str| -> Option<Vec<u128>> {
+            let near = Near::of(&view, near)?;
+            let mut nodes = vec![4, 2, 1, 3];
+            nodes.sort_by_key(|node| near.rank(NodeId(*node)));
+            Some(nodes)
+        };
+        assert_eq!(order("_agent"), Some(vec![1, 3, 2, 4]));
+        assert_eq!(order("here"), order("_agent"));
+        assert_eq!(order("far"), Some(vec![2, 1, 3, 4]));
+        assert_eq!(order("mute"), None, "nobody knows how far others are from it");
+        assert_eq!(order("nobody"), None);
+    }
+
+    #[test]
+    fn a_coordinate_is_as_high_as_the_round_trip() {
+        let view = view();
+        let heights: Vec<Option<f64>> = view.members.iter().map(|member| Some(place(&view, member)?.coord.height)).collect();
+        assert_eq!(heights, [Some(HEIGHT_S_MIN), Some(0.009), Some(0.0005), None]);
+    }
+}

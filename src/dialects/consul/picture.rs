@@ -253,3 +253,83 @@ impl Serialize for Names<'_> {
         all.serialize(serializer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::instance::Instance;
+    use crate::model::node::Liveness;
+    use crate::model::record::{Content, Key, Kind, Scope};
+    use crate::model::time::Now;
+    use crate::view::{AgentView, Editor, Node, RemoveReason};
+
+    fn node() -> Arc<Node> {
+        Arc::new(Node {
+            id: NodeId(1),
+            name: "n1".to_owned(),
+            address: "10.0.0.1".to_owned(),
+            zone: None,
+            datacenter: "dc1".to_owned(),
+            metadata: Vec::new(),
+            is_external: false,
+            liveness: Liveness::Alive,
+            word: None,
+            checks: Vec::new(),
+        })
+    }
+
+    fn entry(service: &ServiceKey, id: &str, tags: &[&str], version: u64) -> Entry {
+        let (namespace, name) = (service.namespace.as_str().into(), service.service.as_str().into());
+        let key = Key { kind: Kind::INSTANCE, scope: Scope::Agent, namespace, name, id: id.into() };
+        let instance = Instance { tags: tags.iter().map(|tag| (*tag).into()).collect(), enabled: true, ..Instance::default() };
+        Entry::new(key.uid(NodeId(1)), Content::encode(&key, &instance), node(), version, None).unwrap()
+    }
+
+    /// SplitMix64: the same history in each run.
+    fn random(state: &mut u64) -> usize {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) as usize
+    }
+
+    #[test]
+    fn what_is_kept_up_is_what_would_be_drawn_anew_and_moves_when_it_differs() {
+        let agent = AgentView { id: NodeId(1), ..AgentView::default() };
+        let mut editor = Editor::new(agent, 0);
+        editor.block_reserved(1 << 52);
+        let (kept, lazy, params, mut state) = (Picture::default(), Picture::default(), Params::default(), 7);
+        let (mut seen, mut seen_revision, mut moved) = (Bytes::new(), 0, 0);
+        for step in 1..600_u64 {
+            let name = ["Web", "web2", "db"][random(&mut state) % 3];
+            let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::new(name).unwrap() };
+            let tags = [&["a"][..], &["a", "b"], &[], &["a", "a"]][random(&mut state) % 4];
+            let entry = entry(&service, ["1", "2"][random(&mut state) % 2], tags, step);
+            if random(&mut state) % 3 == 0 {
+                editor.remove(&service, entry.uid, RemoveReason::Deregistered);
+            } else {
+                editor.put(&service, entry);
+            }
+            let Some(view) = editor.publish(Now { ns: 0, wall_ms: step }) else { continue };
+            let (revision, body) = kept.names(&view, &params);
+            let anew = Picture::default();
+            assert_eq!(body, anew.names(&view, &params).1);
+            if random(&mut state) % 5 == 0 {
+                assert_eq!(body, lazy.names(&view, &params).1, "several changes at once");
+            }
+            for name in ["WEB", "dB", "WEB2"] {
+                assert_eq!(kept.spelled(&view, &service.namespace, name), anew.spelled(&view, &service.namespace, name));
+            }
+            assert!(revision <= view.revision);
+            if seen_revision > 0 {
+                assert_eq!(revision != seen_revision, body != seen, "{seen:?} {body:?}");
+                moved += u32::from(body != seen);
+            }
+            (seen, seen_revision) = (body, revision);
+        }
+        assert!(moved > 50, "it moved {moved} times only");
+    }
+}
