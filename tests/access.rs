@@ -158,6 +158,12 @@ fn a_reload_takes_tokens_away_and_wrong_settings_change_nothing() {
     let (code, said) = verb(&tokens.ops, &["reload"]);
     assert!(code == DONE && said.contains("changed: nothing"), "{said}");
 
+    let mut watching = TcpStream::connect(agent.http.address).expect("the agent listens");
+    watching.set_read_timeout(Some(PATIENCE)).expect("it is open");
+    let request = format!("GET /api/v1/watch HTTP/1.0\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n", secret_of(&tokens.ci));
+    watching.write_all(request.as_bytes()).expect("the agent reads");
+    watching.read_exact(&mut [0; 64]).expect("the stream begins");
+
     let both = std::fs::read_to_string(&tokens.settings).expect("it was written");
     let one = both.rsplit_once("[[access.tokens]]").expect("there are two").0;
     std::fs::write(&tokens.settings, format!("{one}\n[node]\nzone = 'z'\n")).expect("it can be written");
@@ -165,6 +171,7 @@ fn a_reload_takes_tokens_away_and_wrong_settings_change_nothing() {
     assert!(code == DONE && said.contains("changed: access") && said.contains("after a restart only: node"), "{said}");
     let (code, said) = verb(&tokens.ci, &["members"]);
     assert!(code == FAILED && said.contains("does not know the token"), "{said}");
+    watching.read_to_end(&mut Vec::new()).expect("what was let in by that token ends at once");
 
     std::fs::write(&tokens.settings, both.replace("write:web-", "wride")).expect("it can be written");
     let (code, said) = verb(&tokens.ops, &["reload"]);

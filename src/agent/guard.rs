@@ -47,10 +47,9 @@ impl Guard {
         }
     }
 
-    /// Waits until other rules are in force. Streams that stay open end then: whoever they were for has to show his token again.
-    pub async fn exchanged(&self) {
-        // The sender lives in what is borrowed here.
-        let _ = self.exchanged.subscribe().changed().await;
+    /// Changes when other rules are in force. Streams that stay open end then: whoever they are for shows his token again.
+    pub fn exchanges(&self) -> watch::Receiver<u64> {
+        self.exchanged.subscribe()
     }
 
     /// Whether there are no rules.

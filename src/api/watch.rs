@@ -120,6 +120,8 @@ struct Watch {
     seen: u64,
     /// It came back with an id, and has not been told what it missed yet.
     is_resuming: bool,
+    /// By whose rules it was let in.
+    rules: tokio::sync::watch::Receiver<u64>,
 }
 
 impl Watch {
@@ -138,12 +140,17 @@ impl Watch {
             Some(revision) => (Phase::Live, revision),
             None => (Phase::Snapshot { after: None, is_resync: last_id.is_some() }, 0),
         };
-        Self { api, query, interest, wake, phase, view, seen, is_resuming: resumed.is_some() }
+        let rules = api.handle.guard().exchanges();
+        Self { api, query, interest, wake, phase, view, seen, is_resuming: resumed.is_some(), rules }
     }
 
     /// The next bytes for the reader; waits until there are some.
     async fn step(mut self) -> Option<(Result<Bytes, std::convert::Infallible>, Self)> {
         loop {
+            // A token that is taken away hears nothing more; who still has one comes back with the last id.
+            if self.rules.has_changed().unwrap_or(true) {
+                return None;
+            }
             let bytes = match self.phase {
                 Phase::Snapshot { .. } => self.snapshot(),
                 Phase::Live => self.live().await,
@@ -216,10 +223,15 @@ impl Watch {
                 Wake::Agent(watch) => watch.changed().await,
             }
         };
-        match tokio::time::timeout(KEEP_ALIVE, woken).await {
-            Ok(_) => Bytes::new(),
-            Err(_) => Bytes::from_static(b": keep-alive\n\n"),
-        }
+        let woken = tokio::time::timeout(KEEP_ALIVE, woken);
+        let woken = tokio::select! {
+            woken = woken => woken.is_ok(),
+            changed = self.rules.changed() => {
+                self.phase = Phase::Ended;
+                changed.is_ok()
+            }
+        };
+        if woken { Bytes::new() } else { Bytes::from_static(b": keep-alive\n\n") }
     }
 
     /// The events of these batches; none, if that is more than a reader may be behind.

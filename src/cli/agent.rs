@@ -164,6 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let serving = serve::serve(bound, &settings.http.hosts, tls.as_ref(), agent.handle()).map_err(Failure::failed)?;
         let dns = serve::dns::serve(bound_dns, &settings.dns, agent.handle()).map_err(Failure::failed)?;
         warn_of_open_secrets(&settings);
+        warn_of_tokens_in_clear(&settings);
         announce(agent.handle().facts(), &serving.listening, &dns.listening, &logging);
         let reload = || {
             let (settings, _) = flags.load()?;
@@ -224,6 +225,14 @@ fn warn_of_open_secrets(settings: &Settings) {
         if file.metadata().is_ok_and(|found| found.permissions().mode() & OTHERS != 0) {
             tracing::warn!(file = %file.display(), "others on this host can read the {what}: chmod 600 it");
         }
+    }
+}
+
+/// Allowed, for a network may be trusted with what it carries; but nobody should learn of it too late.
+fn warn_of_tokens_in_clear(settings: &Settings) {
+    let is_open = |at: &&Listen| matches!(at, Listen::Tcp(address) if !address.ip().is_loopback());
+    if let (true, Some(at)) = (settings.access.rules.tokens() > 0, settings.http.listen.iter().find(is_open)) {
+        tracing::warn!(%at, "tokens travel in clear to this listener: https:// hides them, see `tidings tls`");
     }
 }
 
