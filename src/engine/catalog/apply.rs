@@ -96,7 +96,9 @@ impl Catalog {
         if batch.flags.reaped.is_some() {
             return self.apply_mark(now, ix, batch.epoch, batch.seq_advert());
         }
-        if batch.from == 0 && self.table.origin(ix).is_disputed {
+        let origin = self.table.origin(ix);
+        let is_back = origin.flags.reaped.is_some() && batch.epoch > origin.epoch;
+        if batch.from == 0 && (origin.is_disputed || is_back) {
             // All there is, from the first change on: as good as a snapshot.
             let head = batch.head();
             return self.finish(now, Staged { head, sum: batch.as_of.sum(), records: batch.records, bytes: 0 });
@@ -143,7 +145,8 @@ impl Catalog {
             // A batch from the very first change on is all there is.
             batch.from == 0 || batch.base == crate::model::record::Base::default()
         } else {
-            origin.is_gapless() && epochs::is_base(&batch.base, &held, origin.sum)
+            // Of who was given up, only deletes are held: nothing goes on from there.
+            !is_reaped && origin.is_gapless() && epochs::is_base(&batch.base, &held, origin.sum)
         };
         #[cfg(feature = "sabotage")]
         let continues = continues || self.config.sabotage == Some(crate::engine::sabotage::Rule::BaseUnchecked);

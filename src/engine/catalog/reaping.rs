@@ -13,13 +13,13 @@ use super::apply::Applied;
 use super::history::Heard;
 use super::liveness::{Life, UNVERIFIED_MS_MAX, Word};
 use super::origin::Origin;
-use super::table::OriginIx;
+use super::table::{OriginIx, SlotIx};
 use super::{Catalog, Effect, Urgency, claims};
 use crate::engine::wire::packet::Advert;
 use crate::model::command::Refusal;
 use crate::model::names::NodeId;
 use crate::model::node::Liveness;
-use crate::model::record::{Claim, Epoch, Kind, RecordState, Uid};
+use crate::model::record::{Claim, Epoch, Key, Kind, RecordState, Scope, Uid};
 use crate::model::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -249,6 +249,7 @@ impl Catalog {
         let share_ms = (self.me.0 >> 64) as u64 % ESTATE_WAIT_MS;
         let due_ns = now.after_ms(if wait_ms == 0 { 0 } else { wait_ms + share_ms });
         for ix in self.slots_of(ix) {
+            self.end_instance(now, ix);
             let slot = self.table.slot(ix);
             let (uid, claim) = (slot.uid(), slot.claim);
             let is_hiding = !slot.is_live() && claims::is_hiding(&self.table, slot);
@@ -272,6 +273,20 @@ impl Catalog {
         self.effects.push_back(Effect::HeadMoved(self.table.origin(ix).id));
         self.refresh_life(now, ix);
         self.settle_estate(now);
+    }
+
+    /// An instance of a marked origin ends as if it had been deleted: what it took the place of at other origins, or was deleted there
+    /// before, does not come back by its death. The claim is below the instance's own, so that it is not hidden itself if it returns.
+    fn end_instance(&mut self, now: Now, ix: SlotIx) {
+        let slot = self.table.slot(ix);
+        let key = slot.content().and_then(|content| content.key().ok());
+        let is_its_own = |key: &Key<'_>| key.scope != Scope::Agent && !key.outlives_its_origin();
+        if key.is_some_and(|key| key.kind == Kind::INSTANCE && is_its_own(&key)) {
+            let (uid, origin, seq, claim) = (slot.uid(), slot.origin, slot.seq, slot.claim.saturating_sub(1));
+            self.table.end(ix, Kind::INSTANCE, claim);
+            self.bury(now, ix, seq);
+            self.mark(origin, uid, Kind::INSTANCE);
+        }
     }
 
     /// What is due at once need not wait for a timer.

@@ -229,6 +229,14 @@ impl Table {
         (put, ix)
     }
 
+    /// Makes an origin's live word on a key its delete, with another claim: of an origin that says nothing more itself.
+    pub fn end(&mut self, ix: SlotIx, kind: Kind, claim: Claim) {
+        self.unlist(ix);
+        let slot = &mut self.slots[ix.0 as usize];
+        (slot.state, slot.claim) = (State::Deleted(kind), claim);
+        self.list(ix);
+    }
+
     /// Forgets an origin's word on a key, without a trace.
     pub fn remove(&mut self, ix: SlotIx) -> State {
         self.unlist(ix);

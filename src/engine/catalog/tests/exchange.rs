@@ -170,6 +170,37 @@ fn the_delete_of_an_origin_that_is_given_up_still_bounds_new_claims() {
 }
 
 #[test]
+fn what_an_instance_took_the_place_of_does_not_come_back_when_its_origin_is_given_up() {
+    let mut world = World::new(4);
+    world.register(0, "web", "x", 80);
+    world.settle();
+    cut_off_first(&mut world, true);
+    // Moved, deleted and registered again, which is all that is known of it in the end; then the disk is wiped.
+    world.register(1, "web", "x", 81);
+    world.deregister(1, "web", "x");
+    world.register(1, "web", "x", 82);
+    world.tell(1, 2);
+    assert_eq!(world.see(2, "web"), [("x".into(), 82)]);
+    world.agents[2].catalog.taken_over(world.now, node(1));
+    assert_eq!(world.see(2, "web"), [], "not what agent 0 wrote before");
+    world.wait(60_000);
+    assert_eq!(world.see(2, "web"), []);
+    // Its client is back, whatever the clock says.
+    world.register(2, "web", "x", 83);
+    assert_eq!(world.see(2, "web"), [("x".into(), 83)]);
+    world.agents[0].catalog.taken_over(world.now, node(1));
+    world.agents[3].catalog.taken_over(world.now, node(1));
+    world.agents.remove(1);
+    for at in 1..3 {
+        world.agents[at].catalog.on_member(world.now, node(0), Word::Alive);
+    }
+    world.settle();
+    for at in 0..3 {
+        assert_eq!(world.see(at, "web"), [("x".into(), 83)], "at agent {at}");
+    }
+}
+
+#[test]
 fn a_snapshot_without_a_tombstone_does_not_uncover_what_it_hides() {
     let mut world = World::new(3);
     world.register(0, "web", "x", 80);
