@@ -210,13 +210,20 @@ where
     drop(place);
 }
 
-/// What the limit of open files leaves for connections.
+/// What the limit of open files leaves for connections. The soft limit, often 1,024, is for programs that pass files to `select`; it is
+/// raised to the hard one, which is what the host's operator allows.
 fn connections_max() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the struct is ours and outlives the call, which only writes to it.
-    let files = match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
-        0 => usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX),
-        _ => 1_024,
+    // SAFETY: the struct is ours and outlives the calls, of which the first only writes to it and the second only reads it.
+    let files = unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            1_024
+        } else {
+            let soft = limit.rlim_cur;
+            limit.rlim_cur = limit.rlim_max;
+            let is_raised = libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0;
+            usize::try_from(if is_raised { limit.rlim_max } else { soft }).unwrap_or(usize::MAX)
+        }
     };
     // Half at worst: with a very low limit both sides must live.
     CONNECTIONS_MAX.min(files.saturating_sub(FILES_RESERVED).max(files / 2)).max(1)

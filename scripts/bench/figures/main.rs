@@ -6,6 +6,7 @@
 //! cargo bench --bench figures -- leaves     20 times SIGTERM under the same load (root, Linux)
 //! cargo bench --bench figures -- join       5 cold joins to an agent that holds 200,000 instances (loopback)
 //! cargo bench --bench figures -- lookups    5 alternating runs: GET of a service under writes, against a bare axum handler (loopback)
+//! cargo bench --bench figures -- waiters    10,000 blocking queries of Consul's kind, woken ten and all at a time (loopback)
 //! ```
 //!
 //! `deaths 9` does nine. Each prints what it measured on, every figure from a raw list, and says what failed. The agents are
@@ -21,6 +22,7 @@ mod join;
 mod lab;
 mod lookups;
 mod spread;
+mod waiters;
 
 use std::time::Duration;
 
@@ -41,8 +43,9 @@ fn main() {
         #[cfg(target_os = "linux")]
         Some("leaves") => deaths::measure_leaves(count(20)),
         Some("join") => join::measure(count(200_000)),
+        Some("waiters") => waiters::measure(count(10_000)),
         Some("lookups") => lookups::measure(count(5)),
-        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|join|lookups [COUNT]"),
+        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|join|lookups|waiters [COUNT]"),
     }
     machine();
 }
