@@ -145,8 +145,13 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let flags = &arguments.flags;
-    let (settings, _) = flags.load()?;
+    run_with(|| arguments.flags.flags())
+}
+
+/// Runs an agent. `flags` is asked at the start and whenever the settings are read again.
+pub fn run_with(flags: impl Fn() -> Result<Flags, Problem>) -> Result<(), Failure> {
+    let load = || Settings::load(flags()?, environment());
+    let (settings, _) = load()?;
     security::check(&settings)?;
     let speaks_tls = settings.http.listen.iter().any(|at| matches!(at, Listen::Tls(_)));
     let tls = speaks_tls.then(|| Tls::load(&settings.tls)).transpose()?;
@@ -167,7 +172,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         warn_of_tokens_in_clear(&settings);
         announce(agent.handle().facts(), &serving.listening, &dns.listening, &logging);
         let reload = || {
-            let (settings, _) = flags.load()?;
+            let (settings, _) = load()?;
             security::check(&settings)?;
             let mut changed = Vec::new();
             if let Some(tls) = &tls

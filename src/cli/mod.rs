@@ -1,5 +1,6 @@
 //! What people type: one file a verb. Parses, calls, turns the outcome into an exit code (api.md §3).
 
+use std::ffi::OsString;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ mod agent;
 mod child;
 mod config;
 mod connect;
+mod consul;
 mod demo;
 mod logging;
 mod operate;
@@ -80,6 +82,8 @@ enum Verb {
     Token(secret::Token),
     /// Make an authority and certificates for https:// listeners and their clients.
     Tls(tls::Arguments),
+    /// Consul's command line: agent, version, members, join, leave and some more.
+    Consul(consul::Arguments),
     /// Print a completion script for a shell.
     Completion(operate::Completion),
     /// Print the version.
@@ -89,7 +93,12 @@ enum Verb {
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
     // Help is 0 and a wrong command line 2, by clap.
-    let arguments = Arguments::parse();
+    let arguments = if consul::is_called(std::env::args_os().next().as_deref()) {
+        let words = ["tidings", "consul"].into_iter().map(OsString::from).chain(std::env::args_os().skip(1));
+        Arguments::parse_from(words)
+    } else {
+        Arguments::parse()
+    };
     let outcome = match arguments.verb {
         Verb::Agent(arguments) => agent::run(&arguments),
         Verb::Config(arguments) => config::run(&arguments),
@@ -115,6 +124,7 @@ pub fn run() -> ExitCode {
         Verb::Forget(arguments) => operate::forget(&arguments),
         Verb::Datacenters(arguments) => read::datacenters(&arguments),
         Verb::Keys(arguments) => operate::keys(&arguments),
+        Verb::Consul(arguments) => consul::run(&arguments),
         Verb::Completion(arguments) => operate::completion(&arguments),
         Verb::Version => version::run(),
     };

@@ -138,11 +138,14 @@ impl Layers {
         self.data_dir_default = None;
     }
 
+    /// Settings that the command line gives.
     fn put_flags(&mut self, flags: &Flags) -> Result<(), Problem> {
+        // Another program's command line, translated into ours, sets what has no flag of ours as well.
+        let named = |setting: &table::Setting| setting.flag.unwrap_or(setting.key);
         let mut lists: BTreeMap<&'static str, Vec<Value>> = BTreeMap::new();
         for (key, text) in &flags.values {
             let setting = table::find(key).expect("flags set keys of the table; a test sets each");
-            let flag = setting.flag.expect("flags set keys that have one");
+            let flag = named(setting);
             if setting.kind == Kind::List {
                 let list = lists.entry(setting.key).or_default();
                 // As in the environment, an empty text is no element: it leaves the list empty.
@@ -153,7 +156,7 @@ impl Layers {
             self.values.insert(setting.key, (value, Source::Flag(flag)));
         }
         for (key, list) in lists {
-            let flag = table::find(key).and_then(|setting| setting.flag).expect("it was found above");
+            let flag = named(table::find(key).expect("it was found above"));
             self.values.insert(key, (Value::Array(list), Source::Flag(flag)));
         }
         for (key, flag) in &flags.emptied {
