@@ -33,9 +33,9 @@ use tokio::task::JoinSet;
 use crate::access::Door;
 use crate::agent::handle::Handle;
 use crate::api::{Api, App, Transport};
-use crate::dialects::consul::{self, Consul};
 /// The version of Consul that agents say they speak.
 pub use crate::dialects::consul::VERSION as CONSUL_VERSION;
+use crate::dialects::consul::{self, Consul};
 use crate::settings::Listen;
 pub use listen::{BindError, Bound, bind};
 use listen::{Socket, Unregistered, is_of_one_connection};

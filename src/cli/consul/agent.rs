@@ -13,8 +13,21 @@ use crate::settings::{Flags, GOSSIP_PORT, HTTP_PORT, Problem};
 
 /// Flags that are true or false.
 const SWITCHES: &[&str] = &[
-    "dev", "server", "bootstrap", "ui", "insecure", "enable-script-checks", "enable-local-script-checks", "disable-host-node-id",
-    "disable-keyring-file", "rejoin", "syslog", "log-json", "non-voting-server", "read-replica", "allow-write-http-from",
+    "dev",
+    "server",
+    "bootstrap",
+    "ui",
+    "insecure",
+    "enable-script-checks",
+    "enable-local-script-checks",
+    "disable-host-node-id",
+    "disable-keyring-file",
+    "rejoin",
+    "syslog",
+    "log-json",
+    "non-voting-server",
+    "read-replica",
+    "allow-write-http-from",
 ];
 /// Flags that say what a key of the configuration says.
 const KEYS: &[(&str, &str)] = &[
@@ -34,9 +47,32 @@ const LISTS: &[(&str, &str)] = &[("join", "start_join"), ("retry-join", "retry_j
 const PORTS: &[(&str, &str)] = &[("http-port", "http"), ("dns-port", "dns"), ("serf-lan-port", "serf_lan"), ("server-port", "server")];
 /// Flags that are taken and mean nothing here; of others a warning says that they are ignored.
 const SILENT: &[&str] = &[
-    "dev", "server", "bootstrap", "bootstrap-expect", "ui", "hcl", "node-id", "config-file", "config-dir", "config-format", "insecure",
-    "disable-host-node-id", "disable-keyring-file", "rejoin", "retry-interval", "retry-max", "protocol", "raft-protocol", "https-port",
-    "grpc-port", "grpc-tls-port", "serf-wan-port", "log-json", "primary-gateway", "non-voting-server", "syslog",
+    "dev",
+    "server",
+    "bootstrap",
+    "bootstrap-expect",
+    "ui",
+    "hcl",
+    "node-id",
+    "config-file",
+    "config-dir",
+    "config-format",
+    "insecure",
+    "disable-host-node-id",
+    "disable-keyring-file",
+    "rejoin",
+    "retry-interval",
+    "retry-max",
+    "protocol",
+    "raft-protocol",
+    "https-port",
+    "grpc-port",
+    "grpc-tls-port",
+    "serf-wan-port",
+    "log-json",
+    "primary-gateway",
+    "non-voting-server",
+    "syslog",
 ];
 const DNS_PORT: u16 = 8600;
 
@@ -78,7 +114,11 @@ fn said(words: &Words, local: Option<&str>) -> Result<Said, Failure> {
 
 fn is_known(flag: &str) -> bool {
     let named = |names: &[(&str, &str)]| names.iter().any(|(name, _)| *name == flag);
-    named(KEYS) || named(LISTS) || named(PORTS) || SILENT.contains(&flag) || matches!(flag, "node-meta" | "enable-script-checks" | "enable-local-script-checks")
+    named(KEYS)
+        || named(LISTS)
+        || named(PORTS)
+        || SILENT.contains(&flag)
+        || matches!(flag, "node-meta" | "enable-script-checks" | "enable-local-script-checks")
 }
 
 /// Flags as the configuration that they amount to.
@@ -99,8 +139,11 @@ fn of_flags(words: &Words) -> Result<Map<String, Value>, Failure> {
             ports.insert((*name).to_owned(), json!(number));
         }
     }
-    let meta: Map<String, Value> =
-        words.all("node-meta").map(|pair| pair.split_once(':').unwrap_or((pair, ""))).map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    let meta: Map<String, Value> = words
+        .all("node-meta")
+        .map(|pair| pair.split_once(':').unwrap_or((pair, "")))
+        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .collect();
     object.insert("ports".to_owned(), Value::Object(ports));
     object.insert("node_meta".to_owned(), Value::Object(meta));
     if words.is_on("enable-script-checks") || words.is_on("enable-local-script-checks") {
@@ -125,11 +168,14 @@ fn flags(said: &Said, is_dev: bool, is_insecure: bool) -> Result<Flags, Failure>
     }
     for seed in &said.join {
         let has_port = seed.parse::<IpAddr>().is_err() && seed.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        set("gossip.join", match seed.parse::<IpAddr>() {
-            Ok(ip) => SocketAddr::new(ip, gossip_port).to_string(),
-            Err(_) if has_port => seed.clone(),
-            Err(_) => format!("{seed}:{gossip_port}"),
-        });
+        set(
+            "gossip.join",
+            match seed.parse::<IpAddr>() {
+                Ok(ip) => SocketAddr::new(ip, gossip_port).to_string(),
+                Err(_) if has_port => seed.clone(),
+                Err(_) => format!("{seed}:{gossip_port}"),
+            },
+        );
     }
     let texts = [
         ("node.name", &said.node_name),

@@ -11,11 +11,42 @@ use super::{Exit, Failure};
 
 /// Keys that mean nothing here and are part of most configurations: nobody needs to hear that they are ignored.
 const SILENT: &[&str] = &[
-    "server", "bootstrap", "bootstrap_expect", "performance", "disable_update_check", "disable_host_node_id", "ui", "ui_config", "ui_dir",
-    "leave_on_terminate", "skip_leave_on_interrupt", "rejoin_after_leave", "retry_interval", "retry_max", "protocol", "raft_protocol",
-    "connect", "peering", "acl", "telemetry", "autopilot", "limits", "gossip_lan", "enable_debug", "disable_keyring_file",
-    "log_rotate_bytes", "translate_wan_addrs", "primary_datacenter", "check_update_interval", "discovery_max_stale", "experiments",
-    "enable_central_service_config", "retry_join_wan", "start_join_wan", "enable_syslog", "log_json",
+    "server",
+    "bootstrap",
+    "bootstrap_expect",
+    "performance",
+    "disable_update_check",
+    "disable_host_node_id",
+    "ui",
+    "ui_config",
+    "ui_dir",
+    "leave_on_terminate",
+    "skip_leave_on_interrupt",
+    "rejoin_after_leave",
+    "retry_interval",
+    "retry_max",
+    "protocol",
+    "raft_protocol",
+    "connect",
+    "peering",
+    "acl",
+    "telemetry",
+    "autopilot",
+    "limits",
+    "gossip_lan",
+    "enable_debug",
+    "disable_keyring_file",
+    "log_rotate_bytes",
+    "translate_wan_addrs",
+    "primary_datacenter",
+    "check_update_interval",
+    "discovery_max_stale",
+    "experiments",
+    "enable_central_service_config",
+    "retry_join_wan",
+    "start_join_wan",
+    "enable_syslog",
+    "log_json",
 ];
 
 /// What a configuration says in our terms; none: nothing.
@@ -101,13 +132,15 @@ fn texts(key: &str, value: &Value) -> Result<Vec<String>, Failure> {
 
 fn pairs(key: &str, value: &Value) -> Result<Vec<(String, String)>, Failure> {
     let map = value.as_object().ok_or_else(|| wrong(key, "an object of texts"))?;
-    let pair = |(name, value): (&String, &Value)| Ok((name.clone(), value.as_str().ok_or_else(|| wrong(key, "an object of texts"))?.to_owned()));
+    let pair =
+        |(name, value): (&String, &Value)| Ok((name.clone(), value.as_str().ok_or_else(|| wrong(key, "an object of texts"))?.to_owned()));
     map.iter().map(pair).collect()
 }
 
 /// The configuration that a file holds.
 pub fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|why| Failure::new(Exit::Usage, format!("{} cannot be read: {why}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|why| Failure::new(Exit::Usage, format!("{} cannot be read: {why}", path.display())))?;
     parse(&path.display().to_string(), &text)
 }
 
