@@ -91,10 +91,22 @@ fn place<'v>(view: &View, member: &'v MemberView) -> Option<Place<'v>> {
     (!member.name.is_empty()).then_some(Place { node: &member.name, segment: "", coord })
 }
 
-/// Coordinates of servers by datacenter, in the pool of all of them: there is none here.
+#[derive(Serialize)]
+struct Area<'v> {
+    #[serde(rename = "Datacenter")]
+    datacenter: &'v str,
+    #[serde(rename = "AreaID")]
+    area_id: &'static str,
+    #[serde(rename = "Coordinates")]
+    coordinates: Vec<Place<'v>>,
+}
+
+/// Coordinates of servers by datacenter, in the pool of all of them: of this datacenter, that of the agent that is asked.
 async fn datacenters(State(consul): State<Consul>, params: Params) -> Result<Response<Body>, Failure> {
     params.check_reading(&consul)?;
-    Ok(answer::json(&params, &[(); 0]))
+    let view = consul.handle.view();
+    let own = Place { node: &view.agent.name, segment: "", coord: own() };
+    Ok(answer::json(&params, &[Area { datacenter: &view.agent.datacenter, area_id: "wan", coordinates: vec![own] }]))
 }
 
 async fn nodes(State(consul): State<Consul>, params: Params) -> Result<Response<Body>, Failure> {

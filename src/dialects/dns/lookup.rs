@@ -22,6 +22,9 @@ use std::sync::Arc;
 const CHAIN_MAX: usize = 3;
 /// Name servers in one answer.
 const NAME_SERVERS_MAX: usize = 3;
+/// The service that every agent is an instance of, unless somebody registers one of this name.
+const AGENTS: &str = "consul";
+const AGENTS_PORT: u16 = 8300;
 /// Instances that a reverse lookup looks at, some milliseconds of work: in a larger catalog only nodes are found for sure.
 const REVERSE_INSTANCES_MAX: usize = 20_000;
 /// Strings of a text record.
@@ -148,11 +151,19 @@ impl<'a> Lookup<'a> {
                 let revision = self.view.revision_of(key.namespace.as_str(), key.service.as_str());
                 self.basis.services.push((key, revision));
             }
+            if name == AGENTS && tag.is_none() && namespace == "default" && self.view.service(namespace, AGENTS).is_none() {
+                offers.extend(self.agents().filter_map(agent_offer));
+            }
             if !offers.is_empty() {
                 return Some((name, offers));
             }
         }
         None
+    }
+
+    /// Nodes of agents that are alive.
+    fn agents(&self) -> impl Iterator<Item = &'a Arc<Node>> + use<'a> {
+        self.view.nodes.iter().filter(|node| !node.is_external && node.liveness == Liveness::Alive)
     }
 
     /// Services that a name in lower case means.
@@ -344,8 +355,7 @@ impl<'a> Lookup<'a> {
     /// Agents that are alive: each of them answers for the whole datacenter.
     fn name_servers(&mut self, domain: &Name) -> Prepared {
         let mut prepared = Prepared::new(Rcode::NoError);
-        let is_one = |node: &&Arc<Node>| !node.is_external && node.liveness == Liveness::Alive;
-        let agents: Vec<_> = self.view.nodes.iter().filter(is_one).collect();
+        let agents: Vec<_> = self.agents().collect();
         let first = if agents.is_empty() { 0 } else { self.draws.below(agents.len() as u64) as usize };
         for node in agents.iter().cycle().skip(first).take(NAME_SERVERS_MAX.min(agents.len())) {
             if let (Some(name), Ok(ip)) = (self.node_name(node, domain), node.address.parse()) {
@@ -397,6 +407,11 @@ fn tagged(instance: &Instance<'_>, name: &str) -> Option<IpAddr> {
 
 fn node_offer(node: &Arc<Node>) -> Option<Offer> {
     Some(Offer { at: At::parse(&node.address)?, tagged: [None; 2], port: 0, weight: 1, node: None })
+}
+
+/// An agent as an instance of the service that all agents are: on the port that Consul's servers have.
+fn agent_offer(node: &Arc<Node>) -> Option<Offer> {
+    Some(Offer { port: AGENTS_PORT, weight: 1_000, node: Some(Arc::clone(node)), ..node_offer(node)? })
 }
 
 fn bare(ip: IpAddr) -> Offer {

@@ -166,6 +166,20 @@ fn town(config: Config) -> Scene {
 }
 
 #[test]
+fn agents_are_instances_of_a_service_until_somebody_registers_its_name() {
+    let mut scene = Scene::new(Config::default());
+    let found = |scene: &mut Scene, kind| {
+        let reply = scene.ask("consul.service.consul.", kind);
+        reply.answers.iter().map(|record| record.data.to_string()).collect::<BTreeSet<_>>()
+    };
+    let targets = ["1 1 8300 n1.node.dc1.consul.", "1 1 8300 Web.Host.node.dc1.consul."];
+    assert_eq!(found(&mut scene, RecordType::SRV), targets.map(str::to_owned).into());
+    assert_eq!(found(&mut scene, RecordType::A), ["192.168.0.1".to_owned()].into());
+    scene.put("consul", "1", |consul| consul.address = "10.0.0.1".into());
+    assert_eq!(found(&mut scene, RecordType::A), ["10.0.0.1".to_owned()].into());
+}
+
+#[test]
 fn names_are_found_as_the_grammar_has_them() {
     let mut scene =
         town(Config { domains: ["consul", "tidings"].iter().filter_map(|name| Name::parse(name)).collect(), ..Config::default() });

@@ -69,7 +69,9 @@ async fn a_service_is_listed_instance_by_instance() {
 async fn datacenters_are_listed() {
     let peer = Peer::start().await;
     assert_eq!(peer.get("/v1/catalog/datacenters").await.json(), json!(["dc1"]));
-    assert_eq!(peer.get("/v1/coordinate/datacenters").await.json(), json!([]));
+    let areas = peer.get("/v1/coordinate/datacenters").await.json();
+    assert_eq!(areas.as_array().map(Vec::len), Some(1));
+    assert_eq!((&areas[0]["Datacenter"], &areas[0]["AreaID"], &areas[0]["Coordinates"][0]["Coord"]["Vec"][7]), (&json!("dc1"), &json!("wan"), &json!(0.0)));
 }
 
 #[tokio::test]
