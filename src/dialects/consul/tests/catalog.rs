@@ -71,7 +71,10 @@ async fn datacenters_are_listed() {
     assert_eq!(peer.get("/v1/catalog/datacenters").await.json(), json!(["dc1"]));
     let areas = peer.get("/v1/coordinate/datacenters").await.json();
     assert_eq!(areas.as_array().map(Vec::len), Some(1));
-    assert_eq!((&areas[0]["Datacenter"], &areas[0]["AreaID"], &areas[0]["Coordinates"][0]["Coord"]["Vec"][7]), (&json!("dc1"), &json!("wan"), &json!(0.0)));
+    assert_eq!(
+        (&areas[0]["Datacenter"], &areas[0]["AreaID"], &areas[0]["Coordinates"][0]["Coord"]["Vec"][7]),
+        (&json!("dc1"), &json!("wan"), &json!(0.0))
+    );
 }
 
 #[tokio::test]
