@@ -165,6 +165,20 @@ fn pure_rooms_name_no_clock_socket_file_or_thread() {
     assert!(found.is_empty(), "pure rooms that are not:\n{}", found.join("\n"));
 }
 
+/// A request acts for its caller inside its own task alone: what it spawned would act for the agent, whatever its token grants.
+#[test]
+fn listeners_rooms_spawn_nothing_that_forgets_its_caller() {
+    let mut found = Vec::new();
+    for file in ["api", "dialects"].iter().flat_map(|room| sources(&root().join("src").join(room))).filter(|file| !is_a_test(file)) {
+        for (number, line) in read(&file).lines().enumerate().take_while(|(_, line)| line.trim() != "mod tests {") {
+            if code_of(line).contains("spawn") && !code_of(line).contains("acting_for") {
+                found.push(format!("{}:{}: spawn it inside acting_for(caller, …)", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "tasks whose commands nobody looks at:\n{}", found.join("\n"));
+}
+
 #[test]
 fn the_rules_bite() {
     assert_eq!(offences("model", &[], "crate::", "use crate::engine::io::Input;").len(), 1);

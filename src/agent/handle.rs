@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -75,7 +75,8 @@ struct Shared {
     ended_leases: Mutex<Vec<LeaseId>>,
     leases_ended: Notify,
     samples: mpsc::Sender<oneshot::Sender<Sample>>,
-    reloads: mpsc::Sender<reload::Asked>,
+    /// None until somebody reads settings.
+    reloads: OnceLock<mpsc::Sender<reload::Asked>>,
     halted: Notify,
     /// What listeners and others count, beside what the engine does.
     registry: Mutex<Registry>,
@@ -90,7 +91,6 @@ impl Handle {
     pub fn new(facts: Facts, view: Arc<View>) -> (Handle, DriverSide) {
         let (commands, calls) = mpsc::channel(COMMANDS_MAX);
         let (samples, asked_samples) = mpsc::channel(SAMPLES_MAX);
-        let (reloads, asked_reloads) = mpsc::channel(reload::RELOADS_MAX);
         let mut registry = Registry::default();
         let shared = Arc::new(Shared {
             facts,
@@ -103,14 +103,14 @@ impl Handle {
             ended_leases: Mutex::default(),
             leases_ended: Notify::new(),
             samples,
-            reloads,
+            reloads: OnceLock::new(),
             halted: Notify::new(),
             registry: Mutex::new(registry),
             turned_at_ms: AtomicU64::new(0),
             started: now(),
             stopping: watch::Sender::new(false),
         });
-        (Handle { shared: Arc::clone(&shared) }, DriverSide { shared, calls, samples: asked_samples, reloads: Some(asked_reloads) })
+        (Handle { shared: Arc::clone(&shared) }, DriverSide { shared, calls, samples: asked_samples })
     }
 
     pub fn facts(&self) -> &Facts {
@@ -183,7 +183,7 @@ impl Handle {
         metrics::encode(&lock(&self.shared.registry), sample.unwrap_or_default())
     }
 
-    pub(super) fn reloads(&self) -> &mpsc::Sender<reload::Asked> {
+    pub(super) fn reloads(&self) -> &OnceLock<mpsc::Sender<reload::Asked>> {
         &self.shared.reloads
     }
 
@@ -357,8 +357,6 @@ pub struct DriverSide {
     shared: Arc<Shared>,
     calls: mpsc::Receiver<Call>,
     samples: mpsc::Receiver<oneshot::Sender<Sample>>,
-    /// Not the driver's: whoever reads the settings takes it.
-    pub(super) reloads: Option<mpsc::Receiver<reload::Asked>>,
 }
 
 pub type Answer = Result<Reply, Refusal>;

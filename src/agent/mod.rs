@@ -119,9 +119,9 @@ impl Agent {
         let advertise = sockets::advertised(settings.gossip.advertise, sockets.address, towards.first().copied())?;
         let clock = Clock::start();
         let facts = facts(settings, &restored, sockets.address, advertise);
-        let (handle, mut door) = Handle::new(facts, Arc::new(first_view(settings, &restored)));
+        let (handle, door) = Handle::new(facts, Arc::new(first_view(settings, &restored)));
         handle.guard().exchange(settings.access.rules.clone());
-        let reloads = door.reloads.take().expect("the door is new");
+        let reloads = handle.take_reloads();
         let world = World {
             clock,
             wake: WakeThread::start(door.waker())?,
