@@ -43,10 +43,30 @@ pub enum FaultKind {
     Readdress,
     /// Bytes that nobody sent, and old packets again.
     Noise,
+    /// Everything between two hosts is lost for moments.
+    Burst,
+    /// One host's link carries little; what does not fit in its queue is lost.
+    Narrow,
+    /// Larger datagrams do not pass one host's link.
+    SmallMtu,
+    /// One host is cut off, and half of the others are really dead.
+    HalfDead,
+    /// Two halves start apart and meet later.
+    LateMeeting,
+    /// All hosts are down, and start again.
+    ColdStart,
+    /// One host after another restarts with another version.
+    Rolling,
+    /// A host starts on a copy of another one's disk.
+    Twin,
+    /// Registrations by the hundred at one host.
+    Flood,
+    /// Packets of another cluster, or under another key.
+    Stranger,
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 23] = [
+    pub const ALL: [FaultKind; 33] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Reorder,
@@ -70,6 +90,16 @@ impl FaultKind {
         FaultKind::Leave,
         FaultKind::Readdress,
         FaultKind::Noise,
+        FaultKind::Burst,
+        FaultKind::Narrow,
+        FaultKind::SmallMtu,
+        FaultKind::HalfDead,
+        FaultKind::LateMeeting,
+        FaultKind::ColdStart,
+        FaultKind::Rolling,
+        FaultKind::Twin,
+        FaultKind::Flood,
+        FaultKind::Stranger,
     ];
 
     pub fn name(self) -> &'static str {
@@ -97,6 +127,16 @@ impl FaultKind {
             FaultKind::Leave => "leave",
             FaultKind::Readdress => "readdress",
             FaultKind::Noise => "noise",
+            FaultKind::Burst => "burst",
+            FaultKind::Narrow => "narrow",
+            FaultKind::SmallMtu => "small-mtu",
+            FaultKind::HalfDead => "half-dead",
+            FaultKind::LateMeeting => "late-meeting",
+            FaultKind::ColdStart => "cold-start",
+            FaultKind::Rolling => "rolling",
+            FaultKind::Twin => "twin",
+            FaultKind::Flood => "flood",
+            FaultKind::Stranger => "stranger",
         }
     }
 
@@ -104,9 +144,23 @@ impl FaultKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// Why a kind is left out of the swarm unless it is asked for: what it finds is known, and not settled.
+    pub fn held_back(self) -> Option<&'static str> {
+        match self {
+            FaultKind::Twin => {
+                Some("an epoch of two twins may stand on one base with two meanings, and what a twin held is lost with its id")
+            }
+            FaultKind::LostTail => Some("a disk that loses writes twice is believed the second time: found/65.json"),
+            _ => None,
+        }
+    }
+
     /// Whether an acknowledged write may be lost, or two clocks disagree on which of two writes came later.
     pub fn blurs_history(self) -> bool {
-        matches!(self, FaultKind::LostTail | FaultKind::RolledBack | FaultKind::Wiped | FaultKind::ClockOff | FaultKind::ClockJump)
+        matches!(
+            self,
+            FaultKind::LostTail | FaultKind::RolledBack | FaultKind::Wiped | FaultKind::ClockOff | FaultKind::ClockJump | FaultKind::Twin
+        )
     }
 }
 
@@ -146,6 +200,24 @@ pub enum Stroke {
         to: HostId,
         draw: u64,
     },
+    /// A packet that was sent before, as a cluster of another label or key would have sent it.
+    Stranger {
+        to: HostId,
+        draw: u64,
+    },
+    /// A dead host's disk becomes a copy of another one's.
+    CloneDisk {
+        from: HostId,
+        to: HostId,
+    },
+    /// A dead host gets another version of the program.
+    Upgrade(HostId, u32),
+    /// Registrations by clients that fall silent at once, to a host.
+    Flood {
+        to: HostId,
+        number: u32,
+        draw: u64,
+    },
 }
 
 impl Stroke {
@@ -164,7 +236,11 @@ impl Stroke {
             | Stroke::ClockJump(host, _)
             | Stroke::DiskFull(host, _)
             | Stroke::Leave(host)
+            | Stroke::Upgrade(host, _)
+            | Stroke::Flood { to: host, .. }
+            | Stroke::Stranger { to: host, .. }
             | Stroke::Noise { to: host, .. } => vec![*host],
+            Stroke::CloneDisk { from, to } => vec![*from, *to],
         }
     }
 }
@@ -191,6 +267,10 @@ impl fmt::Display for Stroke {
             Stroke::DiskFull(host, is_full) => write!(f, "{host}'s disk {}", if *is_full { "is full" } else { "has room again" }),
             Stroke::Leave(host) => write!(f, "{host} leaves"),
             Stroke::Noise { to, .. } => write!(f, "noise comes to {to}"),
+            Stroke::Stranger { to, .. } => write!(f, "a stranger's packet comes to {to}"),
+            Stroke::CloneDisk { from, to } => write!(f, "{to}'s disk becomes a copy of {from}'s"),
+            Stroke::Upgrade(host, version) => write!(f, "{host} gets version {version}"),
+            Stroke::Flood { to, number, .. } => write!(f, "{number} registrations come to {to}"),
         }
     }
 }
@@ -278,9 +358,9 @@ impl Draw {
         let revival = |disk| Revival { disk, is_moved: false };
         let crash = |disk| vec![(at, Stroke::Kill(victim)), (end, Stroke::Start(victim, revival(disk)))];
         match kind {
-            FaultKind::Loss | FaultKind::Duplicate | FaultKind::Reorder | FaultKind::Corrupt => {
+            FaultKind::Loss | FaultKind::Duplicate | FaultKind::Reorder | FaultKind::Corrupt | FaultKind::Burst => {
                 // Loss up to 30 %, the others up to 10 %.
-                let most = if kind == FaultKind::Loss { 0.3 } else { 0.1 };
+                let most = if matches!(kind, FaultKind::Loss | FaultKind::Burst) { 0.3 } else { 0.1 };
                 vec![(at, Stroke::Weather(kind, strength * most)), (end, Stroke::Weather(kind, 0.0))]
             }
             FaultKind::Split => {
@@ -302,7 +382,7 @@ impl Draw {
             FaultKind::BadLink => {
                 let slow_ns = if number & 1 == 0 { number % (300 * 1_000_000) } else { 0 };
                 let loss = strength * 0.6;
-                let ailment = Ailment { loss_in: loss, loss_out: if number & 2 == 0 { loss } else { 0.0 }, slow_ns };
+                let ailment = Ailment { loss_in: loss, loss_out: if number & 2 == 0 { loss } else { 0.0 }, slow_ns, ..Ailment::default() };
                 vec![(at, Stroke::Ail(victim, ailment)), (end, Stroke::Ail(victim, Ailment::default()))]
             }
             FaultKind::Crash => crash(Revived::Intact),
@@ -330,6 +410,55 @@ impl Draw {
             FaultKind::Readdress => {
                 vec![(at, Stroke::Kill(victim)), (end, Stroke::Start(victim, Revival { disk: Revived::Intact, is_moved: true }))]
             }
+            FaultKind::Narrow => {
+                // From what membership alone needs to a few times that.
+                let ailment = Ailment { bytes_a_second: 4_000 + number % 60_000, ..Ailment::default() };
+                vec![(at, Stroke::Ail(victim, ailment)), (end, Stroke::Ail(victim, Ailment::default()))]
+            }
+            FaultKind::SmallMtu => {
+                let ailment = Ailment { payload_bytes_max: 300 + (number % 900) as u32, ..Ailment::default() };
+                vec![(at, Stroke::Ail(victim, ailment)), (end, Stroke::Ail(victim, Ailment::default()))]
+            }
+            FaultKind::HalfDead => {
+                let dead = &order[1..1 + (order.len() - 1) / 2];
+                let kills = dead.iter().map(|host| (at, Stroke::Kill(*host)));
+                let back = dead.iter().map(|host| (end, Stroke::Start(*host, revival(Revived::Intact))));
+                [(at, Stroke::Isolate(victim)), (end, Stroke::Rejoin(victim))].into_iter().chain(kills).chain(back).collect()
+            }
+            FaultKind::LateMeeting => {
+                let (left, right) = halves(&order, number);
+                let groups = [(left, right), (right, left)].map(|(from, to)| (from.to_vec(), to.to_vec()));
+                let cut = groups.iter().cloned().map(|(from, to)| (0, Stroke::Cut { from, to }));
+                let mend = groups.iter().cloned().map(|(from, to)| (end, Stroke::Mend { from, to }));
+                cut.chain(mend).collect()
+            }
+            FaultKind::ColdStart => {
+                let kills = order.iter().map(|host| (at, Stroke::Kill(*host)));
+                let back = order.iter().map(|host| (end, Stroke::Start(*host, revival(Revived::Intact))));
+                kills.chain(back).collect()
+            }
+            FaultKind::Rolling => {
+                let step = (end - at) / order.len() as u64;
+                let restart = |(n, host): (usize, &HostId)| {
+                    let from = at + step * n as u64;
+                    let version = (number % 1_000) as u32;
+                    [
+                        (from, Stroke::Kill(*host)),
+                        (from, Stroke::Upgrade(*host, version)),
+                        (from + step / 2, Stroke::Start(*host, revival(Revived::Intact))),
+                    ]
+                };
+                order.iter().enumerate().flat_map(restart).collect()
+            }
+            FaultKind::Twin => vec![
+                (at, Stroke::Kill(victim)),
+                (at, Stroke::CloneDisk { from: order[order.len() - 1], to: victim }),
+                (end, Stroke::Start(victim, revival(Revived::Intact))),
+            ],
+            FaultKind::Flood => vec![(at, Stroke::Flood { to: victim, number: 50 + (number % 400) as u32, draw: number })],
+            FaultKind::Stranger => (0..20)
+                .map(|n| (at + n * SECOND / 20, Stroke::Stranger { to: order[n as usize % order.len()], draw: number ^ n << 32 }))
+                .collect(),
             FaultKind::Noise => (0..20)
                 .map(|n| (at + n * SECOND / 20, Stroke::Noise { to: order[n as usize % order.len()], draw: number ^ n << 32 }))
                 .collect(),
@@ -386,7 +515,8 @@ mod tests {
         for kind in FaultKind::ALL {
             for seed in 0..50 {
                 let strokes = draw(&mut Rng::new(seed, "faults", 0), kind, 5, from, to);
-                assert!(strokes.iter().all(|stroke| (from..=to).contains(&stroke.at)));
+                let first = if kind == FaultKind::LateMeeting { 0 } else { from };
+                assert!(strokes.iter().all(|stroke| (first..=to).contains(&stroke.at)));
                 let count = |is: fn(&Stroke) -> bool| strokes.iter().filter(|scheduled| is(&scheduled.stroke)).count();
                 assert_eq!(count(|s| matches!(s, Stroke::Cut { .. })), count(|s| matches!(s, Stroke::Mend { .. })));
                 assert_eq!(count(|s| matches!(s, Stroke::Isolate(_))), count(|s| matches!(s, Stroke::Rejoin(_))));

@@ -17,6 +17,8 @@ pub struct Operation {
     pub uid: Uid,
     pub host: HostId,
     pub asked_at: u64,
+    /// Whose registration the agent showed when it was asked: a delete reaches no further than what its agent has heard of.
+    pub saw: Option<OpId>,
     pub outcome: Outcome,
 }
 

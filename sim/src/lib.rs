@@ -8,6 +8,7 @@
 //! workload   clients;  history: what they asked and were told;  truth: what origins really wrote
 //! run        one run of all that;  checkers: the invariants that look on
 //! swarm      a seed from its plan to its verdict
+//! sweep      many seeds, one hash;  states: what they must have reached
 //! replay     what happened, line by line;  shrink: the least that still fails;  found: what was kept of that, as files
 //! scenarios  histories with names, each the shortest of one way to fail
 //! experiments  figures of whole clusters
@@ -30,7 +31,9 @@ pub mod rng;
 pub mod run;
 pub mod scenarios;
 pub mod shrink;
+pub mod states;
 pub mod swarm;
+pub mod sweep;
 pub mod truth;
 pub mod violation;
 pub mod workload;

@@ -28,6 +28,10 @@ enum Verb {
     Spread(cli::SpreadArguments),
     /// How long the dead are still handed out.
     Detect(cli::DetectArguments),
+    /// How fast the simulator is, by the number of agents.
+    Scale(cli::ScaleArguments),
+    /// The detector against plain SWIM, where members stand still again and again.
+    Lifeguard(cli::LifeguardArguments),
     /// Breaks rules of the engine, one at a time, and looks how soon each is found (needs `--features sabotage`).
     Sabotage(cli::SabotageArguments),
 }
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
         Verb::Scenario(arguments) => cli::scenario(&arguments),
         Verb::Spread(arguments) => cli::spread(&arguments),
         Verb::Detect(arguments) => cli::detect(&arguments),
+        Verb::Scale(arguments) => cli::scale(&arguments),
+        Verb::Lifeguard(arguments) => cli::lifeguard(&arguments),
         Verb::Sabotage(arguments) => cli::sabotage(&arguments),
     }
 }

@@ -1,5 +1,8 @@
 //! Reads datagrams as somebody with the key can: which kinds of part they hold.
 
+use bytes::Bytes;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha12Rng;
 use tidings::engine::wire::keyring::{Key, Keyring};
 use tidings::engine::wire::seal::Sealer;
 use tidings::model::names::NodeId;
@@ -38,6 +41,16 @@ impl Reader {
     /// The variants of a datagram's parts; none where it cannot be opened.
     pub fn variants(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
         self.0.open(datagram).ok().map(|opened| variants(&opened.body))
+    }
+
+    /// What a datagram says; none where it cannot be opened.
+    pub fn body(&mut self, datagram: &[u8]) -> Option<Bytes> {
+        self.0.open(datagram).ok().map(|opened| Bytes::copy_from_slice(&opened.body))
+    }
+
+    /// Sends on what was read.
+    pub fn seal(&mut self, draw: u64, body: &[u8]) -> Bytes {
+        self.0.seal(&mut ChaCha12Rng::seed_from_u64(draw), body)
     }
 
     /// The names of a datagram's parts; none where it cannot be opened.

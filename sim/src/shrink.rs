@@ -212,6 +212,11 @@ fn stroke_without(mut fault: Scheduled, gone: HostId, moved: &dyn Fn(u32) -> u32
     let stays = match &mut fault.stroke {
         Stroke::Weather(..) => true,
         Stroke::Cut { from, to } | Stroke::Mend { from, to } => group(from) & group(to),
+        Stroke::CloneDisk { from, to } => {
+            let stays = *from != gone && *to != gone;
+            (from.0, to.0) = (moved(from.0), moved(to.0));
+            stays
+        }
         Stroke::Isolate(host)
         | Stroke::Rejoin(host)
         | Stroke::Ail(host, _)
@@ -222,6 +227,9 @@ fn stroke_without(mut fault: Scheduled, gone: HostId, moved: &dyn Fn(u32) -> u32
         | Stroke::ClockJump(host, _)
         | Stroke::DiskFull(host, _)
         | Stroke::Leave(host)
+        | Stroke::Upgrade(host, _)
+        | Stroke::Flood { to: host, .. }
+        | Stroke::Stranger { to: host, .. }
         | Stroke::Noise { to: host, .. } => {
             let stays = *host != gone;
             host.0 = moved(host.0);

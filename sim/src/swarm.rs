@@ -39,6 +39,8 @@ pub struct Passed {
 #[derive(Clone, Default)]
 pub struct Options {
     pub masked: BTreeSet<FaultKind>,
+    /// Whether kinds of fault that are held back strike as well.
+    pub with_all: bool,
     /// The name of a broken rule, if any.
     pub sabotage: Option<String>,
     /// How long agents keep tombstones, where it is not as long as usual.
@@ -50,7 +52,7 @@ pub struct Options {
 /// # Errors
 /// What went wrong, and how to see it again.
 pub fn run_seed(seed: u64, options: &Options) -> Result<Passed, Box<Failure>> {
-    run_plan(&Plan::of_seed(seed, &options.masked), options, &|| again(seed, options))
+    run_plan(&options.plan(seed), options, &|| again(seed, options))
 }
 
 /// Runs one plan; `again` says how to see it again where it fails.
@@ -89,12 +91,22 @@ pub fn again(seed: u64, options: &Options) -> String {
     format!("cargo run -p tidings-sim --release{features} -- run --seed {seed}{options}")
 }
 
+impl Options {
+    /// What a seed means.
+    pub fn plan(&self, seed: u64) -> Plan {
+        if self.with_all { Plan::of_seed_with_all(seed, &self.masked) } else { Plan::of_seed(seed, &self.masked) }
+    }
+}
+
 impl std::fmt::Display for Options {
     /// As the command line takes them, each behind a space.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if !self.masked.is_empty() {
             let names: Vec<&str> = self.masked.iter().map(|kind| kind.name()).collect();
             write!(f, " --without {}", names.join(","))?;
+        }
+        if self.with_all {
+            f.write_str(" --with-all")?;
         }
         if let Some(name) = &self.sabotage {
             write!(f, " --sabotage {name}")?;
@@ -126,6 +138,9 @@ fn rough_then_calm(plan: &Plan, run: &mut Run) -> Result<u64, Violation> {
     let healed = until_whole(run, WHOLE_WITHIN_NS)?;
     until_still(run)?;
     run.check_at_rest()?;
+    for host in run.world.host_ids() {
+        run.harvest(host);
+    }
     Ok(healed)
 }
 

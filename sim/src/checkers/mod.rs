@@ -19,6 +19,8 @@ mod limits;
 pub mod moves;
 mod prefix;
 mod ready;
+#[cfg(test)]
+mod tests;
 mod visible;
 mod writes;
 

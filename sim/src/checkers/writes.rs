@@ -107,7 +107,9 @@ fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
                 }
                 // There was nothing to remove at an agent that had not heard of it: what others hold stays.
                 if written.result != WriteResult::Absent {
-                    allowed.retain(|(_, ended_at)| *ended_at > operation.asked_at);
+                    // Nor does a delete reach what its agent had not heard of yet: a later claim outlives it.
+                    let is_unseen = |word: Option<u64>| operation.intent == Intent::Deregister && word > operation.saw;
+                    allowed.retain(|(word, ended_at)| *ended_at > operation.asked_at || is_unseen(*word));
                 }
                 allowed.push((word, *at));
             }
@@ -152,8 +154,16 @@ mod tests {
         let mut history = History::default();
         for (n, (intent, outcome)) in steps.iter().enumerate() {
             let id = n as u64 + 1;
-            let operation =
-                Operation { id, client: 0, intent: *intent, uid: Uid(1), host: HostId(0), asked_at: id, outcome: Outcome::Pending };
+            let operation = Operation {
+                id,
+                client: 0,
+                intent: *intent,
+                uid: Uid(1),
+                host: HostId(0),
+                asked_at: id,
+                saw: Some(id),
+                outcome: Outcome::Pending,
+            };
             history.ask(operation);
             match outcome {
                 None => history.give_up(id, id),
@@ -177,6 +187,25 @@ mod tests {
         assert_eq!(outcomes(&history(&[(Intent::Register, MADE), (Intent::Register, MADE)]), 0), [Some(2)]);
         assert_eq!(outcomes(&history(&[(Intent::Register, MADE), (Intent::Deregister, REMOVED)]), 0), [None]);
         assert_eq!(outcomes(&history(&[(Intent::Register, MADE), (Intent::Register, Some(Err(())))]), 0), [Some(1)]);
+    }
+
+    #[test]
+    fn a_delete_removes_what_its_agent_had_heard_of_and_no_more() {
+        let mut history = history(&[(Intent::Register, MADE), (Intent::Register, MADE)]);
+        let deregister = |id, saw| Operation {
+            id,
+            client: 0,
+            intent: Intent::Deregister,
+            uid: Uid(1),
+            host: HostId(1),
+            asked_at: id,
+            saw,
+            outcome: Outcome::Acknowledged { at: id, written: Written { uid: Uid(1), result: WriteResult::Removed, revision: 1 } },
+        };
+        history.ask(deregister(3, Some(1)));
+        assert_eq!(outcomes(&history, 0), [Some(2), None], "its agent had not heard of the second registration");
+        history.ask(deregister(4, Some(2)));
+        assert_eq!(outcomes(&history, 0), [None]);
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! Figures of whole clusters.
 
+use super::real_now;
+use crate::experiments::lifeguard;
+use crate::experiments::plot::{Plot, Point};
+use crate::experiments::scale::{self, Gauge};
 use crate::experiments::{detect, spread};
 use crate::log;
 use crate::violation::Violation;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 #[derive(Args)]
 pub struct SpreadArguments {
@@ -59,6 +65,126 @@ fn print_figures<F: Display + Serialize>(figures: &Result<F, Violation>, is_json
         Err(violation) => {
             println!("FAILED {violation}");
             return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+#[derive(Args)]
+pub struct ScaleArguments {
+    #[arg(long, value_delimiter = ',', default_value = "100,300,1000")]
+    nodes: Vec<u32>,
+    /// Virtual seconds that each cluster is watched while idle.
+    #[arg(long, default_value_t = 60)]
+    idle_s: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn scale(arguments: &ScaleArguments) -> ExitCode {
+    log::listen(None);
+    let gauge = ThisProcess(real_now());
+    let mut all = Vec::new();
+    for nodes in &arguments.nodes {
+        let figures = scale::measure(arguments.seed, *nodes, arguments.idle_s, &gauge, &progress);
+        progress("");
+        if !arguments.json {
+            println!("{figures}");
+        }
+        all.push(figures);
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&all).expect("figures are numbers and names"));
+    }
+    ExitCode::SUCCESS
+}
+
+/// One line on standard error that the next one overwrites.
+fn progress(line: &str) {
+    eprint!("\r{line:<78}");
+}
+
+/// Reads what the system counts of this process.
+struct ThisProcess(Instant);
+
+impl Gauge for ThisProcess {
+    /// Of the scheduler, in nanoseconds on the processor; where that is not told, the wall clock.
+    fn processor_s(&self) -> f64 {
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+        let on_processor = told.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+        on_processor.map_or_else(|| self.0.elapsed().as_secs_f64(), |ns| ns / 1e9)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        const PAGE_BYTES: u64 = 4_096;
+        let told = std::fs::read_to_string("/proc/self/statm").ok();
+        told.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok()).map_or(0, |pages| pages * PAGE_BYTES)
+    }
+}
+
+#[derive(Args)]
+pub struct LifeguardArguments {
+    #[arg(long, default_value_t = 128)]
+    nodes: u32,
+    #[arg(long, default_value_t = 0.0)]
+    loss: f64,
+    /// Members that stand still together.
+    #[arg(long, value_delimiter = ',', default_value = "4,16,32")]
+    stalled: Vec<u32>,
+    /// For so many milliseconds.
+    #[arg(long, value_delimiter = ',', default_value = "2048,8192,16384")]
+    stall_ms: Vec<u64>,
+    /// With so many milliseconds between.
+    #[arg(long, value_delimiter = ',', default_value = "64,4096")]
+    pause_ms: Vec<u64>,
+    /// Clusters of which eight members really die.
+    #[arg(long, default_value_t = 4)]
+    deaths: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only detectors whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Draw false positives over the time to full detection.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+pub fn lifeguard(arguments: &LifeguardArguments) -> ExitCode {
+    log::listen(None);
+    let settings = lifeguard::Settings {
+        seed: arguments.seed,
+        nodes: arguments.nodes,
+        loss: arguments.loss,
+        stalled: arguments.stalled.clone(),
+        stall_ms: arguments.stall_ms.clone(),
+        pause_ms: arguments.pause_ms.clone(),
+        deaths: arguments.deaths,
+    };
+    let wanted = lifeguard::variants().into_iter().filter(|variant| variant.name.contains(&arguments.only));
+    let figures: Vec<_> = wanted.map(|variant| lifeguard::measure(&settings, &variant, &progress)).collect();
+    progress("");
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&figures).expect("figures are numbers and names"));
+    } else {
+        println!("\n{}", lifeguard::table(&settings, &figures));
+    }
+    if let Some(path) = &arguments.svg {
+        let point = |row: &lifeguard::Figures| {
+            let colour = if row.name.starts_with("SWIM") { "crimson" } else { "steelblue" };
+            Some(Point { x: row.full_s?.p50, y: row.false_positives as f64, name: row.name.clone(), colour })
+        };
+        let points: Vec<Point> = figures.iter().filter_map(point).collect();
+        let title = format!("{} members, {:.0} % loss: left and low is better", settings.nodes, settings.loss * 100.0);
+        let plot = Plot { title: &title, x: "seconds until all know of a death, median", y: "healthy members held down", points: &points };
+        if let Err(error) = std::fs::write(path, plot.to_svg()) {
+            eprintln!("{}: {error}", path.display());
+            return ExitCode::from(2);
         }
     }
     ExitCode::SUCCESS

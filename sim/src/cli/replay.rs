@@ -3,7 +3,6 @@
 use super::{HowArguments, host, virtual_seconds};
 use crate::found::Found;
 use crate::log;
-use crate::plan::Plan;
 use crate::replay::{self, Telling};
 use crate::swarm::WHOLE_WITHIN_NS;
 use crate::world::HostId;
@@ -44,7 +43,7 @@ pub fn replay(arguments: &ReplayArguments) -> ExitCode {
     log::listen(None);
     let mut options = arguments.how.options();
     let plan = match &arguments.file {
-        None => Plan::of_seed(arguments.seed.unwrap_or_default(), &options.masked),
+        None => options.plan(arguments.seed.unwrap_or_default()),
         Some(path) => match Found::read(path) {
             Ok(found) => {
                 options.tombstone_ms = found.tombstone_ms;

@@ -29,7 +29,7 @@ pub fn shrink(arguments: &ShrinkArguments) -> ExitCode {
     // Attempts that panic are findings, not accidents.
     std::panic::set_hook(Box::new(|_| {}));
     let options = arguments.how.options();
-    let plan = Plan::of_seed(arguments.seed, &options.masked);
+    let plan = options.plan(arguments.seed);
     let again = || swarm::again(arguments.seed, &options);
     let Err(failure) = swarm::run_plan(&plan, &options, &again) else {
         eprintln!("seed {} passes: there is nothing to cut down", arguments.seed);

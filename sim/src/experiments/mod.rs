@@ -1,6 +1,9 @@
 //! Experiments: figures of whole clusters that machines at hand cannot measure. Each is one command, prints a table, and JSON on demand.
 
 pub mod detect;
+pub mod lifeguard;
+pub mod plot;
+pub mod scale;
 pub mod spread;
 
 /// A sample's middle, its 99th percentile and its largest.

@@ -3,7 +3,7 @@
 mod cuts;
 mod deaths;
 mod disks;
-mod steps;
+pub(crate) mod steps;
 mod writes;
 
 use crate::report::Failure;

@@ -25,7 +25,7 @@ impl<M: Machine> World<M> {
         if bytes.len() > MTU_PAYLOAD_BYTES {
             return;
         }
-        for flight in self.network.send(host, target, bytes).into_iter().flatten() {
+        for flight in self.network.send(self.now, host, target, bytes).into_iter().flatten() {
             self.queue.push(self.now + flight.delay_ns, Event::Datagram { to: target, from, bytes: flight.bytes });
         }
     }

@@ -22,7 +22,17 @@ pub struct Conditions {
     /// Held back by up to [`REORDER_NS_MAX`], so that later ones overtake.
     pub reorder: f64,
     pub corrupt: f64,
+    /// The share of moments in which everything from one host to another is lost.
+    #[serde(default)]
+    pub burst: f64,
 }
+
+/// A moment of [`Conditions::burst`].
+const BURST_NS: u64 = 300_000_000;
+/// What waits longer than this before a narrow link is dropped, as by a router with a full queue.
+const QUEUE_NS_MAX: u64 = 200_000_000;
+/// IPv4 and UDP.
+const HEADER_BYTES: u64 = 28;
 
 /// How long a datagram that is overtaken is held back at most.
 pub const REORDER_NS_MAX: u64 = 1_000_000_000;
@@ -38,13 +48,14 @@ impl Conditions {
         duplicate: 0.0,
         reorder: 0.0,
         corrupt: 0.0,
+        burst: 0.0,
     };
 }
 
 impl Conditions {
     /// Whether everything arrives, once, in time and as it was sent.
     pub fn is_calm(&self) -> bool {
-        self.loss == 0.0 && self.duplicate == 0.0 && self.reorder == 0.0 && self.corrupt == 0.0
+        self.loss == 0.0 && self.duplicate == 0.0 && self.reorder == 0.0 && self.corrupt == 0.0 && self.burst == 0.0
     }
 }
 
@@ -55,6 +66,12 @@ pub struct Ailment {
     pub loss_out: f64,
     /// On each of its packets, in and out.
     pub slow_ns: u64,
+    /// What it carries out; zero: all there is.
+    #[serde(default)]
+    pub bytes_a_second: u64,
+    /// Datagrams with more than this do not pass, in or out; zero: all pass.
+    #[serde(default)]
+    pub payload_bytes_max: u32,
 }
 
 /// One copy of a datagram on its way.
@@ -76,6 +93,8 @@ pub struct Network {
     blocked: BTreeMap<(HostId, HostId), u32>,
     /// How many faults block all of a host's packets.
     isolated: BTreeMap<HostId, u32>,
+    /// When all that a host sent over a narrow link has left it.
+    sent_at: BTreeMap<HostId, u64>,
     seed: u64,
 }
 
@@ -89,6 +108,7 @@ impl Network {
             ailments: BTreeMap::new(),
             blocked: BTreeMap::new(),
             isolated: BTreeMap::new(),
+            sent_at: BTreeMap::new(),
             seed,
         }
     }
@@ -136,6 +156,7 @@ impl Network {
         self.blocked.clear();
         self.isolated.clear();
         self.ailments.clear();
+        self.sent_at.clear();
     }
 
     /// Whether packets from one host reach the other, apart from chance.
@@ -152,7 +173,7 @@ impl Network {
     }
 
     /// Sends a datagram: the copies of it that arrive, perhaps none.
-    pub fn send(&mut self, from: HostId, to: HostId, bytes: Bytes) -> [Option<Flight>; 2] {
+    pub fn send(&mut self, at: u64, from: HostId, to: HostId, bytes: Bytes) -> [Option<Flight>; 2] {
         let rng = &mut self.senders[from.index()];
         let draws: [f64; 5] = std::array::from_fn(|_| rng.unit());
         let (garble, place) = (rng.number(), rng.number());
@@ -163,13 +184,38 @@ impl Network {
         if !self.reaches(from, to) || lost < weather.loss || lost_at_host < ailing.loss_in.max(ailing.loss_out) {
             return [None, None];
         }
-        let mut delays = delays.map(|drawn| self.delay(from, to, drawn) + ailing.slow_ns);
+        if self.is_burst(at, from, to) || (ailing.payload_bytes_max > 0 && bytes.len() > ailing.payload_bytes_max as usize) {
+            return [None, None];
+        }
+        let Some(queued) = self.queue(at, from, ailing.bytes_a_second, bytes.len()) else { return [None, None] };
+        let mut delays = delays.map(|drawn| self.delay(from, to, drawn) + ailing.slow_ns + queued);
         if reordered < weather.reorder {
             delays[0] += scale(garble, REORDER_NS_MAX);
         }
         let bytes = if corrupted < weather.corrupt { garbled(&bytes, garble, place) } else { bytes };
         let copy = (doubled < weather.duplicate).then(|| Flight { delay_ns: delays[1], bytes: bytes.clone() });
         [Some(Flight { delay_ns: delays[0], bytes }), copy]
+    }
+
+    /// Whether this is a moment in which nothing gets from one host to the other. Drawn from the moment itself, and from no generator: so
+    /// that it is the same whatever else is sent.
+    fn is_burst(&self, at: u64, from: HostId, to: HostId) -> bool {
+        let moment = (at / BURST_NS) << 16 ^ u64::from(from.0) << 8 ^ u64::from(to.0);
+        self.conditions.burst > 0.0 && Rng::new(self.seed, "burst", moment).chance(self.conditions.burst)
+    }
+
+    /// How long a datagram waits before its sender's link; none where the queue is full.
+    fn queue(&mut self, at: u64, from: HostId, bytes_a_second: u64, bytes: usize) -> Option<u64> {
+        if bytes_a_second == 0 {
+            return Some(0);
+        }
+        let sent_at = self.sent_at.entry(from).or_default();
+        let begins = at.max(*sent_at);
+        if begins - at > QUEUE_NS_MAX {
+            return None;
+        }
+        *sent_at = begins + (bytes as u64 + HEADER_BYTES) * 1_000_000_000 / bytes_a_second;
+        Some(*sent_at - at)
     }
 
     /// How long a segment of a stream is on its way: lost ones are sent again after a while.
@@ -191,6 +237,14 @@ impl Network {
             loss_out: out.map_or(0.0, |ailment| ailment.loss_out),
             loss_in: back.map_or(0.0, |ailment| ailment.loss_in),
             slow_ns: out.map_or(0, |ailment| ailment.slow_ns) + back.map_or(0, |ailment| ailment.slow_ns),
+            bytes_a_second: out.map_or(0, |ailment| ailment.bytes_a_second),
+            payload_bytes_max: [out, back]
+                .into_iter()
+                .flatten()
+                .map(|ailment| ailment.payload_bytes_max)
+                .filter(|most| *most > 0)
+                .min()
+                .unwrap_or(0),
         }
     }
 
@@ -253,7 +307,10 @@ mod tests {
     }
 
     fn arrivals(network: &mut Network, from: HostId, to: HostId) -> Vec<u64> {
-        (0..1_000).flat_map(|_| network.send(from, to, Bytes::from_static(b"x")).into_iter().flatten()).map(|copy| copy.delay_ns).collect()
+        (0..1_000)
+            .flat_map(|_| network.send(0, from, to, Bytes::from_static(b"x")).into_iter().flatten())
+            .map(|copy| copy.delay_ns)
+            .collect()
     }
 
     #[test]
@@ -287,8 +344,39 @@ mod tests {
         let mut network = network(Conditions { corrupt: 1.0, ..Conditions::LAN });
         let sent = Bytes::from_static(&[7; 100]);
         for _ in 0..100 {
-            let [arrived, _] = network.send(A, B, sent.clone());
+            let [arrived, _] = network.send(0, A, B, sent.clone());
             assert_ne!(arrived.expect("nothing is lost").bytes, sent);
         }
+    }
+
+    #[test]
+    fn bursts_lose_everything_for_a_moment_and_nothing_in_the_next() {
+        let mut network = network(Conditions { burst: 0.5, ..Conditions::LAN });
+        let mut arrives = |at| network.send(at, A, B, Bytes::from_static(b"x"))[0].is_some();
+        let moments: Vec<bool> = (0..100).map(|moment| arrives(moment * BURST_NS)).collect();
+        for (moment, is_open) in moments.iter().enumerate() {
+            assert_eq!(arrives(moment as u64 * BURST_NS + BURST_NS - 1), *is_open, "one fate a moment");
+        }
+        assert!((20..80).contains(&moments.iter().filter(|is_open| **is_open).count()));
+    }
+
+    #[test]
+    fn a_narrow_link_delays_then_drops_and_empties_again() {
+        let mut network = network(Conditions::LAN);
+        network.ail(A, Ailment { bytes_a_second: 10_000, ..Ailment::default() });
+        let thousand = Bytes::from_static(&[0; 972]);
+        let mut wait = |at| network.send(at, A, B, thousand.clone())[0].as_ref().map(|flight| flight.delay_ns / 100_000_000);
+        assert_eq!([wait(0), wait(0), wait(0), wait(0)], [Some(1), Some(2), Some(3), None]);
+        assert_eq!(wait(1_000_000_000), Some(1));
+        assert!(network.send(0, B, A, thousand)[0].as_ref().is_some_and(|flight| flight.delay_ns < 100_000_000), "the way in is free");
+    }
+
+    #[test]
+    fn a_small_mtu_drops_what_is_larger_in_both_directions() {
+        let mut network = network(Conditions::LAN);
+        network.ail(A, Ailment { payload_bytes_max: 500, ..Ailment::default() });
+        let mut passes = |from, to, bytes: &'static [u8]| network.send(0, from, to, Bytes::from_static(bytes))[0].is_some();
+        assert!(passes(A, B, &[0; 500]) && passes(B, A, &[0; 500]) && passes(B, C, &[0; 501]));
+        assert!(!passes(A, B, &[0; 501]) && !passes(B, A, &[0; 501]));
     }
 }

@@ -3,17 +3,23 @@
 //! The swarm runs a [`Plan`]; scenarios and experiments drive the same run by hand. Everything that happens is an event of the world;
 //! after each, the checkers see what it touched.
 
+mod clients;
+mod strikes;
+
+use crate::agent;
 use crate::checkers::moves::Moves;
 use crate::checkers::{self, Checker, Scene};
-use crate::faults::{FaultKind, Scheduled, Stroke};
-use crate::history::{History, OpId, Operation, Outcome};
+use crate::faults::{FaultKind, Scheduled};
+use crate::history::{History, OpId, Outcome};
 use crate::log;
-use crate::plan::{Intent, Plan, PlannedClient, PlannedHost, PlannedOperation};
+use crate::plan::{Plan, PlannedHost, PlannedOperation};
 use crate::rng::Rng;
+use crate::states;
+use crate::sweep;
 use crate::truth::Truth;
 use crate::violation::Violation;
-use crate::workload::{Client, PATIENCE_NS};
-use crate::world::network::{Ailment, Conditions};
+use crate::workload::Client;
+use crate::world::network::Conditions;
 use crate::world::trace::Happening;
 use crate::world::{HostId, Note, World};
 use bytes::Bytes;
@@ -21,10 +27,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tidings::engine::Engine;
-use tidings::engine::config::{EngineConfig, NodeConfig};
-use tidings::engine::io::Token;
-use tidings::model::command::{Command, Refusal, Reply};
-use tidings::model::names::{Datacenter, NodeId, NodeName, Zone};
+use tidings::engine::config::EngineConfig;
+use tidings::engine::io::{StoreOp, Token};
+use tidings::model::command::Command;
+use tidings::model::names::{NodeId, Zone};
 use tidings::view::View;
 
 pub const SECOND: u64 = 1_000_000_000;
@@ -108,11 +114,15 @@ impl Run {
         let mut run = Self::new(plan.seed, plan.conditions);
         run.world.network.between_zones_ns = plan.between_zones_ns;
         run.is_sharp = plan.is_history_sharp();
+        if plan.kinds.contains(&FaultKind::Twin) {
+            // Giving a node id up is an operator's business, and says so.
+            run.allow_errors("node id");
+        }
         run.seeds.clone_from(&plan.seeds);
         run.checkers = checkers::all();
         run.world.notes_packets = true;
         if plan.kinds.contains(&FaultKind::ClockOff) {
-            run.coverage.insert(format!("fault {}", FaultKind::ClockOff), 1);
+            run.coverage.insert(sweep::fault(FaultKind::ClockOff), 1);
         }
         let key = plan.key();
         for planned in &plan.hosts {
@@ -163,34 +173,13 @@ impl Run {
 
     fn add_host(&mut self, planned: PlannedHost, key: Option<[u8; 32]>, configure: &dyn Fn(&mut EngineConfig)) -> HostId {
         let number = self.views.len() as u32;
-        let mut config = EngineConfig::lan(NodeConfig {
-            name: NodeName::new(&format!("host-{number}")).expect("letters and digits are a name"),
-            datacenter: Datacenter::new("dc1").expect("letters and digits are a name"),
-            zone: Some(Zone::new(&format!("zone-{}", planned.zone)).expect("letters and digits are a name")),
-            advertise: World::<Engine>::address_of(number),
-            http_port: Some(8_500),
-            dns_port: None,
-            is_gateway: false,
-            version: "simulated".into(),
-            metadata: Vec::new(),
-        });
+        let mut config = agent::config(number);
+        config.node.zone = Some(Zone::new(&format!("zone-{}", planned.zone)).expect("letters and digits are a name"));
         config.keys.extend(key);
         configure(&mut config);
         self.views.push(None);
         self.changed_at.push(0);
         self.world.add_host(planned.zone, planned.clock, config)
-    }
-
-    pub fn add_client(&mut self, planned: PlannedClient) -> u32 {
-        let number = self.clients.len() as u32;
-        self.clients.push(Client::new(number, planned));
-        if let Some(ttl_ms) = planned.ttl_ms {
-            self.schedule(self.world.now() + ttl_ms * 1_000_000 / 3, Entry::Beat(number));
-        }
-        if let Some(dies_at) = planned.dies_at {
-            self.schedule(dies_at, Entry::Silence(number));
-        }
-        number
     }
 
     fn schedule(&mut self, at: u64, entry: Entry) {
@@ -288,12 +277,6 @@ impl Run {
         self.errors_allowed.push(part);
     }
 
-    /// Copies a host's disk as it is onto another that is not running.
-    pub fn clone_disk(&mut self, from: HostId, to: HostId) {
-        let copy = self.world.host(from).disk.copy();
-        self.world.host_mut(to).disk.restore(copy);
-    }
-
     /// Has all checkers look at everything, as it is when nothing is on its way.
     ///
     /// # Errors
@@ -331,13 +314,22 @@ impl Run {
                 self.views[host.index()] = None;
             }
             Note::Persisted { host, ops } => {
+                if self.truth.writing(*host).is_some() && ops.iter().any(|op| matches!(op, StoreOp::Node { .. })) {
+                    self.saw(states::TWIN);
+                }
                 if let Err(wrong) = self.truth.persisted(*host, ops) {
                     let expected = "one meaning for each seq, and each with some";
                     return Err(self.violation("single-writer", vec![*host], expected, &format!("{wrong:?}")));
                 }
             }
             Note::Reply { host, token, outcome } => self.replied(*host, token.0, outcome),
-            Note::View { host, view } => self.views[host.index()] = Some(Arc::clone(view)),
+            Note::View { host, view } => {
+                let was_cut_off = self.views[host.index()].as_ref().is_some_and(|before| before.agent.is_cut_off);
+                if view.agent.is_cut_off && !was_cut_off {
+                    self.saw(states::CUT_OFF);
+                }
+                self.views[host.index()] = Some(Arc::clone(view));
+            }
             Note::Stopped { host } => self.down(*host),
             Note::Due(entry) => {
                 if let Some(entry) = self.agenda[*entry as usize].take() {
@@ -419,7 +411,20 @@ impl Run {
         }
     }
 
+    /// Enters what a process that ends, or a run that does, has been through.
+    pub fn harvest(&mut self, host: HostId) {
+        let Some(engine) = self.world.machine(host) else { return };
+        for counted in states::COUNTED {
+            *self.coverage.entry(sweep::state(counted.name)).or_default() += (counted.count)(engine);
+        }
+    }
+
+    fn saw(&mut self, name: &'static str) {
+        *self.coverage.entry(sweep::state(name)).or_default() += 1;
+    }
+
     fn down(&mut self, host: HostId) {
+        self.harvest(host);
         self.world.kill(host);
         self.disturb(host);
         self.views[host.index()] = None;
@@ -438,154 +443,9 @@ impl Run {
         self.changed_at[host.index()] = self.world.now();
     }
 
-    /// Does to the world what a fault says.
-    pub fn strike(&mut self, kind: FaultKind, stroke: Stroke) {
-        self.disturbed_at = self.world.now();
-        *self.coverage.entry(format!("fault {kind}")).or_default() += 1;
-        for host in stroke.hosts() {
-            self.remark(host, &format!("{kind}: {stroke}"));
-        }
-        match stroke {
-            Stroke::Weather(of, probability) => {
-                let base = self.calm;
-                let weather = &mut self.world.network.conditions;
-                match of {
-                    FaultKind::Loss => weather.loss = base.loss + probability,
-                    FaultKind::Duplicate => weather.duplicate = base.duplicate + probability,
-                    FaultKind::Reorder => weather.reorder = base.reorder + probability,
-                    _ => weather.corrupt = base.corrupt + probability,
-                }
-            }
-            Stroke::Cut { from, to } => self.world.network.cut(&from, &to),
-            Stroke::Mend { from, to } => self.world.network.mend(&from, &to),
-            Stroke::Isolate(host) => self.world.network.isolate(host),
-            Stroke::Rejoin(host) => self.world.network.rejoin(host),
-            Stroke::Ail(host, ailment) => self.world.network.ail(host, ailment),
-            Stroke::Kill(host) => self.kill(host),
-            Stroke::Start(host, revival) => {
-                if !self.world.host(host).is_up() {
-                    let fate = revival.disk.fate(self.world.now());
-                    self.world.suffer(host, fate);
-                    if revival.is_moved {
-                        self.moved += 1;
-                        self.world.readdress(host, World::<Engine>::address_of(60_000 + self.moved));
-                    }
-                    self.start(host);
-                }
-            }
-            Stroke::Freeze(host, how) => self.world.freeze(host, how),
-            Stroke::Thaw(host) => self.world.thaw(host),
-            Stroke::ClockJump(host, ms) => self.world.host_mut(host).clock.offset_ms += ms,
-            Stroke::DiskFull(host, is_full) => self.world.host_mut(host).disk.is_full = is_full,
-            Stroke::Leave(host) => self.leave(host),
-            Stroke::Noise { to, draw } => self.make_noise(to, draw),
-        }
-    }
-
-    pub fn leave(&mut self, host: HostId) {
-        self.disturb(host);
-        self.next_operation += 1;
-        self.world.command(host, Token(OWN_TOKENS + self.next_operation), Command::Leave);
-    }
-
-    fn make_noise(&mut self, to: HostId, draw: u64) {
-        let from = World::<Engine>::address_of((draw % 5) as u32);
-        let old = (!self.overheard.is_empty()).then(|| self.overheard[draw as usize % self.overheard.len()].clone());
-        let length = self.noise.between(0, 1_300) as usize;
-        let random: Vec<u8> = (0..length).map(|_| self.noise.number() as u8).collect();
-        match old.filter(|_| draw & 1 == 0) {
-            Some((sender, bytes)) => self.world.inject(to, if draw & 2 == 0 { sender } else { from }, bytes),
-            None => self.world.inject(to, from, random.into()),
-        }
-    }
-
-    /// Ends all that was done to the world: what is dead comes back, what is frozen thaws.
-    pub fn calm_down(&mut self) {
-        self.disturbed_at = self.world.now();
-        self.world.network.heal();
-        self.world.network.conditions = self.calm;
-        for host in self.world.host_ids() {
-            self.world.host_mut(host).disk.is_full = false;
-            self.world.thaw(host);
-            self.start(host);
-        }
-    }
-
     /// The node id that a host's process has now.
     pub fn node(&self, host: HostId) -> Option<NodeId> {
         self.world.machine(host).map(|engine| engine.membership().me().node)
-    }
-
-    /// A client asks what it means to, unless it waits for something or nobody listens.
-    pub fn operate(&mut self, number: u32, intent: Intent) -> Option<OpId> {
-        let client = &self.clients[number as usize];
-        if client.waits_for.is_some() || client.is_silent {
-            return None;
-        }
-        let hosts = self.world.host_ids().count() as u32;
-        let listening = (0..hosts).map(|step| HostId((client.at.0 + step) % hosts)).find(|host| self.world.host(*host).is_up())?;
-        if client.planned.is_agent_scoped && listening != client.at {
-            return None;
-        }
-        let origin = self.node(listening)?;
-        let id = self.next_operation;
-        let (command, _) = client.command(intent, id, origin)?;
-        let uid = client.uid(origin);
-        self.next_operation += 1;
-        let at = self.world.now();
-        self.history.ask(Operation { id, client: number, intent, uid, host: listening, asked_at: at, outcome: Outcome::Pending });
-        let client = &mut self.clients[number as usize];
-        (client.at, client.waits_for) = (listening, Some(id));
-        self.schedule(at + PATIENCE_NS, Entry::GiveUp(id));
-        self.world.command(listening, Token(id), command);
-        Some(id)
-    }
-
-    fn replied(&mut self, host: HostId, id: OpId, outcome: &Result<Reply, Refusal>) {
-        let at = self.world.now();
-        let Some(operation) = self.history.answer(id, at, outcome).filter(|_| id < OWN_TOKENS) else { return };
-        let end = match outcome {
-            Ok(_) => "acknowledged",
-            Err(Refusal::NotFound { .. }) => "not found",
-            Err(_) => "refused",
-        };
-        *self.coverage.entry(format!("{} {end}", operation.intent.name())).or_default() += 1;
-        let client = &mut self.clients[operation.client as usize];
-        client.answered(operation);
-        let is_forgotten = matches!(outcome, Err(Refusal::NotFound { .. })) && operation.intent != Intent::Deregister;
-        if is_forgotten && client.is_registered {
-            let client = client.number;
-            let again = PlannedOperation { at: at + REREGISTER_NS, client, intent: Intent::Register, moves_to: None };
-            self.schedule(again.at, Entry::Operation(again));
-        }
-        let _ = host;
-    }
-
-    fn give_up(&mut self, id: OpId) {
-        self.history.give_up(id, self.world.now());
-        let Some(operation) = self.history.operation(id) else { return };
-        let client = &mut self.clients[operation.client as usize];
-        if client.waits_for == Some(id) {
-            client.waits_for = None;
-            *self.coverage.entry(format!("{} unanswered", operation.intent.name())).or_default() += 1;
-        }
-    }
-
-    fn beat(&mut self, number: u32) {
-        let client = &self.clients[number as usize];
-        let Some(ttl_ms) = client.planned.ttl_ms else { return };
-        if client.is_registered {
-            self.operate(number, Intent::Heartbeat);
-        }
-        if !self.clients[number as usize].is_silent {
-            self.schedule(self.world.now() + ttl_ms * 1_000_000 / 3, Entry::Beat(number));
-        }
-    }
-
-    /// Puts a host's own link right or wrong.
-    pub fn ail(&mut self, host: HostId, ailment: Ailment) {
-        self.world.network.ail(host, ailment);
-        self.disturbed_at = self.world.now();
     }
 
     /// Notes what the run itself did, where a report shows it.

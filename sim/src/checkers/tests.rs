@@ -1,0 +1,134 @@
+//! Checkers that need a whole cluster to bite: each is shown a scene with one lie in it, and the same scene without.
+
+use super::{Checker, Scene, life, prefix, ready, visible};
+use crate::plan::Intent;
+use crate::run::{Run, SECOND};
+use crate::scenarios::steps;
+use crate::swarm;
+use crate::truth::Truth;
+use crate::world::{HostId, Note};
+use std::sync::Arc;
+use tidings::engine::io::StoreOp;
+use tidings::model::record::{Content, RecordState};
+
+const A: HostId = HostId(0);
+const B: HostId = HostId(1);
+
+/// Three agents that know each other, and one instance, registered at the first.
+fn whole() -> Run {
+    crate::log::listen(None);
+    let mut run = Run::cluster(1, 3);
+    steps::until_whole(&mut run, 20 * SECOND).unwrap();
+    let client = steps::client(&mut run, A);
+    steps::act(&mut run, client, Intent::Register).unwrap();
+    swarm::until_still(&mut run).unwrap();
+    run
+}
+
+fn view_of(run: &Run, host: HostId) -> Note {
+    Note::View { host, view: Arc::clone(run.views[host.index()].as_ref().expect("it shows one")) }
+}
+
+#[test]
+fn who_still_serves_a_dead_agents_instances_is_caught_and_who_does_not_passes() {
+    let mut run = whole();
+    let stale = view_of(&run, B);
+    life::Life::default().note(&run.scene(), &stale).expect("its agent is alive");
+    run.kill(A);
+    run.run_for(life::DETECTED_WITHIN_NS / 2).unwrap();
+    life::Life::default().note(&run.scene(), &stale).expect("detection takes its time");
+    run.run_for(life::DETECTED_WITHIN_NS).unwrap();
+    let caught = life::Life::default().note(&run.scene(), &stale).unwrap_err();
+    assert_eq!(caught.checker, "dead-are-not-served");
+    life::Life::default().note(&run.scene(), &view_of(&run, B)).expect("the newest view shows nothing of it");
+}
+
+#[test]
+fn who_holds_the_living_dead_long_after_all_faults_is_caught() {
+    let mut run = whole();
+    run.world.network.isolate(A);
+    run.run_for(30 * SECOND).unwrap();
+    let stale = view_of(&run, B);
+    run.world.network.rejoin(A);
+    run.disturbed_at = run.world.now();
+    run.run_for(life::HEALED_WITHIN_NS - SECOND).unwrap();
+    life::Life::default().note(&run.scene(), &stale).expect("healing takes its time");
+    run.run_for(2 * SECOND).unwrap();
+    let caught = life::Life::default().note(&run.scene(), &stale).unwrap_err();
+    assert_eq!(caught.checker, "living-are-held-alive");
+    life::Life::default().note(&run.scene(), &view_of(&run, B)).expect("it has healed");
+}
+
+#[test]
+fn records_that_their_origin_never_wrote_are_caught() {
+    let run = whole();
+    prefix::Prefix.at_rest(&run.scene()).expect("all hold what was written");
+    // A history of the same origins in which one live record says something else.
+    let mut other = Truth::default();
+    for host in run.world.host_ids() {
+        let disk = run.world.host(host).disk.durable();
+        let (head, sum) = disk.head.expect("it has written");
+        let mut ops: Vec<StoreOp> =
+            disk.records.iter().map(|(uid, record)| StoreOp::Record { uid: *uid, record: record.clone() }).collect();
+        if let (A, Some(StoreOp::Record { record, .. })) = (host, ops.last_mut()) {
+            record.state = RecordState::Live(Content::from_bytes(b"something else"));
+        }
+        ops.push(StoreOp::Head { head, sum });
+        other.persisted(host, &ops).unwrap();
+    }
+    let caught = prefix::Prefix.at_rest(&Scene { truth: &other, ..run.scene() }).unwrap_err();
+    assert_eq!(caught.checker, "prefix-is-true");
+}
+
+#[test]
+fn who_is_not_ready_long_after_all_faults_is_caught() {
+    let mut run = whole();
+    run.run_for(ready::READY_WITHIN_NS).unwrap();
+    let late = run.add_agents(1, &|_| {})[0];
+    run.start(late);
+    let note = Note::Handled { host: late };
+    ready::Ready::default().note(&run.scene(), &note).expect("it has only just started");
+    let caught = ready::Ready::default().note(&Scene { disturbed_at: 0, ..run.scene() }, &note).unwrap_err();
+    assert_eq!(caught.checker, "all-are-ready");
+    let old = Note::Handled { host: A };
+    ready::Ready::default().note(&Scene { disturbed_at: 0, ..run.scene() }, &old).expect("the others are ready");
+}
+
+#[test]
+fn a_revision_that_comes_again_is_caught_and_a_new_one_passes() {
+    let mut run = whole();
+    let first = view_of(&run, B);
+    let mut checker = visible::Visible::default();
+    checker.note(&run.scene(), &first).unwrap();
+    let client = steps::client(&mut run, A);
+    steps::act(&mut run, client, Intent::Register).unwrap();
+    swarm::until_still(&mut run).unwrap();
+    checker.note(&run.scene(), &view_of(&run, B)).expect("the feed leads from one to the other");
+    checker.at_rest(&run.scene()).unwrap();
+    let caught = checker.note(&run.scene(), &first).unwrap_err();
+    assert_eq!(caught.checker, "feed-folds-to-view");
+}
+
+#[test]
+fn a_view_without_the_highest_claim_is_caught_at_rest() {
+    let mut run = whole();
+    let before = run.views[B.index()].clone();
+    let client = steps::client(&mut run, A);
+    steps::act(&mut run, client, Intent::Register).unwrap();
+    swarm::until_still(&mut run).unwrap();
+    visible::Visible::default().at_rest(&run.scene()).expect("all show it");
+    run.views[B.index()] = before;
+    let caught = visible::Visible::default().at_rest(&run.scene()).unwrap_err();
+    assert_eq!(caught.checker, "highest-claim-is-visible");
+}
+
+#[test]
+fn what_lacks_is_said_until_nothing_does() {
+    let mut run = whole();
+    assert_eq!(swarm::lack(&run), None);
+    run.kill(A);
+    let lacks = swarm::lack(&run).expect("the others hold it alive yet");
+    assert!(lacks.1.contains("runs nowhere"), "{}", lacks.1);
+    run.run_for(30 * SECOND).unwrap();
+    assert_eq!(swarm::lack(&run), None, "two who hold the third for down are whole");
+}
