@@ -4,7 +4,7 @@ use crate::plan::Intent;
 use crate::world::HostId;
 use std::collections::BTreeMap;
 use tidings::model::command::{Refusal, Reply, Written};
-use tidings::model::record::Uid;
+use tidings::model::record::{Claim, Uid};
 
 /// The number of an operation; as text it is in the metadata of what it registers.
 pub type OpId = u64;
@@ -17,8 +17,10 @@ pub struct Operation {
     pub uid: Uid,
     pub host: HostId,
     pub asked_at: u64,
-    /// Whose registration the agent showed when it was asked: a delete reaches no further than what its agent has heard of.
-    pub saw: Option<OpId>,
+    /// The claim of what the agent showed when it was asked: a delete reaches no further than what its agent has heard of.
+    pub saw: Option<Claim>,
+    /// The highest claim that anybody had on the key when this was answered.
+    pub claim: Option<Claim>,
     pub outcome: Outcome,
 }
 
@@ -60,6 +62,13 @@ impl History {
             Err(refusal) => Outcome::Refused { at, refusal: refusal.clone() },
         };
         Some(operation)
+    }
+
+    /// Enters with which claim an answered operation stands.
+    pub fn stands(&mut self, id: OpId, claim: Option<Claim>) {
+        if let Some(operation) = self.operations.get_mut(&id) {
+            operation.claim = claim;
+        }
     }
 
     /// The client waits no longer.

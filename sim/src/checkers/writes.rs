@@ -8,7 +8,7 @@ use crate::violation::Violation;
 use crate::workload::{Client, written_by};
 use crate::world::{HostId, Note};
 use tidings::model::command::{Refusal, WriteResult};
-use tidings::model::record::{RecordState, Uid};
+use tidings::model::record::{Claim, RecordState, Uid};
 
 /// Keeps nothing: the history does.
 pub struct Writes;
@@ -90,7 +90,7 @@ fn expectations<'a>(scene: &'a Scene<'_>, client: &'a Client) -> impl Iterator<I
 /// The last acknowledged write counts, and every other one that had not ended when that was asked: an agent that stood still carries out
 /// late what its client has long given up.
 fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
-    let mut allowed: Vec<(Option<u64>, u64)> = vec![(None, 0)];
+    let mut allowed: Vec<(Option<u64>, u64, Option<Claim>)> = vec![(None, 0, None)];
     let mut registered = None;
     for operation in history.of_client(client) {
         let word = match operation.intent {
@@ -108,18 +108,18 @@ fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
                 // There was nothing to remove at an agent that had not heard of it: what others hold stays.
                 if written.result != WriteResult::Absent {
                     // Nor does a delete reach what its agent had not heard of yet: a later claim outlives it.
-                    let is_unseen = |word: Option<u64>| operation.intent == Intent::Deregister && word > operation.saw;
-                    allowed.retain(|(word, ended_at)| *ended_at > operation.asked_at || is_unseen(*word));
+                    let is_unseen = |claim: Option<Claim>| operation.intent == Intent::Deregister && claim > operation.saw;
+                    allowed.retain(|(_, ended_at, claim)| *ended_at > operation.asked_at || is_unseen(*claim));
                 }
-                allowed.push((word, *at));
+                allowed.push((word, *at, operation.claim));
             }
             // The agent could not make it durable in time; its store goes on trying.
-            Outcome::Refused { refusal: Refusal::Unavailable { .. }, .. } => allowed.push((word, u64::MAX)),
+            Outcome::Refused { refusal: Refusal::Unavailable { .. }, .. } => allowed.push((word, u64::MAX, None)),
             Outcome::Refused { .. } => {}
-            Outcome::Pending | Outcome::Unknown { .. } => allowed.push((word, u64::MAX)),
+            Outcome::Pending | Outcome::Unknown { .. } => allowed.push((word, u64::MAX, None)),
         }
     }
-    allowed.into_iter().map(|(word, _)| word).collect()
+    allowed.into_iter().map(|(word, ..)| word).collect()
 }
 
 /// Whether somebody's disk holds what was acknowledged, or what came of it since.
@@ -200,11 +200,12 @@ mod tests {
             host: HostId(1),
             asked_at: id,
             saw,
+            claim: Some(id),
             outcome: Outcome::Acknowledged { at: id, written: Written { uid: Uid(1), result: WriteResult::Removed, revision: 1 } },
         };
         history.ask(deregister(3, Some(1)));
         assert_eq!(outcomes(&history, 0), [Some(2), None], "its agent had not heard of the second registration");
-        history.ask(deregister(4, Some(2)));
+        history.ask(deregister(4, Some(3)));
         assert_eq!(outcomes(&history, 0), [None]);
     }
 

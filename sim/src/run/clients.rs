@@ -37,10 +37,23 @@ impl Run {
         let id = self.next_operation;
         let (command, _) = client.command(intent, id, origin)?;
         let uid = client.uid(origin);
-        let saw = self.views[listening.index()].as_ref().and_then(|view| client.shown(view, uid));
+        let saw = self.views[listening.index()].as_ref().and_then(|view| {
+            let shown = view.service("default", client.service().as_str())?.find(uid)?.node.id;
+            self.world.machine(listening)?.catalog().claim(shown, uid)
+        });
         self.next_operation += 1;
         let at = self.world.now();
-        self.history.ask(Operation { id, client: number, intent, uid, host: listening, asked_at: at, saw, outcome: Outcome::Pending });
+        self.history.ask(Operation {
+            id,
+            client: number,
+            intent,
+            uid,
+            host: listening,
+            asked_at: at,
+            saw,
+            claim: None,
+            outcome: Outcome::Pending,
+        });
         let client = &mut self.clients[number as usize];
         (client.at, client.waits_for) = (listening, Some(id));
         self.schedule(at + PATIENCE_NS, Entry::GiveUp(id));
@@ -57,7 +70,8 @@ impl Run {
             Err(_) => "refused",
         };
         *self.coverage.entry(format!("{} {end}", operation.intent.name())).or_default() += 1;
-        let origin = self.truth.visible(operation.uid, |_| true).map(|(origin, _)| origin);
+        let visible = self.truth.visible(operation.uid, |_| true);
+        let (origin, claim) = (visible.map(|(origin, _)| origin), visible.map(|(_, record)| record.claim));
         let is_forwarded = outcome.is_ok() && origin.is_some_and(|origin| self.truth.writing(host).is_some_and(|(own, _)| own != origin));
         if is_forwarded {
             *self.coverage.entry(sweep::state(states::FORWARDED)).or_default() += 1;
@@ -73,6 +87,7 @@ impl Run {
             let again = PlannedOperation { at: at + REREGISTER_NS, client, intent: Intent::Register, moves_to: None };
             self.schedule(again.at, Entry::Operation(again));
         }
+        self.history.stands(id, claim);
     }
 
     pub(super) fn give_up(&mut self, id: OpId) {
