@@ -162,6 +162,7 @@ mod tests {
                 host: HostId(0),
                 asked_at: id,
                 saw: Some(id),
+                claim: Some(id),
                 outcome: Outcome::Pending,
             };
             history.ask(operation);
