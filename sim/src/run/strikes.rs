@@ -101,7 +101,14 @@ impl Run {
     /// Registrations at once, each with a lease that nobody renews.
     pub(super) fn flood(&mut self, to: HostId, number: u32, draw: u64) {
         for at in 0..number {
-            let planned = PlannedClient { keeps: Kept::Instance, service: at % 7, is_agent_scoped: false, ttl_ms: Some(5_000), home: to.0, dies_at: None };
+            let planned = PlannedClient {
+                keeps: Kept::Instance,
+                service: at % 7,
+                is_agent_scoped: false,
+                ttl_ms: Some(5_000),
+                home: to.0,
+                dies_at: None,
+            };
             let mut registration = Client::new(at, planned).registration(0);
             registration.id = InstanceId::new(&format!("flood-{draw:x}-{at}")).expect("letters and digits are an id");
             self.next_operation += 1;
