@@ -21,9 +21,11 @@ impl WakeThread {
     /// The system has no thread to give.
     pub fn start(waker: Waker) -> std::io::Result<WakeThread> {
         let is_over = Arc::new(AtomicBool::new(false));
+        // Read here: a thread that starts late would take what the engine has shown meanwhile for told already.
+        let seen = waker.view().revision;
         let join = std::thread::Builder::new().name("tidings-wake".to_owned()).spawn({
             let is_over = Arc::clone(&is_over);
-            move || run(&waker, &is_over)
+            move || run(&waker, seen, &is_over)
         })?;
         Ok(WakeThread { thread: join.thread().clone(), is_over, join: Some(join) })
     }
@@ -45,8 +47,7 @@ impl Drop for WakeThread {
     }
 }
 
-fn run(waker: &Waker, is_over: &AtomicBool) {
-    let mut seen = waker.view().revision;
+fn run(waker: &Waker, mut seen: u64, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
         let view = waker.view();
         if view.revision == seen {
