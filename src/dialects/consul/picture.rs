@@ -308,7 +308,7 @@ mod tests {
             let service = ServiceKey { namespace: Namespace::default(), service: ServiceName::new(name).unwrap() };
             let tags = [&["a"][..], &["a", "b"], &[], &["a", "a"]][random(&mut state) % 4];
             let entry = entry(&service, ["1", "2"][random(&mut state) % 2], tags, step);
-            if random(&mut state) % 3 == 0 {
+            if random(&mut state).is_multiple_of(3) {
                 editor.remove(&service, entry.uid, RemoveReason::Deregistered);
             } else {
                 editor.put(&service, entry);
@@ -317,7 +317,7 @@ mod tests {
             let (revision, body) = kept.names(&view, &params);
             let anew = Picture::default();
             assert_eq!(body, anew.names(&view, &params).1);
-            if random(&mut state) % 5 == 0 {
+            if random(&mut state).is_multiple_of(5) {
                 assert_eq!(body, lazy.names(&view, &params).1, "several changes at once");
             }
             for name in ["WEB", "dB", "WEB2"] {
