@@ -83,6 +83,8 @@ pub struct Engine {
     rtts: rtts::Rtts,
     /// When the members' addresses are stored next, in nanoseconds.
     store_members_at: Option<u64>,
+    /// The store holds no member's address, nor was one handed to it.
+    knows_nobody: bool,
     out: VecDeque<Output>,
     counters: Counters,
 }
@@ -133,6 +135,7 @@ impl Engine {
             show_members_at: Some(now.ns),
             rtts: rtts::Rtts::default(),
             store_members_at: None,
+            knows_nobody: restored.members.is_empty(),
             out: VecDeque::new(),
             counters: Counters::default(),
         };

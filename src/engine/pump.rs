@@ -108,7 +108,9 @@ impl Engine {
         match event {
             Event::Up(node) => {
                 self.catalog.on_member(now, node, Word::Alive);
-                self.store_members_at.get_or_insert(now.after_ms(STORE_MEMBERS_MS));
+                // The first one ever met is worth a write of its own: a crash before it would leave nobody to return to.
+                let delay_ms = if std::mem::take(&mut self.knows_nobody) { 0 } else { STORE_MEMBERS_MS };
+                self.store_members_at.get_or_insert(now.after_ms(delay_ms));
             }
             Event::Moved { .. } => {
                 self.store_members_at.get_or_insert(now.after_ms(STORE_MEMBERS_MS));
