@@ -78,7 +78,7 @@ def tidings(path, scratch, running):
         command += [part for other in gossip[:at] for part in ("--join", f"127.0.0.1:{other}")]
         launch(command, scratch / f"{name}.log", running)
     for at, name in enumerate(names):
-        await_ready(lambda at=at: len(get(http[at], "/api/v1/members")["members"]) == len(names), running, scratch / f"{name}.log")
+        await_ready(lambda at=at: set(names) <= {member["Name"] for member in get(http[at], "/v1/agent/members")}, running, scratch / f"{name}.log")
     return environment("tidings", scratch, names, http, dns)
 
 
