@@ -1,7 +1,6 @@
 //! One request from the door to the answer: what every route shares.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -20,7 +19,7 @@ use super::refuse::No;
 use super::routes;
 use crate::access::{Asked, Door};
 use crate::agent::handle::Handle;
-use crate::select;
+use crate::select::{self, random::Dice};
 
 /// What this agent had seen when it answered.
 pub const REVISION: HeaderName = HeaderName::from_static("tidings-revision");
@@ -36,7 +35,7 @@ pub struct Shared {
     pub turns: Turns,
     pub events: Events,
     pub counted: Counted,
-    random: AtomicU64,
+    pub dice: Dice,
     /// Names this agent in the ids of events and in ETags of lists.
     pub agent: String,
 }
@@ -54,15 +53,7 @@ impl Api {
     pub fn new(handle: Handle, seed: u64) -> Self {
         let agent = handle.view().agent.id.to_string();
         let counted = Counted::new(&handle);
-        Self(Arc::new(Shared { handle, turns: Turns::default(), events: Events::default(), counted, random: AtomicU64::new(seed), agent }))
-    }
-
-    /// One random number: a counter through SplitMix64's mixer, begun at entropy. It decides on load, not on secrets.
-    pub fn random(&self) -> u64 {
-        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(Arc::new(Shared { handle, turns: Turns::default(), events: Events::default(), counted, dice: Dice::new(seed), agent }))
     }
 
     /// The ETag of a list at a revision: another agent's, or another life's, is another list.

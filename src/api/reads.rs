@@ -475,7 +475,7 @@ pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) 
     let zone = view.agent.zone.as_deref();
     let candidates: Vec<Candidate> =
         entries.iter().map(|entry| Candidate { uid: entry.uid, weight: entry.weight, distance: distance(&view, zone, entry) }).collect();
-    let random = api.random();
+    let random = api.dice.roll();
     let text = text.unwrap_or_default().as_bytes();
     let choose = |state: &mut select::State| select::choose(strategy, &candidates, state, random, text, n);
     let chosen = match strategy {

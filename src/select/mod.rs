@@ -8,9 +8,12 @@
 //! Nearest     the least distance; among equals random by weight
 //! ```
 //!
+//! `random` makes the numbers that callers bring.
+//!
 //! The caller keeps a [`State`] for each service and brings the randomness; what counts load or time belongs to the client. A weight of
 //! zero takes no traffic under any strategy.
 
+pub mod random;
 mod rendezvous;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 //! A listener may speak TLS; which clients it then asks to show certificates of their own is its settings'.
 
 pub mod dns;
+mod linger;
 mod listen;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use crate::api::{Api, App, Transport};
 pub use crate::dialects::consul::VERSION as CONSUL_VERSION;
 use crate::dialects::consul::{self, Consul};
 use crate::settings::Listen;
+use linger::Lingering;
 pub use listen::{BindError, Bound, bind};
 use listen::{Socket, Unregistered, is_of_one_connection};
 use tls::Tls;
@@ -201,7 +203,13 @@ where
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut app = app.clone();
-        async move { Ok::<_, Infallible>(app.answer(request, transport).await) }
+        async move {
+            let (parts, body) = request.into_parts();
+            let (body, rest) = Lingering::new(body);
+            let response = app.answer(Request::from_parts(parts, body), transport).await;
+            rest.discard().await;
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);

@@ -97,6 +97,20 @@ fn a_unix_socket_outlives_no_agent_and_replaces_a_dead_one() {
     assert!(!path.exists());
 }
 
+/// What a client sees that sends its whole request before it reads: were the connection reset on the way, it would see nothing.
+#[test]
+fn a_body_that_is_refused_is_read_to_its_end_and_the_connection_goes_on() {
+    let (serving, _handle, driver) = start(&[any_port()], 1);
+    let stream = TcpStream::connect(address(&serving)).unwrap();
+    let body = "x".repeat(2 * 1024 * 1024);
+    let refused = format!("PUT /v1/kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let answers = talk(stream, &format!("{refused}{HEALTHZ}"));
+    assert!(answers.starts_with("HTTP/1.1 413"), "{}", answers.chars().take(200).collect::<String>());
+    assert!(answers.contains("HTTP/1.1 200 OK"), "the next request on the connection is answered: {answers}");
+    driver.stop();
+    serving.join();
+}
+
 #[test]
 fn heads_without_end_and_requests_that_are_none_are_turned_away() {
     let (serving, _handle, driver) = start(&[any_port()], 1);

@@ -2,7 +2,7 @@
 //!
 //! It is no part of the View, whose memory is counted by the byte an instance: most agents never ask.
 
-use super::{Changes, Entry, View};
+use super::{Entry, Follower, Step, View};
 use crate::model::names::{NodeId, ServiceKey};
 use crate::model::record::Uid;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,17 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub struct ByNode {
     nodes: BTreeMap<NodeId, BTreeSet<(ServiceKey, Uid)>>,
-    /// The agent whose revisions these are, and the one that was followed last.
-    seen: Option<(NodeId, u64)>,
+    follower: Follower,
 }
 
 impl ByNode {
     /// Brings the index up to a View: by what changed since the last one where the journal reaches back so far, else anew.
     pub fn follow(&mut self, view: &View) {
-        let before = self.seen.replace((view.agent.id, view.revision));
-        let changes = before.filter(|(agent, _)| *agent == view.agent.id).map(|(_, revision)| view.changes_since(revision));
-        match changes {
-            Some(Changes::Batches(batches)) => {
+        match self.follower.step(view) {
+            Step::Nothing => {}
+            Step::Changes(batches) => {
                 for change in batches.iter().flat_map(|batch| &batch.changes) {
                     if let Some(before) = &change.before {
                         self.remove(&change.service, before);
@@ -31,7 +29,7 @@ impl ByNode {
                     }
                 }
             }
-            Some(Changes::Resync) | None => self.rebuild(view),
+            Step::Anew => self.rebuild(view),
         }
     }
 

@@ -8,6 +8,7 @@
 //! journal   the last changes, bounded: what feeds are made of
 //! entries   key-value entries, in order, by prefix
 //! by_node   an index of instances by node, for readers that keep one
+//! follow    how readers keep indexes of their own up to date
 //! filter    which entries a reader wants, and pages of them
 //! editor    the engine's pen: collects changes, publishes the next View
 //! ```
@@ -21,6 +22,7 @@ mod by_node;
 mod editor;
 mod entries;
 mod filter;
+mod follow;
 mod index;
 mod journal;
 mod node;
@@ -32,6 +34,7 @@ pub use by_node::ByNode;
 pub use editor::Editor;
 pub use entries::KeyValue;
 pub use filter::{Filter, HealthFilter, Namespaces};
+pub use follow::{Follower, Step};
 pub use journal::{Batch, Change, Changes, Event, RemoveReason};
 pub use node::{AgentView, FiredEvent, MemberState, MemberView, Node};
 pub use service::{Bodies, Body, Counts, Entry, Service, Standing};

@@ -45,7 +45,7 @@ pub async fn wait_until(consul: &Consul, wait: Duration, watched: Watched, is_me
     if is_met(&view) {
         return view;
     }
-    let wait = wait + jitter(wait, consul.random());
+    let wait = wait + jitter(wait, consul.dice.roll());
     let met = tokio::time::timeout(wait, next_that_is(consul, watched, is_met)).await;
     met.unwrap_or_else(|_| consul.handle.view())
 }

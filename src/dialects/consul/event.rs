@@ -77,7 +77,7 @@ async fn fire(State(consul): State<Consul>, tail: Tail, params: Params, body: Bo
         return Err(Failure::bad(format!("the name has more than {EVENT_NAME_BYTES_MAX} bytes")));
     }
     let event = UserEvent {
-        uuid: u128::from(consul.random()) << 64 | u128::from(consul.random()),
+        uuid: u128::from(consul.dice.roll()) << 64 | u128::from(consul.dice.roll()),
         name,
         payload: request::body(body, EVENT_PAYLOAD_BYTES_MAX).await?.to_vec(),
         node_filter: pattern(&params, "node")?,

@@ -55,7 +55,6 @@ mod tests;
 mod wanted;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -66,6 +65,7 @@ use self::own::Own;
 use self::picture::Picture;
 use crate::agent::handle::{Handle, wall_ms};
 use crate::model::names::NodeId;
+use crate::select::random::Dice;
 use crate::view::{ByNode, View};
 
 /// The version of Consul whose answers these are, told to clients that ask before they use what came with a version.
@@ -92,7 +92,7 @@ pub struct Shared {
     pub handle: Handle,
     pub settings: Settings,
     own: Own,
-    random: AtomicU64,
+    pub dice: Dice,
     picture: Picture,
     by_node: Mutex<ByNode>,
 }
@@ -109,15 +109,7 @@ impl Consul {
     /// `seed` is fresh entropy.
     pub fn new(handle: Handle, settings: Settings, seed: u64) -> Self {
         let (own, picture, by_node) = (Own::default(), Picture::default(), Mutex::default());
-        Self(Arc::new(Shared { handle, settings, own, random: AtomicU64::new(seed), picture, by_node }))
-    }
-
-    /// One random number: a counter through SplitMix64's mixer, begun at entropy. It spreads load and guards nothing.
-    pub fn random(&self) -> u64 {
-        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(Arc::new(Shared { handle, settings, own, dice: Dice::new(seed), picture, by_node }))
     }
 
     /// Keeps up what waiting readers are woken by, until the agent stops.

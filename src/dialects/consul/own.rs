@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::mapping;
 use crate::model::command::Target;
 use crate::model::instance::{Health, Instance, Lease};
-use crate::model::names::{InstanceId, Namespace, NodeId, ServiceKey};
+use crate::model::names::{InstanceId, Namespace, ServiceKey};
 use crate::model::record::{Key, Scope, Uid};
-use crate::view::{Changes, Entry, Node, View};
+use crate::view::{Entry, Follower, Node, Step, View};
 
 /// Where one of this agent's instances stands in the view.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +43,7 @@ pub struct Own(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    seen: Option<(NodeId, u64)>,
+    follower: Follower,
     by_id: BTreeMap<String, BTreeSet<Place>>,
     by_check: BTreeMap<String, BTreeSet<Place>>,
 }
@@ -94,13 +94,9 @@ impl Own {
 
 impl Known {
     fn follow(&mut self, view: &View) {
-        let before = self.seen.filter(|(agent, _)| *agent == view.agent.id).map(|(_, revision)| revision);
-        if before.is_some_and(|before| before >= view.revision) {
-            return;
-        }
-        self.seen = Some((view.agent.id, view.revision));
-        match before.map(|before| view.changes_since(before)) {
-            Some(Changes::Batches(batches)) => {
+        match self.follower.step(view) {
+            Step::Nothing => {}
+            Step::Changes(batches) => {
                 for change in batches.iter().flat_map(|batch| &batch.changes) {
                     for (entry, is_there) in [(&change.before, false), (&change.after, true)] {
                         if let Some(entry) = entry.as_ref().filter(|entry| entry.node.id == view.agent.id) {
@@ -109,7 +105,7 @@ impl Known {
                     }
                 }
             }
-            Some(Changes::Resync) | None => self.draw(view),
+            Step::Anew => self.draw(view),
         }
     }
 

@@ -17,8 +17,8 @@ use super::json::service::One;
 use super::request::Params;
 use super::subject::CONSUL;
 use crate::agent::handle::Handle;
-use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
-use crate::view::{Changes, Entry, View};
+use crate::model::names::{Namespace, ServiceKey, ServiceName};
+use crate::view::{Entry, Follower, Step, View};
 
 /// A service with instances.
 #[derive(Debug, Default)]
@@ -36,8 +36,7 @@ pub struct Picture {
 
 #[derive(Default)]
 struct Drawn {
-    /// The agent whose view this is of, and its revision.
-    seen: Option<(NodeId, u64)>,
+    follower: Follower,
     services: BTreeMap<ServiceKey, Known>,
     /// Names that are not in lower case, by what they are in it: Consul's names are looked up in any case.
     folded: BTreeMap<(Namespace, String), ServiceName>,
@@ -59,7 +58,7 @@ impl Picture {
         let mut watch = handle.watch_all();
         while !handle.is_stopping() {
             let view = watch.changed().await;
-            if self.lock().seen.is_some() {
+            if self.lock().follower.has_begun() {
                 drop(self.at(&view));
             }
         }
@@ -121,20 +120,16 @@ impl Picture {
 
 impl Drawn {
     fn follow(&mut self, view: &View) {
-        let before = self.seen.filter(|(agent, _)| *agent == view.agent.id).map(|(_, revision)| revision);
-        if before.is_some_and(|before| before >= view.revision) {
-            return;
-        }
-        self.seen = Some((view.agent.id, view.revision));
-        match before.map(|before| view.changes_since(before)) {
-            Some(Changes::Batches(batches)) => {
+        match self.follower.step(view) {
+            Step::Nothing => {}
+            Step::Changes(batches) => {
                 for batch in batches {
                     for change in &batch.changes {
                         self.note(&change.service, change.before.as_ref(), change.after.as_ref(), batch.revision);
                     }
                 }
             }
-            Some(Changes::Resync) | None => self.draw(view),
+            Step::Anew => self.draw(view),
         }
     }
 
@@ -260,6 +255,7 @@ mod tests {
 
     use super::*;
     use crate::model::instance::Instance;
+    use crate::model::names::NodeId;
     use crate::model::node::Liveness;
     use crate::model::record::{Content, Key, Kind, Scope};
     use crate::model::time::Now;
@@ -289,11 +285,8 @@ mod tests {
 
     /// SplitMix64: the same history in each run.
     fn random(state: &mut u64) -> usize {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) as usize
+        *state = state.wrapping_add(crate::select::random::STEP);
+        crate::select::random::mix(*state) as usize
     }
 
     #[test]

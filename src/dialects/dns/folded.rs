@@ -3,16 +3,15 @@
 //! Names that are in lower case already are found in the view itself, so only the others stand here. The index is made from a view and
 //! kept up by its journal.
 
-use crate::model::names::{NodeId, ServiceKey};
-use crate::view::{Changes, View};
+use crate::model::names::ServiceKey;
+use crate::view::{Follower, Step, View};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
 pub struct Folded {
     /// Namespace and name in lower case → the services that are written otherwise.
     services: BTreeMap<(String, String), BTreeSet<ServiceKey>>,
-    /// The agent whose revisions these are, and the one that was followed last.
-    seen: Option<(NodeId, u64)>,
+    follower: Follower,
     /// Rises when a service comes or goes here.
     generation: u64,
 }
@@ -20,16 +19,12 @@ pub struct Folded {
 impl Folded {
     /// Brings the index up to a view.
     pub fn follow(&mut self, view: &View) {
-        let now = (view.agent.id, view.revision);
-        if self.seen == Some(now) {
-            return;
-        }
-        let before = self.seen.replace(now).filter(|(agent, _)| *agent == view.agent.id);
-        match before.map(|(_, revision)| view.changes_since(revision)) {
-            Some(Changes::Batches(batches)) => {
+        match self.follower.step(view) {
+            Step::Nothing => {}
+            Step::Changes(batches) => {
                 batches.iter().flat_map(|batch| &batch.changes).for_each(|change| self.settle(&change.service, view));
             }
-            Some(Changes::Resync) | None => {
+            Step::Anew => {
                 self.services.clear();
                 self.generation += 1;
                 view.services(None).for_each(|service| self.settle(&service.key, view));

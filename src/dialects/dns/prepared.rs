@@ -8,6 +8,7 @@
 use super::config::Config;
 use super::name::Name;
 use super::wire::{self, Counts, Kind, OPT_BYTES, POINTER_MAX, QUESTION_NAME, Query, Rcode, Verdict, kind};
+use crate::select::random;
 use std::net::IpAddr;
 
 /// Records of one answer over TCP: more make no client happier.
@@ -261,11 +262,8 @@ impl Draws {
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0 = self.0.wrapping_add(random::STEP);
+        random::mix(self.0)
     }
 
     /// Below `bound`, which is not zero.

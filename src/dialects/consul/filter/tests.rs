@@ -187,11 +187,8 @@ fn filters_are_bounded() {
 
 /// SplitMix64: the same mutations in each run.
 fn random(state: &mut u64) -> usize {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) as usize
+    *state = state.wrapping_add(crate::select::random::STEP);
+    crate::select::random::mix(*state) as usize
 }
 
 #[test]
