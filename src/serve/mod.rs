@@ -27,7 +27,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -129,7 +129,7 @@ async fn work(sockets: Vec<Socket>, app: App, tls: Option<Tls>, handle: Handle, 
     let connections = Arc::new(GracefulShutdown::new());
     let mut acceptors = JoinSet::new();
     for socket in sockets {
-        let server = Server { app: app.clone(), tls: tls.clone(), connections: Arc::clone(&connections) };
+        let server = Server { app: app.clone(), tls: tls.clone(), connections: Arc::clone(&connections), handle: handle.clone() };
         acceptors.spawn(accept(socket, server, Arc::clone(&places)));
     }
     handle.stopping().await;
@@ -147,13 +147,13 @@ async fn accept(socket: Socket, server: Server, places: Arc<Semaphore>) {
         let accepted = match &socket {
             Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                 listen::prepare(&stream);
-                server.clone().spawn(stream, Transport::Tcp, place);
+                server.clone().spawn_tcp(stream, place);
             }),
             Socket::Tls(listener) => listener.accept().await.map(|(stream, _)| {
                 listen::prepare(&stream);
                 server.clone().spawn_tls(stream, place);
             }),
-            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| server.clone().spawn(stream, Transport::Unix, place)),
+            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| server.clone().spawn_unix(stream, place)),
         };
         if let Err(error) = accepted
             && !is_of_one_connection(&error)
@@ -170,15 +170,35 @@ struct Server {
     app: App,
     tls: Option<Tls>,
     connections: Arc<GracefulShutdown>,
+    handle: Handle,
+}
+
+/// What a connection speaks, as far as its first bytes tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Either,
 }
 
 impl Server {
-    fn spawn<S>(self, stream: S, transport: Transport, place: OwnedSemaphorePermit)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    fn spawn_unix(self, stream: UnixStream, place: OwnedSemaphorePermit) {
         let watcher = self.connections.watcher();
-        tokio::spawn(converse(self.app, watcher, stream, transport, place));
+        tokio::spawn(converse(self.app, watcher, stream, Transport::Unix, Version::Either, place));
+    }
+
+    fn spawn_tcp(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let (watcher, app, handle) = (self.connections.watcher(), self.app, self.handle);
+        tokio::spawn(async move {
+            let version = tokio::select! {
+                version = tokio::time::timeout(HEAD_PATIENCE, version(&stream)) => version,
+                () = handle.stopping() => return,
+            };
+            match version {
+                Ok(Ok(version)) => converse(app, watcher, stream, Transport::Tcp, version, place).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+                Err(_) => tracing::debug!(patience = ?HEAD_PATIENCE, "a connection said nothing"),
+            }
+        });
     }
 
     /// Shakes hands first: in a task of its own, for a client may take its time.
@@ -188,7 +208,7 @@ impl Server {
         let (watcher, app) = (self.connections.watcher(), self.app);
         tokio::spawn(async move {
             match tokio::time::timeout(HANDSHAKE_PATIENCE, tls.acceptor().accept(stream)).await {
-                Ok(Ok(stream)) => converse(app, watcher, stream, Transport::Tls, place).await,
+                Ok(Ok(stream)) => converse(app, watcher, stream, Transport::Tls, Version::Either, place).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a client and this agent did not agree on TLS"),
                 Err(_) => tracing::debug!(patience = ?HANDSHAKE_PATIENCE, "a TLS handshake did not end in time"),
             }
@@ -196,8 +216,20 @@ impl Server {
     }
 }
 
+/// Looks at a connection's first bytes and leaves them where they are.
+///
+/// What tells the versions apart by reading keeps a buffer twice as large, for as long as the connection is open: with ten thousand
+/// clients that wait for a change, that is most of what they cost.
+async fn version(stream: &TcpStream) -> io::Result<Version> {
+    const HTTP2: &[u8] = b"PRI";
+    let mut first = [0; HTTP2.len()];
+    let count = stream.peek(&mut first).await?;
+    // Fewer bytes than that may still become either.
+    Ok(if HTTP2.starts_with(&first[..count]) { Version::Either } else { Version::Http1 })
+}
+
 /// Answers one connection until it ends; `place` is its place among all.
-async fn converse<S>(app: App, watcher: Watcher, stream: S, transport: Transport, place: OwnedSemaphorePermit)
+async fn converse<S>(app: App, watcher: Watcher, stream: S, transport: Transport, version: Version, place: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -212,6 +244,9 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    if version == Version::Http1 {
+        builder = builder.http1_only();
+    }
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).max_header_list_size(HEAD_BYTES_MAX as u32);
     if let Err(error) = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()).await {

@@ -70,6 +70,33 @@ fn every_worker_answers_on_one_port_and_all_stop_with_the_agent() {
     assert!(TcpStream::connect(address).is_err());
 }
 
+/// Which version of HTTP a connection speaks is told by its first bytes, however they come, and by none of them for a while.
+#[test]
+fn both_versions_are_answered_and_a_silent_connection_holds_no_stop_up() {
+    let (serving, _handle, driver) = start(&[any_port()], 1);
+    let address = address(&serving);
+    for first in [1, 2, 3, 10] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let put = "PUT /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(&put.as_bytes()[..first]).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        let answer = talk(stream, &put[first..]);
+        assert!(answer.starts_with("HTTP/1.1 405"), "{first}: {answer}");
+    }
+    let mut second = TcpStream::connect(address).unwrap();
+    second.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut frame = [0; 9];
+    second.read_exact(&mut frame).unwrap();
+    assert_eq!(frame[3], 4, "the server's settings: {frame:?}");
+    let _silent = TcpStream::connect(address).unwrap();
+    std::thread::sleep(Duration::from_millis(30));
+    drop(second);
+    driver.stop();
+    let clock = crate::agent::clock::Clock::start();
+    serving.join();
+    assert!(u128::from(clock.now().ns) < STOP_PATIENCE.as_nanos());
+}
+
 #[test]
 fn a_port_that_somebody_listens_on_is_refused_with_what_to_type() {
     let (serving, _handle, driver) = start(&[any_port()], 2);
