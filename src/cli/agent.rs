@@ -166,7 +166,7 @@ pub fn run_with(flags: impl Fn() -> Result<Flags, Problem>) -> Result<(), Failur
     runtime.block_on(async {
         let ports = Ports { http: bound.listening().iter().find_map(port), dns: bound_dns.listening().first().map(SocketAddr::port) };
         let agent = Agent::start(&settings, ports).await.map_err(Failure::failed)?;
-        let serving = serve::serve(bound, &settings.http.hosts, tls.as_ref(), agent.handle()).map_err(Failure::failed)?;
+        let serving = serve::serve(bound, &settings.http.hosts, tls.as_ref(), settings.consul, agent.handle()).map_err(Failure::failed)?;
         let dns = serve::dns::serve(bound_dns, &settings.dns, agent.handle()).map_err(Failure::failed)?;
         warn_of_open_secrets(&settings);
         warn_of_tokens_in_clear(&settings);

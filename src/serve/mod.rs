@@ -37,7 +37,7 @@ use crate::api::{Api, App, Transport};
 /// The version of Consul that agents say they speak.
 pub use crate::dialects::consul::VERSION as CONSUL_VERSION;
 use crate::dialects::consul::{self, Consul};
-use crate::settings::Listen;
+use crate::settings::{self, Consistent, Listen};
 use linger::Lingering;
 pub use listen::{BindError, Bound, bind};
 use listen::{Socket, Unregistered, is_of_one_connection};
@@ -84,15 +84,16 @@ pub fn workers() -> usize {
 }
 
 /// Starts to answer for the agent on what is bound. `hosts` are names by which it may be called, besides IPs and localhost;
-/// `tls` is what listeners that speak TLS show.
+/// `tls` is what listeners that speak TLS show, `consul` what is set for clients of Consul.
 ///
 /// # Errors
 /// The system has no threads or no entropy to give.
 #[allow(clippy::disallowed_methods, reason = "the shell has threads")]
-pub fn serve(bound: Bound, hosts: &[String], tls: Option<&Tls>, handle: &Handle) -> io::Result<Serving> {
+pub fn serve(bound: Bound, hosts: &[String], tls: Option<&Tls>, consul: settings::Consul, handle: &Handle) -> io::Result<Serving> {
     let seed = || getrandom::u64().map_err(io::Error::other);
     let api = Api::new(handle.clone(), seed()?);
-    let consul = Consul::new(handle.clone(), consul::Settings::default(), seed()?);
+    let refuses_consistent = consul.consistent == Consistent::Refused;
+    let consul = Consul::new(handle.clone(), consul::Settings { refuses_consistent, ..consul::Settings::default() }, seed()?);
     let app = App::new(api.clone(), consul::router(consul.clone()), Door::new(hosts.iter().map(String::as_str)));
     let Bound { by_worker, listening, files } = bound;
     let places = Arc::new(Semaphore::new(connections_max()));

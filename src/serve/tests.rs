@@ -27,7 +27,7 @@ pub(super) fn door() -> (Handle, DriverSide) {
 fn start(listen: &[Listen], workers: usize) -> (Serving, Handle, DriverSide) {
     let (handle, driver) = door();
     driver.turned();
-    (serve(bind(listen, workers).unwrap(), &[], None, &handle).unwrap(), handle, driver)
+    (serve(bind(listen, workers).unwrap(), &[], None, settings::Consul::default(), &handle).unwrap(), handle, driver)
 }
 
 fn any_port() -> Listen {

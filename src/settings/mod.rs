@@ -42,6 +42,7 @@ pub struct Settings {
     pub node: Node,
     pub gossip: Gossip,
     pub http: Http,
+    pub consul: Consul,
     pub dns: Dns,
     pub tls: Tls,
     pub access: Access,
@@ -88,6 +89,21 @@ pub struct Http {
     pub listen: Vec<Listen>,
     /// Names by which this agent may be called, besides IPs and localhost.
     pub hosts: Vec<String>,
+}
+
+/// What clients of Consul get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Consul {
+    pub consistent: Consistent,
+}
+
+/// What becomes of a read that asks for a leader's word: there is no leader.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Consistent {
+    /// It is answered from the agent's own memory, as any other.
+    #[default]
+    Local,
+    Refused,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -62,6 +62,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("node", "Who this agent is."),
     ("gossip", "How agents find each other and what they say, over UDP and TCP on one port."),
     ("http", "Where clients are answered."),
+    ("consul", "What clients of Consul get, on the addresses of HTTP."),
     ("dns", "Where names are answered, over UDP and TCP."),
     ("tls", "What listeners at https:// show and ask for: files in PEM, read again at each reload. `tidings tls` makes them."),
     ("access", "Who may do what over HTTP. Without tokens everybody who reaches a listener may do everything."),
@@ -169,6 +170,13 @@ pub const SETTINGS: &[Setting] = &[
              which keeps web pages from reaching the API under a name of their own.",
         ),
         "[\"tidings.example\"]",
+    ),
+    setting(
+        "consul.consistent",
+        Kind::Text,
+        "\"local\"",
+        None,
+        "What ?consistent gets, which asks for a leader's word: local, an answer from this agent's memory as any other read, or refused (501).",
     ),
     setting(
         "dns.listen",

@@ -10,7 +10,7 @@ use toml::Value;
 use super::access;
 use super::duration::parse_ms;
 use super::layers::{Layers, Source};
-use super::{Checks, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings, Tls};
+use super::{Checks, Consistent, Consul, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings, Tls};
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 
@@ -52,6 +52,7 @@ pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
             listen: read.list("http.listen").map(|at| read.checked("http.listen", at, listen)).collect::<Result<_, _>>()?,
             hosts: read.list("http.hosts").map(str::to_ascii_lowercase).collect(),
         },
+        consul: Consul { consistent: read.checked("consul.consistent", read.text("consul.consistent").unwrap_or_default(), consistent)? },
         dns: read.dns()?,
         tls: Tls {
             cert: read.text("tls.cert").map(PathBuf::from),
@@ -186,6 +187,14 @@ impl<'l> Reader<'l> {
 fn socket_address(text: &str, port: u16) -> Result<SocketAddr, &'static str> {
     let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
     text.parse().or_else(|_| alone()).map_err(|_| "expected an IP and a port, like 10.0.0.1:7976 or [fd00::1]:7976")
+}
+
+fn consistent(text: &str) -> Result<Consistent, &'static str> {
+    match text {
+        "local" => Ok(Consistent::Local),
+        "refused" => Ok(Consistent::Refused),
+        _ => Err("it is local or refused"),
+    }
 }
 
 /// One or more labels, with or without a dot at the end.

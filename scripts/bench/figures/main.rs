@@ -7,12 +7,14 @@
 //! cargo bench --bench figures -- join       5 cold joins to an agent that holds 200,000 instances (loopback)
 //! cargo bench --bench figures -- lookups    5 alternating runs: GET of a service under writes, against a bare axum handler (loopback)
 //! cargo bench --bench figures -- waiters    10,000 blocking queries of Consul's kind, woken ten and all at a time (loopback)
+//! cargo bench --bench figures -- alone      60 s of reads of Consul's kind and DNS at the last of ten agents, nine killed at once (loopback)
 //! ```
 //!
 //! `deaths 9` does nine. Each prints what it measured on, every figure from a raw list, and says what failed. The agents are
 //! the release build, started with the flags that a user would give: `--gossip --http --data-dir --encrypt @key --join`.
 #![allow(clippy::disallowed_methods, reason = "a benchmark lives in real time")]
 
+mod alone;
 #[cfg(target_os = "linux")]
 mod deaths;
 #[cfg(target_os = "linux")]
@@ -44,8 +46,9 @@ fn main() {
         Some("leaves") => deaths::measure_leaves(count(20)),
         Some("join") => join::measure(count(200_000)),
         Some("waiters") => waiters::measure(count(10_000)),
+        Some("alone") => alone::measure(count(60)),
         Some("lookups") => lookups::measure(count(5)),
-        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|join|lookups|waiters [COUNT]"),
+        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|join|lookups|waiters|alone [COUNT]"),
     }
     machine();
 }

@@ -7,11 +7,14 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::request::Params;
+use crate::view::Service;
 
 pub const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
 pub const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
 const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
 const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
+/// How many instances of the services in an answer live on nodes that nobody vouches for at present.
+const UNVERIFIED: HeaderName = HeaderName::from_static("x-tidings-unverified");
 const CONSISTENCY: HeaderName = HeaderName::from_static("x-consul-effective-consistency");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -46,6 +49,15 @@ pub fn put_index(headers: &mut HeaderMap, index: u64) {
     headers.insert(KNOWN_LEADER, HeaderValue::from_static("true"));
     headers.insert(LAST_CONTACT, HeaderValue::from_static("0"));
     headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));
+}
+
+/// An answer about these services; marked where the agent cannot vouch for all that is in it.
+pub fn marked<'v>(mut response: Response<Body>, services: impl IntoIterator<Item = &'v Service>) -> Response<Body> {
+    let unverified: u64 = services.into_iter().map(|service| u64::from(service.counts.unverified)).sum();
+    if unverified > 0 {
+        response.headers_mut().insert(UNVERIFIED, unverified.into());
+    }
+    response
 }
 
 pub fn encode(params: &Params, value: &impl Serialize) -> Bytes {

@@ -95,7 +95,8 @@ async fn service(State(consul): State<Consul>, tail: Tail, params: Params) -> Re
         let own = Own::all(&consul, &view);
         return Ok(answer::indexed(&params, index, &wanted.pick(&view, own.iter().map(|own| (own.node, own.catalog_service())))));
     }
-    Ok(instances(&params, &view, index, &wanted, &wanted.instances(subject.service(&view))))
+    let service = subject.service(&view);
+    Ok(answer::marked(instances(&params, &view, index, &wanted, &wanted.instances(service)), service))
 }
 
 /// `GET /v1/catalog/connect/{service}`: those that take part in the mesh by themselves.
@@ -103,9 +104,10 @@ async fn connect(State(consul): State<Consul>, tail: Tail, params: Params) -> Re
     let subject = Subject::named(&consul, &params, tail.need("Missing service name")?)?;
     let wanted = Wanted::of(&consul, &params, &shape::CATALOG_SERVICE)?;
     let view = subject.block(&consul, &params).await?;
-    let mut found = wanted.instances(subject.service(&view));
+    let service = subject.service(&view);
+    let mut found = wanted.instances(service);
     found.retain(One::is_connect_native);
-    Ok(instances(&params, &view, subject.index(&view), &wanted, &found))
+    Ok(answer::marked(instances(&params, &view, subject.index(&view), &wanted, &found), service))
 }
 
 fn instances(params: &Params, view: &View, index: u64, wanted: &Wanted<'_>, instances: &[One<'_>]) -> Response<Body> {

@@ -6,7 +6,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderName, Response};
+use axum::http::Response;
 use axum::routing::get;
 use bytes::Bytes;
 
@@ -19,10 +19,7 @@ use super::request::{Params, Tail};
 use super::subject::{Own, Subject};
 use super::wanted::Wanted;
 use super::{Consul, answer};
-use crate::view::{Body as Kept, Node, Service, View};
-
-/// How many instances of a service live on nodes that nobody vouches for at present.
-const UNVERIFIED: HeaderName = HeaderName::from_static("x-tidings-unverified");
+use crate::view::{Body as Kept, Node, View};
 
 pub fn routes() -> Router<Consul> {
     Router::new()
@@ -55,7 +52,7 @@ async fn service(State(consul): State<Consul>, tail: Tail, params: Params) -> Re
         Some(service) => service.bodies.get_or_encode(if is_passing { Kept::ConsulPassing } else { Kept::ConsulHealth }, encode),
         None => encode(),
     };
-    Ok(marked(answer::indexed_bytes(index, body), service))
+    Ok(answer::marked(answer::indexed_bytes(index, body), service))
 }
 
 /// `GET /v1/health/connect/{service}`: those that take part in the mesh by themselves.
@@ -68,21 +65,13 @@ async fn connect(State(consul): State<Consul>, tail: Tail, params: Params) -> Re
     let mut instances = wanted.instances(service);
     instances.retain(One::is_connect_native);
     let body = entries(&params, &view, &wanted, &instances, is_passing);
-    Ok(marked(answer::indexed_bytes(subject.index(&view), body), service))
+    Ok(answer::marked(answer::indexed_bytes(subject.index(&view), body), service))
 }
 
 fn entries(params: &Params, view: &View, wanted: &Wanted<'_>, instances: &[One<'_>], is_passing: bool) -> Bytes {
     let entries = instances.iter().map(|one| (&*one.entry.node, one.service_entry()));
     let passing = entries.filter(|(_, entry)| !is_passing || entry.is_passing());
     answer::encode(params, &wanted.pick(view, passing))
-}
-
-fn marked(mut response: Response<Body>, service: Option<&Service>) -> Response<Body> {
-    let unverified = service.map_or(0, |service| service.counts.unverified);
-    if unverified > 0 {
-        response.headers_mut().insert(UNVERIFIED, unverified.into());
-    }
-    response
 }
 
 /// `GET /v1/health/checks/{service}`: the checks of its instances, without those of their nodes.
@@ -92,7 +81,7 @@ async fn checks(State(consul): State<Consul>, tail: Tail, params: Params) -> Res
     let view = subject.block(&consul, &params).await?;
     let instances = subject.service(&view).map(One::all_of).unwrap_or_default();
     let checks = instances.iter().flat_map(|one| check::of_instance(one).into_iter().map(|check| (&*one.entry.node, check)));
-    Ok(listed(&params, &view, subject.index(&view), &wanted, checks.collect()))
+    Ok(answer::marked(listed(&params, &view, subject.index(&view), &wanted, checks.collect()), subject.service(&view)))
 }
 
 /// `GET /v1/health/node/{node}`: the checks of a node and of all instances on it.
@@ -122,7 +111,8 @@ async fn state(State(consul): State<Consul>, tail: Tail, params: Params) -> Resu
         view.services_in(&namespaces, None).flat_map(|service| service.entries.iter()).filter_map(One::of).collect();
     let of_instances = instances.iter().flat_map(|one| check::of_instance(one).into_iter().map(|check| (&*one.entry.node, check)));
     let checks = of_nodes.chain(of_instances).filter(|(_, check)| is_in_state(check)).collect();
-    Ok(listed(&params, &view, consul.picture.checks_revision(&view), &wanted, checks))
+    let response = listed(&params, &view, consul.picture.checks_revision(&view), &wanted, checks);
+    Ok(answer::marked(response, view.services_in(&namespaces, None).map(|service| &**service)))
 }
 
 /// Checks in Consul's order: by node, then id.

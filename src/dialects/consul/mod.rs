@@ -76,11 +76,13 @@ pub const VERSION: &str = "1.8.7";
 pub struct Settings {
     /// The port in the answers of `status/leader`, which clients show but never dial.
     pub server_port: u16,
+    /// `?consistent` is refused rather than answered from memory.
+    pub refuses_consistent: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { server_port: 8300 }
+        Self { server_port: 8300, refuses_consistent: false }
     }
 }
 

@@ -69,7 +69,7 @@ impl Peer {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let bound = serve::bind(&[Listen::Tcp("127.0.0.1:0".parse().unwrap())], 1).unwrap();
         // Its threads end with the agent, or the process.
-        let serving = serve::serve(bound, &[], None, agent.handle()).unwrap();
+        let serving = serve::serve(bound, &[], None, crate::settings::Consul::default(), agent.handle()).unwrap();
         let Listen::Tcp(address) = serving.listening[0] else { panic!("it is TCP") };
         Peer { agent, url: format!("http://{address}"), http: reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap() }
     }
