@@ -10,7 +10,10 @@ use toml::Value;
 use super::access;
 use super::duration::parse_ms;
 use super::layers::{Layers, Source};
-use super::{Checks, Consistent, Consul, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem, Settings, Tls};
+use super::{
+    Checks, Consistent, Consul, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem,
+    Settings, Tls,
+};
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 

@@ -93,7 +93,9 @@ impl Params {
             return Err(Failure::bad("Cannot specify ?stale with ?consistent, conflicting semantics."));
         }
         if self.has("consistent") && consul.settings.refuses_consistent {
-            return Err(Failure::not_offered("not offered here: ?consistent needs a leader, and there is none; the agent's setting consul.consistent refuses it"));
+            return Err(Failure::not_offered(
+                "not offered here: ?consistent needs a leader, and there is none; the agent's setting consul.consistent refuses it",
+            ));
         }
         self.check_datacenter(consul)
     }
