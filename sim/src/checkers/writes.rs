@@ -96,17 +96,21 @@ fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
         let word = match operation.intent {
             Intent::Register => Some(operation.id),
             Intent::Deregister => None,
-            // It says again what was registered last, as the client knows it.
-            Intent::Renew => registered,
-            Intent::Heartbeat | Intent::Report => continue,
+            // Each says again what was registered last, as the client knows it: where its origin is out of sight, the agent that is asked
+            // takes it over under a new claim.
+            Intent::Renew | Intent::Heartbeat | Intent::Report => registered,
         };
+        let is_sign_of_life = matches!(operation.intent, Intent::Heartbeat | Intent::Report);
+        if is_sign_of_life && registered.is_none() {
+            continue;
+        }
         match &operation.outcome {
             Outcome::Acknowledged { at, written } => {
                 if operation.intent == Intent::Register {
                     registered = word;
                 }
-                // There was nothing to remove at an agent that had not heard of it: what others hold stays.
-                if written.result != WriteResult::Absent {
+                // There was nothing to remove at an agent that had not heard of it: what others hold stays. A sign of life ends nothing.
+                if written.result != WriteResult::Absent && !is_sign_of_life {
                     // Nor does a delete reach what its agent had not heard of yet: a later claim outlives it.
                     let is_unseen = |claim: Option<Claim>| operation.intent == Intent::Deregister && claim > operation.saw;
                     allowed.retain(|(_, ended_at, claim)| *ended_at > operation.asked_at || is_unseen(*claim));
@@ -208,6 +212,29 @@ mod tests {
         assert_eq!(outcomes(&history, 0), [Some(2), None], "its agent had not heard of the second registration");
         history.ask(deregister(4, Some(3)));
         assert_eq!(outcomes(&history, 0), [None]);
+    }
+
+    #[test]
+    fn a_sign_of_life_that_took_the_instance_over_outlives_a_delete_that_had_not_heard_of_it() {
+        const TAKEN_OVER: Option<Result<WriteResult, ()>> = Some(Ok(WriteResult::Updated));
+        let steps = [(Intent::Register, MADE), (Intent::Report, TAKEN_OVER)];
+        let deregister = |saw| Operation {
+            id: 3,
+            client: 0,
+            intent: Intent::Deregister,
+            uid: Uid(1),
+            host: HostId(1),
+            asked_at: 3,
+            saw,
+            claim: Some(3),
+            outcome: Outcome::Acknowledged { at: 3, written: Written { uid: Uid(1), result: WriteResult::Removed, revision: 1 } },
+        };
+        let mut unseen = history(&steps);
+        unseen.ask(deregister(Some(1)));
+        assert_eq!(outcomes(&unseen, 0), [Some(1), None], "the first registration, under the claim of the take-over");
+        let mut seen = history(&steps);
+        seen.ask(deregister(Some(2)));
+        assert_eq!(outcomes(&seen, 0), [None]);
     }
 
     #[test]
