@@ -5,7 +5,7 @@ use super::history::Heard;
 use super::liveness::{Life, Word};
 use super::origin::Origin;
 use super::services::ServiceIx;
-use super::table::SlotIx;
+use super::table::{Slot, SlotIx};
 use super::{Catalog, Effect, Urgency, claims, epochs};
 use crate::engine::io::StoreOp;
 use crate::engine::wire::packet::{Advert, Want};
@@ -230,14 +230,15 @@ impl Catalog {
         self.counters.adoptions += 1;
         let me = self.own_ix;
         let began_at = self.own.began_at;
-        let mut touched: BTreeMap<Uid, (Claim, RecordState)> = BTreeMap::new();
+        // With no claim where the tombstone is forgotten: it has nothing to hide but what comes back now.
+        let mut touched: BTreeMap<Uid, (Option<Claim>, RecordState)> = BTreeMap::new();
         for (uid, kind) in std::mem::take(&mut self.own.deleted) {
-            touched.insert(uid, (0, RecordState::Deleted { uid, kind }));
+            touched.insert(uid, (None, RecordState::Deleted { uid, kind }));
         }
         for ix in self.slots_of(me) {
             let slot = self.table.slot(ix);
             if slot.seq > began_at {
-                touched.insert(slot.uid(), (slot.claim, slot.record().state));
+                touched.insert(slot.uid(), (Some(slot.claim), slot.record().state));
             }
             let (uid, _) = self.drop_slot(ix);
             self.leases.drop_instance(uid);
@@ -264,7 +265,9 @@ impl Catalog {
             let adopted = self.table.find(me, uid).map(|ix| self.table.slot(ix));
             // What this life wrote is later, whatever its clock said: a live record goes above what was deleted, too.
             let is_live = matches!(state, RecordState::Live(_));
-            let is_needed = is_live || adopted.is_some_and(|slot| slot.is_live());
+            // A delete may hide another origin's record, or one that is not here yet.
+            let is_needed = claim.is_some() || adopted.is_some_and(Slot::is_live);
+            let claim = claim.unwrap_or(0);
             let claim = adopted.map_or(claim, |slot| claim.max(slot.claim + u64::from(is_live)));
             if is_needed {
                 self.write(now, uid, claim, state, Urgency::Repair);
@@ -308,7 +311,7 @@ impl Catalog {
         self.begin_life(now, None, Vec::new());
         for (kind, content) in contents {
             let Ok(uid) = content.key().map(|key| key.uid(new)) else { continue };
-            let claim = self.next_claim(uid, now.wall_ms);
+            let claim = claims::next(&self.table, uid, now.wall_ms);
             self.write(now, uid, claim, RecordState::Live(content), Urgency::Registration);
             if kind == Kind::INSTANCE {
                 self.resume_lease(now, uid);
