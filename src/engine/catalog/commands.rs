@@ -197,7 +197,7 @@ impl Catalog {
         if holder.is_some_and(|holder| holder != self.own_ix) {
             self.counters.taken_over += 1;
         }
-        let claim = self.next_claim(uid, now.wall_ms);
+        let claim = claims::next(&self.table, uid, now.wall_ms);
         let urgency = if result == WriteResult::Created { Urgency::Registration } else { Urgency::Metadata };
         self.write(now, uid, claim, RecordState::Live(content), urgency);
         self.keep(now, uid, &registration.scope, &instance, Begin::Registered(registration.lease));
@@ -334,7 +334,7 @@ impl Catalog {
             return Err(no_instance());
         }
         // It is the old word that goes on: a newer one that was not heard of here stays above it, whatever the clock says.
-        let claim = self.next_claim(uid, 0);
+        let claim = claims::next(&self.table, uid, 0);
         self.counters.taken_over += 1;
         self.write(now, uid, claim, RecordState::Live(content.clone()), Urgency::Registration);
         self.keep(now, uid, &key.scope, &instance, Begin::Registered(None));

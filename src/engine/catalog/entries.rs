@@ -76,7 +76,7 @@ impl Catalog {
             return Ok((reply(WriteResult::Unchanged), false));
         }
         let result = if before.is_some() { WriteResult::Updated } else { WriteResult::Created };
-        let claim = self.next_claim(uid, now.wall_ms);
+        let claim = claims::next(&self.table, uid, now.wall_ms);
         self.write(now, uid, claim, RecordState::Live(content), Urgency::Metadata);
         Ok((reply(result), true))
     }
@@ -87,7 +87,7 @@ impl Catalog {
         check_condition(condition, visible)?;
         let is_there = visible.is_some();
         if is_there {
-            let claim = self.next_claim(uid, now.wall_ms);
+            let claim = claims::next(&self.table, uid, now.wall_ms);
             self.write_tombstone(now, uid, Kind::ENTRY, claim);
         }
         let result = if is_there { WriteResult::Removed } else { WriteResult::Absent };
@@ -116,7 +116,7 @@ impl Catalog {
             let Some((uid, chosen)) = purge.left.pop() else { break };
             if claims::visible(&self.table, uid).is_some_and(|slot| slot.claim <= chosen) {
                 // As of when it was asked: later words stay above.
-                let claim = self.next_claim(uid, purge.asked_ms);
+                let claim = claims::next(&self.table, uid, purge.asked_ms);
                 self.write_tombstone(now, uid, Kind::ENTRY, claim);
                 purge.deleted += 1;
             }

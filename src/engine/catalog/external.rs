@@ -116,7 +116,7 @@ impl Catalog {
             return Ok((reply(WriteResult::Unchanged), false));
         }
         let content = encode(&key, &info)?;
-        let claim = self.next_claim(uid, now.wall_ms);
+        let claim = claims::next(&self.table, uid, now.wall_ms);
         let is_worse = info.health() > before.map(NodeInfo::health).unwrap_or_default();
         let urgency = if is_worse { Urgency::Removal } else { Urgency::Registration };
         self.write(now, uid, claim, RecordState::Live(content), urgency);
@@ -135,7 +135,7 @@ impl Catalog {
             self.externals.doomed.extend(claim.map(|claim| (*uid, claim)));
         }
         // A new claim: what was registered earlier elsewhere, and is not heard of yet, ends as well.
-        let claim = self.next_claim(uid, now.wall_ms);
+        let claim = claims::next(&self.table, uid, now.wall_ms);
         self.write_tombstone(now, uid, Kind::NODE, claim);
         (reply(WriteResult::Removed), true)
     }

@@ -53,7 +53,7 @@ impl Catalog {
         let uid = key.uid(self.me);
         let is_known = claims::visible(&self.table, uid).is_some();
         let content = encode(&key, word)?;
-        let claim = self.next_claim(uid, now.wall_ms);
+        let claim = claims::next(&self.table, uid, now.wall_ms);
         self.write(now, uid, claim, RecordState::Live(content), Urgency::Removal);
         let result = if is_known { WriteResult::Updated } else { WriteResult::Created };
         Ok(Reply::Written(Written { uid, result, revision: 0 }))

@@ -13,15 +13,16 @@ use super::apply::Applied;
 use super::history::Heard;
 use super::liveness::{Life, UNVERIFIED_MS_MAX, Word};
 use super::origin::Origin;
-use super::table::{OriginIx, SlotIx};
+use super::table::{OriginIx, Slot, SlotIx};
+use super::tombstones::OutOfSight;
 use super::{Catalog, Effect, Urgency, claims};
 use crate::engine::wire::packet::Advert;
 use crate::model::command::Refusal;
 use crate::model::names::NodeId;
 use crate::model::node::Liveness;
-use crate::model::record::{Claim, Epoch, Key, Kind, RecordState, Scope, Uid};
+use crate::model::record::{Epoch, Key, Kind, Scope, Uid};
 use crate::model::time::Now;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 const DAY_MS: u64 = 86_400_000;
 /// A mark of at most this age is taken from others.
@@ -45,13 +46,14 @@ pub(super) struct Reaping {
     pub recalled: BTreeSet<NodeId>,
     /// When membership first held another agent alive, in nanoseconds.
     met_at_ns: Option<u64>,
-    estate: BTreeMap<(u64, Uid), (Claim, RecordState)>,
+    /// Whose words on which keys are to be issued anew, and when, in nanoseconds.
+    estate: BTreeSet<(u64, NodeId, Uid)>,
 }
 
 impl Reaping {
     pub fn deadline(&self) -> Option<u64> {
         let wake = self.wakes.first().map(|(due_ns, _)| *due_ns);
-        let estate = self.estate.first_key_value().map(|((due_ns, _), _)| *due_ns);
+        let estate = self.estate.first().map(|(due_ns, ..)| *due_ns);
         [wake, estate].into_iter().flatten().min()
     }
 }
@@ -159,11 +161,7 @@ impl Catalog {
             let Some(ix) = self.table.origin_ix(id) else { continue };
             self.look_at(now, ix);
         }
-        for _ in 0..TURN {
-            let Some(entry) = self.reaping.estate.first_entry().filter(|entry| entry.key().0 <= now.ns) else { break };
-            let ((_, uid), (claim, state)) = entry.remove_entry();
-            self.inherit(now, uid, claim, state);
-        }
+        self.settle_estate(now);
     }
 
     fn look_at(&mut self, now: Now, ix: OriginIx) {
@@ -243,23 +241,21 @@ impl Catalog {
         Applied { advanced: true, news: Some(Urgency::Repair), ..Applied::default() }
     }
 
-    /// Drops the records of a marked origin; what outlives it is issued anew after a while, unless somebody did.
+    /// Drops the records of a marked origin. What outlives it stays as it is until somebody has issued it anew, after a while: between
+    /// its origin's word and an heir's there is no moment without one.
     fn bear_mark(&mut self, now: Now, ix: OriginIx, epoch: Epoch, day: u32, wait_ms: u64) {
         self.counters.reaped += 1;
         let share_ms = (self.me.0 >> 64) as u64 % ESTATE_WAIT_MS;
         let due_ns = now.after_ms(if wait_ms == 0 { 0 } else { wait_ms + share_ms });
+        let id = self.table.origin(ix).id;
         for ix in self.slots_of(ix) {
-            self.end_instance(now, ix);
             let slot = self.table.slot(ix);
-            let (uid, claim) = (slot.uid(), slot.claim);
-            let is_hiding = !slot.is_live() && claims::is_hiding(&self.table, slot);
+            let uid = slot.uid();
             let key = slot.content().and_then(|content| content.key().ok());
             let outlives = key.is_some_and(|key| key.outlives_its_origin()) && claims::winner(&self.table, uid) == Some(ix);
-            if is_hiding || outlives {
-                self.reaping.estate.insert((due_ns, uid), (claim, slot.record().state));
-            }
-            // Tombstones stay as long as any: a delete is not undone by a death.
-            if slot.is_live() {
+            if !slot.is_live() || outlives {
+                self.reaping.estate.insert((due_ns, id, uid));
+            } else if !self.end_instance(now, ix) {
                 self.drop_slot(ix);
             }
         }
@@ -277,44 +273,56 @@ impl Catalog {
 
     /// An instance of a marked origin ends as if it had been deleted: what it took the place of at other origins, or was deleted there
     /// before, does not come back by its death. The claim is below the instance's own, so that it is not hidden itself if it returns.
-    fn end_instance(&mut self, now: Now, ix: SlotIx) {
+    /// Says whether there was an instance that could have taken the place of another.
+    fn end_instance(&mut self, now: Now, ix: SlotIx) -> bool {
         let slot = self.table.slot(ix);
         let key = slot.content().and_then(|content| content.key().ok());
         let is_its_own = |key: &Key<'_>| key.scope != Scope::Agent && !key.outlives_its_origin();
-        if key.is_some_and(|key| key.kind == Kind::INSTANCE && is_its_own(&key)) {
+        let is_instance = key.is_some_and(|key| key.kind == Kind::INSTANCE && is_its_own(&key));
+        if is_instance {
             let (uid, origin, seq, claim) = (slot.uid(), slot.origin, slot.seq, slot.claim.saturating_sub(1));
             self.table.end(ix, Kind::INSTANCE, claim);
             self.bury(now, ix, seq);
             self.mark(origin, uid, Kind::INSTANCE);
         }
+        is_instance
     }
 
-    /// What is due at once need not wait for a timer.
+    /// Issues anew what gone origins left and is due, as much as fits in a turn.
     fn settle_estate(&mut self, now: Now) {
-        while let Some(entry) = self.reaping.estate.first_entry().filter(|entry| entry.key().0 <= now.ns) {
-            let ((_, uid), (claim, state)) = entry.remove_entry();
-            self.inherit(now, uid, claim, state);
+        if self.reaping.estate.first().is_none_or(|(due_ns, ..)| *due_ns > now.ns) {
+            return;
+        }
+        let away = self.out_of_sight(now);
+        for _ in 0..TURN {
+            let Some(entry) = self.reaping.estate.first().copied().filter(|(due_ns, ..)| *due_ns <= now.ns) else { return };
+            self.reaping.estate.remove(&entry);
+            let (_, origin, uid) = entry;
+            self.inherit(now, origin, uid, away);
         }
     }
 
     /// Issues anew, with the same claim, what a gone origin left, unless somebody did or wrote or deleted it later.
-    fn inherit(&mut self, now: Now, uid: Uid, claim: Claim, state: RecordState) {
-        let is_delete = matches!(state, RecordState::Deleted { .. });
-        let is_settled = self.table.chain(uid).map(|ix| self.table.slot(ix)).any(|slot| {
-            let outranks = slot.claim > claim || slot.claim == claim && !(is_delete && slot.is_live());
+    fn inherit(&mut self, now: Now, gone: NodeId, uid: Uid, away: OutOfSight) {
+        // Who has returned speaks for itself.
+        let Some(gone_ix) = self.table.origin_ix(gone).filter(|ix| self.table.origin(*ix).flags.reaped.is_some()) else { return };
+        let Some(left_ix) = self.table.find(gone_ix, uid) else { return };
+        let left = self.table.slot(left_ix);
+        let (claim, is_live, state) = (left.claim, left.is_live(), left.record().state);
+        let others = || self.table.chain(uid).filter(|ix| *ix != left_ix).map(|ix| self.table.slot(ix));
+        let is_settled = others().any(|slot| {
+            let outranks = slot.claim > claim || slot.claim == claim && (is_live || !slot.is_live());
             outranks && self.table.origin(slot.origin).flags.reaped.is_none()
         });
-        // With nothing left to hide, a delete needs no heir.
-        let is_needed = !is_delete || self.table.chain(uid).any(|ix| self.table.slot(ix).is_live());
+        // With nothing left to hide, here or where nobody looks, a delete needs no heir.
+        let is_needed = is_live || others().any(Slot::is_live) || away.concerns(gone_ix);
         if !is_settled && is_needed {
             self.write(now, uid, claim, state, Urgency::Repair);
         }
-    }
-
-    /// A new claim on a key: above all that was seen for it, what waits to be issued anew for a gone origin included.
-    pub(super) fn next_claim(&self, uid: Uid, wall_ms: u64) -> Claim {
-        let left = self.reaping.estate.iter().filter(|((_, key), _)| *key == uid).map(|(_, (claim, _))| claim.saturating_add(1));
-        claims::next(&self.table, uid, wall_ms).max(left.max().unwrap_or(0))
+        // Tombstones stay as long as any: a delete is not undone by a death.
+        if is_live {
+            self.drop_slot(left_ix);
+        }
     }
 
     fn forget_origin(&mut self, ix: OriginIx) {

@@ -51,7 +51,7 @@ impl Graves {
 
 /// Whose words may not all be known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OutOfSight {
+pub(super) enum OutOfSight {
     Nobody,
     One(OriginIx),
     Several,
@@ -59,7 +59,7 @@ enum OutOfSight {
 
 impl OutOfSight {
     /// Whether somebody may hold what a tombstone of `origin` deletes: it itself cannot.
-    fn concerns(self, origin: OriginIx) -> bool {
+    pub fn concerns(self, origin: OriginIx) -> bool {
         match self {
             OutOfSight::Nobody => false,
             OutOfSight::One(one) => one != origin,
@@ -153,7 +153,7 @@ impl Catalog {
     }
 
     /// Whose words may not all be known here: agents that are not here, or not for long enough.
-    fn out_of_sight(&self, now: Now) -> OutOfSight {
+    pub(super) fn out_of_sight(&self, now: Now) -> OutOfSight {
         let mut away = self.table.origins().filter(|(ix, _)| *ix != self.own_ix && !self.is_heard(now, *ix)).map(|(ix, _)| ix);
         match (away.next(), away.next()) {
             (None, _) => OutOfSight::Nobody,
