@@ -1,6 +1,6 @@
 //! What decides on answers beside the catalog.
 
-use super::name::Name;
+use super::name::{self, Name};
 
 /// The domain where nobody names another.
 pub const DOMAIN: &str = "consul.";
@@ -27,7 +27,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            domains: Name::parse(DOMAIN).into_iter().collect(),
+            domains: name::parse(DOMAIN).into_iter().collect(),
             node_ttl_s: 0,
             service_ttl: ServiceTtl::default(),
             only_passing: false,

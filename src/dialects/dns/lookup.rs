@@ -4,17 +4,23 @@
 //! else is left (design.md §3). So answers go on from memory while this agent is cut off from all others.
 
 use super::config::Config;
+use super::draws::Draws;
 use super::folded::Folded;
-use super::name::Name;
-use super::prepared::{Draws, Prepared};
+use super::message;
+use super::name::{self, Name};
+use super::prepared::{GroupId, Prepared};
 use super::subject::{self, Service, Subject};
-use super::wire::{self, Kind, Rcode, kind};
+use super::text;
 use crate::model::instance::{Health, Instance};
 use crate::model::names::{Namespace, ServiceKey, ServiceName};
 use crate::model::node::Liveness;
 use crate::model::text::Text;
 use crate::view::{Entry, Node, View};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::rdata::{CNAME, NS, PTR, SOA, SRV};
+use hickory_proto::rr::{RData, RecordType};
 use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,10 +33,6 @@ const AGENTS: &str = "consul";
 const AGENTS_PORT: u16 = 8300;
 /// Instances that a reverse lookup looks at, some milliseconds of work: in a larger catalog only nodes are found for sure.
 const REVERSE_INSTANCES_MAX: usize = 20_000;
-/// Strings of a text record.
-const STRING_BYTES_MAX: usize = 255;
-/// The longest text of a node that goes into one record; longer ones are not handed out.
-const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// What an answer was made from: it stays right for as long as none of it changes.
 #[derive(Debug, Clone, Default)]
@@ -76,15 +78,17 @@ enum At {
 
 impl At {
     fn parse(address: &str) -> Option<At> {
-        address.parse().map(At::Ip).ok().or_else(|| Name::parse(address).map(At::Host))
+        address.parse().map(At::Ip).ok().or_else(|| name::parse(address).map(At::Host))
     }
 }
 
 impl Offer {
     /// The address of a family.
-    fn ips(&self, kind: Kind) -> impl Iterator<Item = IpAddr> {
+    fn ips(&self, kind: RecordType) -> impl Iterator<Item = IpAddr> {
         let main = if let At::Ip(ip) = self.at { Some(ip) } else { None };
-        let fits = move |ip: &IpAddr| matches!((kind, ip), (kind::ANY, _) | (kind::A, IpAddr::V4(_)) | (kind::AAAA, IpAddr::V6(_)));
+        let fits = move |ip: &IpAddr| {
+            matches!((kind, ip), (RecordType::ANY, _) | (RecordType::A, IpAddr::V4(_)) | (RecordType::AAAA, IpAddr::V6(_)))
+        };
         let [v4, v6] = self.tagged;
         let has = |ip: Option<IpAddr>| ip.filter(fits);
         has(main).or(has(v4)).or(has(v6)).into_iter()
@@ -105,37 +109,37 @@ impl<'a> Lookup<'a> {
     }
 
     /// The answer to a question about something in `domain`, which is ours.
-    pub fn answer(&mut self, subject: &Subject, kind: Kind, domain: &Name) -> Prepared {
+    pub fn answer(&mut self, subject: &Subject, asked: &Name, kind: RecordType, domain: &Name) -> Prepared {
         let prepared = match (kind, subject) {
-            (kind::SOA, Subject::Reverse(_)) => Prepared::new(Rcode::NoError),
-            (kind::SOA, _) => self.authority_record(domain),
-            (kind::NS, Subject::Above | Subject::Service(_) | Subject::Node(_) | Subject::Address(_) | Subject::Nowhere) => {
+            (RecordType::SOA, Subject::Reverse(_)) => Prepared::new(ResponseCode::NoError),
+            (RecordType::SOA, _) => self.authority_record(domain),
+            (RecordType::NS, Subject::Above | Subject::Service(_) | Subject::Node(_) | Subject::Address(_) | Subject::Nowhere) => {
                 self.name_servers(domain)
             }
-            (_, Subject::Above) => Prepared::new(Rcode::NoError),
+            (_, Subject::Above) => Prepared::new(ResponseCode::NoError),
             (_, Subject::Service(service)) => self.service(service, kind, domain),
-            (_, Subject::Node(name)) => self.node(name, kind),
+            (_, Subject::Node(name)) => self.node(name, kind, asked),
             (_, Subject::Address(ip)) => self.address(*ip, kind),
             (_, Subject::Reverse(ip)) => self.reverse(*ip, kind, domain),
-            (_, Subject::Nowhere | Subject::Foreign) => Prepared::new(Rcode::NxDomain),
+            (_, Subject::Nowhere | Subject::Foreign) => Prepared::new(ResponseCode::NXDomain),
         };
         self.seal(prepared, domain)
     }
 
     fn seal(&self, mut prepared: Prepared, domain: &Name) -> Prepared {
         if prepared.is_empty() {
-            prepared.set_authority(domain, &self.authority_data(domain));
+            prepared.set_authority(domain, self.authority_data(domain));
         }
         prepared.seal()
     }
 
-    fn service(&mut self, service: &Service, kind: Kind, domain: &Name) -> Prepared {
-        let Some((folded_name, offers)) = self.offers(service) else { return Prepared::new(Rcode::NxDomain) };
+    fn service(&mut self, service: &Service, kind: RecordType, domain: &Name) -> Prepared {
+        let Some((folded_name, offers)) = self.offers(service) else { return Prepared::new(ResponseCode::NXDomain) };
         let ttl = self.config.service_ttl.of(&folded_name);
         match kind {
-            kind::SRV => self.srv(&offers, ttl, domain),
-            kind::A | kind::AAAA | kind::ANY => self.addresses(&offers, kind, ttl),
-            _ => Prepared::new(Rcode::NoError),
+            RecordType::SRV => self.srv(&offers, ttl, domain),
+            RecordType::A | RecordType::AAAA | RecordType::ANY => self.addresses(&offers, kind, ttl),
+            _ => Prepared::new(ResponseCode::NoError),
         }
     }
 
@@ -192,12 +196,11 @@ impl<'a> Lookup<'a> {
     }
 
     /// Addresses, or where there are none but host names, one of these and where it leads to.
-    fn addresses(&mut self, offers: &[Offer], kind: Kind, ttl: u32) -> Prepared {
-        let mut prepared = Prepared::new(Rcode::NoError);
+    fn addresses(&mut self, offers: &[Offer], kind: RecordType, ttl: u32) -> Prepared {
+        let mut prepared = Prepared::new(ResponseCode::NoError);
         let ips = unique(offers.iter().flat_map(|offer| offer.ips(kind).map(|ip| (ip, offer.weight))));
         for (ip, weight) in &ips {
-            let (kind, data) = wire::address(*ip);
-            prepared.push(kind, ttl, &data, *weight);
+            prepared.push(ttl, message::address(*ip), *weight);
         }
         if ips.is_empty() && !offers.iter().any(|offer| matches!(offer.at, At::Ip(_))) {
             self.follow(&mut prepared, offers, kind, ttl);
@@ -206,15 +209,15 @@ impl<'a> Lookup<'a> {
     }
 
     /// CNAME records from name to name, and the addresses at their end if that lies with us.
-    fn follow(&mut self, prepared: &mut Prepared, offers: &[Offer], kind: Kind, ttl: u32) {
+    fn follow(&mut self, prepared: &mut Prepared, offers: &[Offer], kind: RecordType, ttl: u32) {
         let mut target = self.any_host(offers);
         for step in 0..CHAIN_MAX {
             let Some(host) = target.take() else { return };
             if step == 0 {
-                prepared.push(kind::CNAME, ttl, host.as_bytes(), 1);
+                prepared.push(ttl, RData::CNAME(CNAME(host.clone())), 1);
             }
             prepared.fix();
-            let (subject, domain) = subject::parse(host.as_bytes(), self.config, &self.view.agent.datacenter);
+            let (subject, domain) = subject::parse(&host, self.config, &self.view.agent.datacenter);
             if domain.is_none() {
                 prepared.leads_to = self.config.recurses.then_some(host);
                 return;
@@ -229,13 +232,12 @@ impl<'a> Lookup<'a> {
                 _ => return,
             };
             for (ip, weight) in unique(offers.iter().flat_map(|offer| offer.ips(kind).map(|ip| (ip, offer.weight)))) {
-                let (kind, data) = wire::address(ip);
-                prepared.push_owned(host.as_bytes(), kind, ttl, &data, weight);
+                prepared.push_owned(&host, ttl, message::address(ip), weight);
             }
             if !offers.iter().any(|offer| matches!(offer.at, At::Ip(_))) {
                 target = self.any_host(&offers);
                 if let Some(next) = &target {
-                    prepared.push_owned(host.as_bytes(), kind::CNAME, ttl, next.as_bytes(), 1);
+                    prepared.push_owned(&host, ttl, RData::CNAME(CNAME(next.clone())), 1);
                 }
             }
         }
@@ -255,18 +257,46 @@ impl<'a> Lookup<'a> {
         None
     }
 
+    /// Records of service, the addresses of what they name, and the texts of the nodes.
     fn srv(&self, offers: &[Offer], ttl: u32, domain: &Name) -> Prepared {
-        let mut prepared = Prepared::new(Rcode::NoError);
+        let mut prepared = Prepared::new(ResponseCode::NoError);
         let scale = Scale::of(offers);
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut addresses: BTreeMap<Name, GroupId> = BTreeMap::new();
+        let mut kept = Vec::new();
         for offer in offers {
             let Some((target, glue)) = self.target(offer, domain) else { continue };
             // Two instances of one name and port are one to a client.
-            if seen.insert((target.as_bytes().to_vec(), offer.port)) {
-                prepared.push_srv(ttl, [1, scale.apply(offer.weight), offer.port], &target, glue, offer.weight);
+            if !seen.insert((target.clone(), offer.port)) {
+                continue;
+            }
+            if let Some(ip) = glue {
+                addresses.entry(target.clone()).or_insert_with(|| prepared.group(&target, ttl, [message::address(ip)]));
+            }
+            kept.push((offer, target));
+        }
+        let mut texts: BTreeMap<&str, Option<(Name, GroupId)>> = BTreeMap::new();
+        for (offer, target) in kept {
+            let srv = SRV::new(1, scale.apply(offer.weight), offer.port, target.clone());
+            prepared.push(ttl, RData::SRV(srv), offer.weight);
+            if let Some(group) = addresses.get(&target) {
+                prepared.want_of_target(*group);
+            }
+            let Some(node) = &offer.node else { continue };
+            match texts.entry(&node.name).or_insert_with(|| self.texts(node, ttl, domain, &mut prepared)) {
+                Some((name, group)) if *name == target => prepared.want_of_target(*group),
+                Some((_, group)) => prepared.want_of_other(*group),
+                None => {}
             }
         }
         prepared
+    }
+
+    /// The texts of a node as additional records, with its name.
+    fn texts(&self, node: &Node, ttl: u32, domain: &Name, prepared: &mut Prepared) -> Option<(Name, GroupId)> {
+        let name = self.node_name(node, domain).filter(|_| !node.metadata.is_empty())?;
+        let group = prepared.group(&name, ttl, text::records(&node.metadata));
+        Some((name, group))
     }
 
     /// The name under which an address is asked for: its node's, if it is the node's; else one made of the address.
@@ -293,7 +323,7 @@ impl<'a> Lookup<'a> {
     /// `name.keyword.dc.domain`.
     fn name_in(&self, name: &str, keyword: &str, domain: &Name) -> Option<Name> {
         let datacenter = self.view.agent.datacenter.split('.').filter(|label| !label.is_empty());
-        Name::under(name.split('.').chain([keyword]).chain(datacenter).map(str::as_bytes), domain)
+        name::under(name.split('.').chain([keyword]).chain(datacenter).map(str::as_bytes), domain)
     }
 
     fn nodes(&self, folded: &str) -> Vec<Arc<Node>> {
@@ -304,38 +334,39 @@ impl<'a> Lookup<'a> {
         self.view.nodes.iter().filter(|node| node.name.eq_ignore_ascii_case(folded)).filter(is_there).cloned().collect()
     }
 
-    fn node(&mut self, name: &str, kind: Kind) -> Prepared {
+    fn node(&mut self, name: &str, kind: RecordType, asked: &Name) -> Prepared {
         let nodes = self.nodes(name);
         if nodes.is_empty() {
-            return Prepared::new(Rcode::NxDomain);
+            return Prepared::new(ResponseCode::NXDomain);
         }
         let offers: Vec<Offer> = nodes.iter().filter_map(node_offer).collect();
         let ttl = self.config.node_ttl_s;
         let mut prepared = match kind {
-            kind::A | kind::AAAA | kind::ANY => self.addresses(&offers, kind, ttl),
-            _ => Prepared::new(Rcode::NoError),
+            RecordType::A | RecordType::AAAA | RecordType::ANY => self.addresses(&offers, kind, ttl),
+            _ => Prepared::new(ResponseCode::NoError),
         };
-        if matches!(kind, kind::TXT | kind::ANY) {
-            for (key, value) in nodes.iter().flat_map(|node| &node.metadata) {
-                if let Some(data) = text_data(key, value) {
-                    prepared.push(kind::TXT, ttl, &data, 1);
-                }
+        let texts = || nodes.iter().flat_map(|node| text::records(&node.metadata));
+        match kind {
+            RecordType::TXT | RecordType::ANY => texts().for_each(|text| prepared.push(ttl, text, 1)),
+            _ if prepared.is_empty() => {}
+            _ => {
+                let group = prepared.group(asked, ttl, texts());
+                prepared.want_of_question(group);
             }
         }
         prepared
     }
 
-    fn address(&self, ip: IpAddr, kind: Kind) -> Prepared {
-        let mut prepared = Prepared::new(Rcode::NoError);
+    fn address(&self, ip: IpAddr, kind: RecordType) -> Prepared {
+        let mut prepared = Prepared::new(ResponseCode::NoError);
         for ip in bare(ip).ips(kind) {
-            let (kind, data) = wire::address(ip);
-            prepared.push(kind, self.config.node_ttl_s, &data, 1);
+            prepared.push(self.config.node_ttl_s, message::address(ip), 1);
         }
         prepared
     }
 
     /// Who has an address: a node, else the first service that has an instance there.
-    fn reverse(&self, ip: IpAddr, kind: Kind, domain: &Name) -> Prepared {
+    fn reverse(&self, ip: IpAddr, kind: RecordType, domain: &Name) -> Prepared {
         let has_ip = |address: &str| address.parse() == Ok(ip);
         let node = self.view.nodes.iter().find(|node| node.liveness != Liveness::Left && has_ip(&node.address));
         let name = node.and_then(|node| self.node_name(node, domain)).or_else(|| {
@@ -344,45 +375,42 @@ impl<'a> Lookup<'a> {
             let found = looked_at.find(|(_, entry)| entry.content.decode::<Front<'_>>().is_ok_and(|(_, front)| has_ip(&front.address)));
             found.and_then(|(service, _)| self.name_in(service.key.service.as_str(), "service", domain))
         });
-        let Some(name) = name else { return Prepared::new(Rcode::NxDomain) };
-        let mut prepared = Prepared::new(Rcode::NoError);
-        if matches!(kind, kind::PTR | kind::ANY) {
-            prepared.push(kind::PTR, 0, name.as_bytes(), 1);
+        let Some(name) = name else { return Prepared::new(ResponseCode::NXDomain) };
+        let mut prepared = Prepared::new(ResponseCode::NoError);
+        if matches!(kind, RecordType::PTR | RecordType::ANY) {
+            prepared.push(0, RData::PTR(PTR(name)), 1);
         }
         prepared
     }
 
     /// Agents that are alive: each of them answers for the whole datacenter.
     fn name_servers(&mut self, domain: &Name) -> Prepared {
-        let mut prepared = Prepared::new(Rcode::NoError);
+        let mut prepared = Prepared::new(ResponseCode::NoError);
         let agents: Vec<_> = self.agents().collect();
         let first = if agents.is_empty() { 0 } else { self.draws.below(agents.len() as u64) as usize };
         for node in agents.iter().cycle().skip(first).take(NAME_SERVERS_MAX.min(agents.len())) {
             if let (Some(name), Ok(ip)) = (self.node_name(node, domain), node.address.parse()) {
-                prepared.push_ns(domain, self.config.node_ttl_s, &name, ip);
+                let ttl = self.config.node_ttl_s;
+                let group = prepared.group(&name, ttl, [message::address(ip)]);
+                prepared.push_owned(domain, ttl, RData::NS(NS(name)), 1);
+                prepared.want_of_target(group);
             }
         }
         prepared
     }
 
     fn authority_record(&self, domain: &Name) -> Prepared {
-        let mut prepared = Prepared::new(Rcode::NoError);
-        prepared.push_owned(domain.as_bytes(), kind::SOA, 0, &self.authority_data(domain), 1);
+        let mut prepared = Prepared::new(ResponseCode::NoError);
+        prepared.push_owned(domain, 0, self.authority_data(domain), 1);
         prepared
     }
 
     /// The serial rises with what is seen here, a second a second; what is not there is not remembered by anyone.
-    fn authority_data(&self, domain: &Name) -> Vec<u8> {
-        let mut data = Vec::new();
-        for label in ["ns", "hostmaster"] {
-            // A domain so long that nothing fits in front of it names itself.
-            let name = Name::under([label.as_bytes()], domain);
-            data.extend_from_slice(name.as_ref().unwrap_or(domain).as_bytes());
-        }
+    fn authority_data(&self, domain: &Name) -> RData {
+        // A domain so long that nothing fits in front of it names itself.
+        let name = |label: &str| name::under([label.as_bytes()], domain).unwrap_or_else(|| domain.clone());
         let serial = (self.view.revision >> 10) / 1_000;
-        let [refresh, retry, expire, minimum] = [3_600, 600, 86_400, 0];
-        [serial as u32, refresh, retry, expire, minimum].iter().for_each(|number: &u32| data.extend_from_slice(&number.to_be_bytes()));
-        data
+        RData::SOA(SOA::new(name("ns"), name("hostmaster"), serial as u32, 3_600, 600, 86_400, 0))
     }
 }
 
@@ -445,39 +473,4 @@ impl Scale {
         };
         u16::try_from(scaled).unwrap_or(u16::MAX).max(1)
     }
-}
-
-/// A pair as text: `key=value` (RFC 1464), or the value alone where the key begins with `rfc1035-`.
-fn text_data(key: &str, value: &str) -> Option<Vec<u8>> {
-    let text = match key.to_ascii_lowercase().starts_with("rfc1035-") {
-        true => value.to_owned(),
-        false => format!("{}={value}", escape(key)),
-    };
-    if text.len() > TEXT_BYTES_MAX {
-        return None;
-    }
-    let mut data = Vec::with_capacity(text.len() + 1 + text.len() / STRING_BYTES_MAX);
-    if text.is_empty() {
-        data.push(0);
-    }
-    for part in text.as_bytes().chunks(STRING_BYTES_MAX) {
-        data.push(part.len() as u8);
-        data.extend_from_slice(part);
-    }
-    Some(data)
-}
-
-/// What would end a key too early stands behind a back-tick: `=`, the back-tick itself, blanks at either end.
-fn escape(key: &str) -> String {
-    let inner = key.trim_matches([' ', '\t']);
-    let lead = key.find(inner).unwrap_or(0);
-    let mut escaped = String::with_capacity(key.len());
-    for (at, c) in key.char_indices() {
-        let is_at_an_end = at < lead || at >= lead + inner.len();
-        if c == '=' || c == '`' || is_at_an_end {
-            escaped.push('`');
-        }
-        escaped.push(c);
-    }
-    escaped
 }

@@ -1,12 +1,14 @@
 //! DNS: questions about services and nodes, answered from the view (reference: Consul's DNS interface; RFC 1035, 2308, 2782, 6891).
 //!
 //! ```text
-//! wire       messages as bytes: what is read of a question, the pieces of an answer
-//! name       names as they travel
+//! message    queries and answers as hickory-proto reads and writes them
+//! name       names out of texts
 //! subject    what a name asks for
 //! lookup     the records that answer it, out of one view
+//! text       what is known of a node, as texts
 //! folded     services by their names in lower case
 //! prepared   records encoded once, shuffled and cut to size for each query
+//! draws      lots for the order of answers
 //! config     what decides on answers beside the catalog
 //! ```
 //!
@@ -14,27 +16,32 @@
 //! others are asked of, are `serve::dns`'.
 
 pub mod config;
+mod draws;
 mod folded;
 mod lookup;
-mod name;
+pub mod message;
+pub mod name;
 mod prepared;
 mod subject;
 #[cfg(test)]
 mod tests;
-pub mod wire;
+mod text;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::view::View;
 use config::Config;
+use draws::Draws;
 use folded::Folded;
+pub use hickory_proto::op::ResponseCode;
+pub use hickory_proto::rr::RecordType;
 use lookup::{Basis, Lookup};
+pub use message::{Ignored, Transport};
+use message::{Query, Unasked};
 pub use name::Name;
-pub use prepared::Transport;
-use prepared::{Draws, Prepared};
+use prepared::Prepared;
 use subject::Subject;
-use wire::{Ignored, Kind, Query, Rcode, Unasked, kind};
 
 /// What prepared answers of one worker hold in memory, at most; with more of them all are made anew.
 const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -63,13 +70,13 @@ struct Cached {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The answer is written.
-    Answered(Rcode),
+    Answered(ResponseCode),
     /// There is none.
     Ignored(Ignored),
     /// Recursors are to be asked, with the same bytes.
     Forward,
     /// An answer is written that leads to a name of others, whose addresses of that kind belong behind it; `bytes_max` long at most.
-    Chase { name: Name, kind: Kind, bytes_max: usize, has_opt: bool },
+    Chase { name: Name, kind: RecordType, bytes_max: usize },
 }
 
 impl Responder {
@@ -84,7 +91,7 @@ impl Responder {
             Ok(query) => self.resolve(&query, view, transport, out),
             Err(Unasked::Ignored(why)) => Outcome::Ignored(why),
             Err(Unasked::Refused { head, question, rcode }) => {
-                wire::refuse(out, &head, question, rcode);
+                message::refuse(out, &head, question, rcode);
                 Outcome::Answered(rcode)
             }
         }
@@ -93,9 +100,9 @@ impl Responder {
     fn resolve(&mut self, query: &Query<'_>, view: &View, transport: Transport, out: &mut Vec<u8>) -> Outcome {
         self.folded.follow(view);
         self.key.clear();
-        self.key.extend_from_slice(query.name);
+        self.key.extend_from_slice(query.name_bytes());
         self.key.make_ascii_lowercase();
-        self.key.extend_from_slice(&query.kind.to_be_bytes());
+        self.key.extend_from_slice(&u16::from(query.kind).to_be_bytes());
         if let Some(cached) = self.cache.get_mut(self.key.as_slice()) {
             if cached.revision == view.revision || cached.basis.holds(view, &self.folded) {
                 cached.revision = view.revision;
@@ -109,24 +116,24 @@ impl Responder {
 
     fn prepare(&mut self, query: &Query<'_>, view: &View, transport: Transport, out: &mut Vec<u8>) -> Outcome {
         let config = Arc::clone(&self.config);
-        let (subject, domain) = subject::parse(query.name, &config, &view.agent.datacenter);
+        let (subject, domain) = subject::parse(&query.name, &config, &view.agent.datacenter);
         let (Some(domain), false) = (domain.or(config.domains.first()), subject == Subject::Foreign) else {
             return self.foreign(query, out);
         };
         let mut lookup = Lookup::new(view, &self.folded, &config, &mut self.draws);
-        let mut prepared = lookup.answer(&subject, query.kind, domain);
+        let mut prepared = lookup.answer(&subject, &query.name, query.kind, domain);
         let basis = lookup.basis;
-        if matches!(subject, Subject::Reverse(_)) && prepared.rcode == Rcode::NxDomain && self.may_forward(query) {
+        if matches!(subject, Subject::Reverse(_)) && prepared.rcode == ResponseCode::NXDomain && self.may_forward(query) {
             return Outcome::Forward;
         }
         prepared.write(query, &config, transport, &mut self.draws, out);
-        if let Some(name) = prepared.leads_to.take().filter(|_| query.head.recursion_desired) {
-            let kind = if query.kind == kind::AAAA { kind::AAAA } else { kind::A };
-            return Outcome::Chase { name, kind, bytes_max: prepared::bytes_max(query, transport), has_opt: query.head.edns.is_some() };
+        if let Some(name) = prepared.leads_to.take().filter(|_| query.wants_recursion()) {
+            let kind = if query.kind == RecordType::AAAA { RecordType::AAAA } else { RecordType::A };
+            return Outcome::Chase { name, kind, bytes_max: query.bytes_max(transport) };
         }
         let rcode = prepared.rcode;
-        let is_frequent = matches!(query.kind, kind::A | kind::AAAA | kind::SRV);
-        if is_frequent && rcode == Rcode::NoError && matches!(subject, Subject::Service(_)) && !prepared.is_fixed() {
+        let is_frequent = matches!(query.kind, RecordType::A | RecordType::AAAA | RecordType::SRV | RecordType::ANY);
+        if is_frequent && rcode == ResponseCode::NoError && matches!(subject, Subject::Service(_)) && !prepared.is_fixed() {
             self.keep(Cached { prepared, basis, revision: view.revision });
         }
         Outcome::Answered(rcode)
@@ -137,12 +144,12 @@ impl Responder {
         if self.may_forward(query) {
             return Outcome::Forward;
         }
-        wire::refuse(out, &query.head, query.question, Rcode::Refused);
-        Outcome::Answered(Rcode::Refused)
+        message::refuse(out, &query.head, query.question, ResponseCode::Refused);
+        Outcome::Answered(ResponseCode::Refused)
     }
 
     fn may_forward(&self, query: &Query<'_>) -> bool {
-        self.config.recurses && query.head.recursion_desired
+        self.config.recurses && query.wants_recursion()
     }
 
     /// Keeps an answer under the key that was looked up last.
@@ -165,13 +172,16 @@ impl Responder {
 }
 
 /// Answers a query with an rcode alone: where nobody could be asked.
-pub fn fail(message: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
+pub fn fail(message: &[u8], rcode: ResponseCode, out: &mut Vec<u8>) {
     if let Ok(query) = Query::read(message) {
-        wire::refuse(out, &query.head, query.question, rcode);
+        message::refuse(out, &query.head, query.question, rcode);
     }
 }
 
-/// How long the answer to a message may be.
-pub fn bytes_max(message: &[u8], transport: Transport) -> usize {
-    Query::read(message).map_or(wire::PLAIN_UDP_BYTES_MAX, |query| prepared::bytes_max(&query, transport))
+/// What recursors answered to a message, as whoever sent it can take it.
+pub fn relay(message: &[u8], transport: Transport, found: &mut Vec<u8>) {
+    match Query::read(message) {
+        Ok(query) if found.len() > query.bytes_max(transport) => message::truncate(found, &query),
+        _ => {}
+    }
 }

@@ -1,34 +1,37 @@
 //! Records encoded once and handed out many times: what is chosen for each query is their order and how many of them fit.
 //!
+//! Encoding an answer of ten records anew for each query costs several times what all the rest of a query does. So hickory-proto
+//! encodes each record when it is prepared, with all names written out, and what is left to do for a query is to copy them behind its
+//! question. Only owners are put in then: a name that already stands in the answer becomes a pointer to it (RFC 1035 §4.1.4).
+//!
 //! ```text
-//! row     one record as it stands among the answers, and the addresses of what it names, which stand in the additional part
+//! row     one record as it stands among the answers; what it names may have records in the additional part
+//! group   those of one name: its addresses, or the texts of a node. However many rows lead to a name, an answer has them once
 //! fixed   the first rows keep their places: a CNAME stands before what it leads to
 //! ```
 
 use super::config::Config;
-use super::name::Name;
-use super::wire::{self, Counts, Kind, OPT_BYTES, POINTER_MAX, QUESTION_NAME, Query, Rcode, Verdict, kind};
-use crate::select::random;
-use std::net::IpAddr;
+use super::draws::Draws;
+use super::message::{self, Counts, HEADER_BYTES, Query, Transport, Verdict};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{Name, RData, RecordType};
+use std::ops::Range;
 
 /// Records of one answer over TCP: more make no client happier.
 const TCP_RECORDS_MAX: usize = 4_096;
-/// From the start of an SRV record whose owner is a pointer to the name it leads to.
-const SRV_TARGET_AT: usize = 2 + 10 + 6;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    Udp,
-    Tcp,
-}
+/// Pointers reach so far into a message.
+const POINTER_MAX: usize = 0x3fff;
+/// Groups of one row: the addresses of what it names, the texts of its node.
+const GROUPS_A_ROW: usize = 2;
 
 /// All that may be answered to one question, as long as the catalog says the same.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    pub rcode: Rcode,
-    /// All rows, one behind the other.
+    pub rcode: ResponseCode,
+    /// All records, one behind the other.
     bytes: Vec<u8>,
     rows: Vec<Row>,
+    groups: Vec<Group>,
     fixed: usize,
     /// A permutation of the rows that are not fixed. Shuffling goes on from the last one: from wherever it starts, it ends anywhere.
     order: Vec<u32>,
@@ -37,32 +40,57 @@ pub struct Prepared {
     is_addresses: bool,
     /// The name a CNAME leads out of our domains to.
     pub leads_to: Option<Name>,
-    /// The start of authority, where there is no answer; it is written out whole.
-    authority: Vec<u8>,
+    /// The start of authority, where there is no answer.
+    authority: Range<usize>,
+    /// Groups that rows of the answer being written have asked for, and where their owner stands in it.
+    wanted: Vec<(u32, Option<usize>)>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Row {
-    start: u32,
-    /// Where the answer ends and the rest of the additional records begins: kind, class, time, data; their owner is the target.
-    glue: u32,
-    end: u32,
+    record: Range<usize>,
+    /// From the record's start to the name that it leads to.
+    target_at: usize,
     /// Chance of standing first; never zero.
     weight: u32,
+    groups: [Option<(u32, Anchor)>; GROUPS_A_ROW],
 }
 
+/// Additional records of one owner, each without it.
+#[derive(Debug, Clone)]
+struct Group {
+    owner: Range<usize>,
+    records: Vec<Range<usize>>,
+}
+
+/// Where an answer already has the owner of a group.
+#[derive(Debug, Clone, Copy)]
+enum Anchor {
+    /// In the question.
+    Question,
+    /// At the end of the row that asks for the group.
+    Target,
+    Nowhere,
+}
+
+/// A group that rows can ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupId(u32);
+
 impl Prepared {
-    pub fn new(rcode: Rcode) -> Self {
+    pub fn new(rcode: ResponseCode) -> Self {
         Self {
             rcode,
             bytes: Vec::new(),
             rows: Vec::new(),
+            groups: Vec::new(),
             fixed: 0,
             order: Vec::new(),
             is_weighted: false,
             is_addresses: true,
             leads_to: None,
-            authority: Vec::new(),
+            authority: 0..0,
+            wanted: Vec::new(),
         }
     }
 
@@ -77,51 +105,74 @@ impl Prepared {
 
     /// What it holds in memory, about.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.bytes.len() + self.authority.len() + self.rows.len() * (size_of::<Row>() + size_of::<u32>())
+        let records: usize = self.groups.iter().map(|group| group.records.len()).sum();
+        let rows = self.rows.len() * (size_of::<Row>() + size_of::<u32>());
+        size_of::<Self>() + self.bytes.len() + rows + self.groups.len() * size_of::<Group>() + records * size_of::<Range<usize>>()
     }
 
     /// A record of the name that was asked for.
-    pub fn push(&mut self, kind: Kind, ttl: u32, data: &[u8], weight: u32) {
-        self.push_owned(&QUESTION_NAME, kind, ttl, data, weight);
+    pub fn push(&mut self, ttl: u32, data: RData, weight: u32) {
+        let pointer = pointer(HEADER_BYTES);
+        self.push_row(&pointer, ttl, data, weight);
     }
 
-    /// A record of another name, in full.
-    pub fn push_owned(&mut self, owner: &[u8], kind: Kind, ttl: u32, data: &[u8], weight: u32) {
-        let start = self.bytes.len() as u32;
-        wire::put_record(&mut self.bytes, owner, kind, ttl, data);
-        let end = self.bytes.len() as u32;
-        self.is_addresses &= matches!(kind, kind::A | kind::AAAA | kind::CNAME);
-        self.rows.push(Row { start, glue: end, end, weight: weight.max(1) });
+    /// A record of another name.
+    pub fn push_owned(&mut self, owner: &Name, ttl: u32, data: RData, weight: u32) {
+        self.push_row(&message::encode_name(owner), ttl, data, weight);
     }
 
-    /// A record that leads to `target`, and the address there.
-    pub fn push_srv(&mut self, ttl: u32, [priority, weight, port]: [u16; 3], target: &Name, glue: Option<IpAddr>, chance: u32) {
-        let mut data: Vec<u8> = [priority, weight, port].iter().flat_map(|number| number.to_be_bytes()).collect();
-        // Written out: RFC 2782 forbids pointers here.
-        data.extend_from_slice(target.as_bytes());
-        self.push(kind::SRV, ttl, &data, chance);
-        self.put_glue(ttl, glue);
+    fn push_row(&mut self, owner: &[u8], ttl: u32, data: RData, weight: u32) {
+        let target_bytes = match &data {
+            RData::SRV(srv) => message::encode_name(&srv.target).len(),
+            RData::NS(ns) => message::encode_name(&ns.0).len(),
+            _ => 0,
+        };
+        let is_address = matches!(data.record_type(), RecordType::A | RecordType::AAAA | RecordType::CNAME);
+        let start = self.bytes.len();
+        let Some(record) = self.store(owner, ttl, data) else { return };
+        self.is_addresses &= is_address;
+        let target_at = record.end - start - target_bytes;
+        self.rows.push(Row { record, target_at, weight: weight.max(1), groups: [None; GROUPS_A_ROW] });
     }
 
-    /// A name server and its address.
-    pub fn push_ns(&mut self, owner: &Name, ttl: u32, target: &Name, address: IpAddr) {
-        self.push_owned(owner.as_bytes(), kind::NS, ttl, target.as_bytes(), 1);
-        let (kind, data) = wire::address(address);
-        wire::put_record(&mut self.bytes, target.as_bytes(), kind, ttl, &data);
-        self.end_row();
+    /// Appends a record behind an owner; none where no message could hold it.
+    fn store(&mut self, owner: &[u8], ttl: u32, data: RData) -> Option<Range<usize>> {
+        let encoded = message::encode(&Name::root(), ttl, data)?;
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(owner);
+        // The root's name is a single byte.
+        self.bytes.extend_from_slice(&encoded[1..]);
+        Some(start..self.bytes.len())
     }
 
-    fn put_glue(&mut self, ttl: u32, glue: Option<IpAddr>) {
-        let Some(ip) = glue else { return };
-        let (kind, data) = wire::address(ip);
-        wire::put_record(&mut self.bytes, &[], kind, ttl, &data);
-        self.end_row();
+    /// Additional records of one name, for rows to ask for.
+    pub fn group(&mut self, owner: &Name, ttl: u32, records: impl IntoIterator<Item = RData>) -> GroupId {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&message::encode_name(owner));
+        let owner = start..self.bytes.len();
+        let records = records.into_iter().filter_map(|data| self.store(&[], ttl, data)).collect();
+        self.groups.push(Group { owner, records });
+        GroupId(self.groups.len() as u32 - 1)
     }
 
-    fn end_row(&mut self) {
-        let end = self.bytes.len() as u32;
-        if let Some(row) = self.rows.last_mut() {
-            row.end = end;
+    /// The row that was pushed last asks for a group of the name that it leads to.
+    pub fn want_of_target(&mut self, group: GroupId) {
+        self.want(group, Anchor::Target);
+    }
+
+    /// The same, of the name that was asked for.
+    pub fn want_of_question(&mut self, group: GroupId) {
+        self.want(group, Anchor::Question);
+    }
+
+    /// The same, of a name that the answer has not yet.
+    pub fn want_of_other(&mut self, group: GroupId) {
+        self.want(group, Anchor::Nowhere);
+    }
+
+    fn want(&mut self, GroupId(group): GroupId, anchor: Anchor) {
+        if let Some(free) = self.rows.last_mut().and_then(|row| row.groups.iter_mut().find(|place| place.is_none())) {
+            *free = Some((group, anchor));
         }
     }
 
@@ -131,8 +182,8 @@ impl Prepared {
     }
 
     /// Says who is in charge of the domain, as an answer without records must (RFC 2308).
-    pub fn set_authority(&mut self, domain: &Name, data: &[u8]) {
-        wire::put_record(&mut self.authority, domain.as_bytes(), kind::SOA, 0, data);
+    pub fn set_authority(&mut self, domain: &Name, data: RData) {
+        self.authority = self.store(&message::encode_name(domain), 0, data).unwrap_or(0..0);
     }
 
     /// Ready to be handed out.
@@ -145,67 +196,68 @@ impl Prepared {
 
     /// Writes the answer to a query.
     pub fn write(&mut self, query: &Query<'_>, config: &Config, transport: Transport, draws: &mut Draws, out: &mut Vec<u8>) {
-        wire::begin(out, query.question);
-        let opt = if query.head.edns.is_some() { OPT_BYTES } else { 0 };
-        let room = bytes_max(query, transport) - opt;
-        let mut counts = Counts::default();
-        let wanted = self.fixed + self.order.len();
-        let most = self.records_max(config, transport).min(wanted);
-        let mut is_cut = most < wanted && transport == Transport::Udp && !self.is_limited_on_purpose(config, most);
-        // Offsets of the answers, for the additional records that point at them.
-        let mut written = Vec::with_capacity(if self.has_glue() { most } else { 0 });
+        message::begin(out, query.question);
+        let room = query.bytes_max(transport) - query.head.opt_bytes();
+        let all = self.fixed + self.order.len();
+        let most = self.records_max(config, transport).min(all);
+        let is_unwanted = most < all && (transport == Transport::Tcp || self.is_limited_on_purpose(config, most));
         if self.is_weighted {
-            self.sort_by_luck(draws);
+            draws.sort_by_luck(&mut self.order, |at| self.rows[at as usize].weight);
         }
-        for place in 0..most {
-            let at = if place < self.fixed { place } else { self.next(place - self.fixed, draws) };
-            let row = self.rows[at];
-            let answer = &self.bytes[row.start as usize..row.glue as usize];
-            if out.len() + answer.len() > room {
-                is_cut = true;
-                break;
-            }
-            if row.glue < row.end {
-                written.push((at, out.len()));
-            }
-            out.extend_from_slice(answer);
-            counts.answers += 1;
-        }
-        for (at, answer_at) in written {
-            let row = self.rows[at];
-            counts.additional += u16::from(self.write_glue(row, answer_at, room, out));
-        }
-        if counts.answers == 0 && !is_cut && out.len() + self.authority.len() <= room && !self.authority.is_empty() {
-            out.extend_from_slice(&self.authority);
+        let written = self.write_rows(most, room, draws, out);
+        let is_cut = written < most || (most < all && !is_unwanted);
+        let mut counts = Counts { answers: written as u16, additional: self.write_groups(room, out), authority: 0 };
+        if written == 0 && !is_cut && !self.authority.is_empty() && out.len() + self.authority.len() <= room {
+            out.extend_from_slice(&self.bytes[self.authority.clone()]);
             counts.authority = 1;
         }
         let is_truncated = is_cut && config.tells_truncation && transport == Transport::Udp;
         let verdict = Verdict { rcode: self.rcode, is_authoritative: true, is_truncated, recursion_available: config.recurses };
-        wire::finish(out, &query.head, verdict, counts);
+        message::finish(out, &query.head, true, verdict, counts);
     }
 
-    fn has_glue(&self) -> bool {
-        self.rows.first().is_some_and(|row| row.glue < row.end) || !self.is_addresses
+    /// Writes rows while they fit, and notes which groups they ask for.
+    fn write_rows(&mut self, most: usize, room: usize, draws: &mut Draws, out: &mut Vec<u8>) -> usize {
+        self.wanted.clear();
+        for place in 0..most {
+            let at = if place < self.fixed { place } else { self.next(place - self.fixed, draws) };
+            let row = &self.rows[at];
+            if out.len() + row.record.len() > room {
+                return place;
+            }
+            for (group, anchor) in row.groups.iter().flatten() {
+                let owner_at = match anchor {
+                    Anchor::Question => Some(HEADER_BYTES),
+                    Anchor::Target => Some(out.len() + row.target_at),
+                    Anchor::Nowhere => None,
+                };
+                self.wanted.push((*group, owner_at.filter(|at| *at <= POINTER_MAX)));
+            }
+            out.extend_from_slice(&self.bytes[row.record.clone()]);
+        }
+        most
     }
 
     /// Additional records are left out silently where they do not fit: a client can ask for them.
-    fn write_glue(&self, row: Row, answer_at: usize, room: usize, out: &mut Vec<u8>) -> bool {
-        let glue = &self.bytes[row.glue as usize..row.end as usize];
-        let answer = &self.bytes[row.start as usize..row.glue as usize];
-        let is_srv = answer.starts_with(&QUESTION_NAME);
-        let target = answer_at + SRV_TARGET_AT;
-        let pointer = [0xc0 | (target >> 8) as u8, target as u8];
-        let owner = match () {
-            () if !is_srv => &[][..],
-            () if target <= POINTER_MAX => &pointer[..],
-            () => &answer[SRV_TARGET_AT..],
-        };
-        let fits = out.len() + owner.len() + glue.len() <= room;
-        if fits {
-            out.extend_from_slice(owner);
-            out.extend_from_slice(glue);
+    fn write_groups(&mut self, room: usize, out: &mut Vec<u8>) -> u16 {
+        // Addresses first: they come first in `groups`, and save a client a question.
+        self.wanted.sort_unstable_by_key(|(group, owner_at)| (*group, owner_at.is_none(), *owner_at));
+        self.wanted.dedup_by_key(|(group, _)| *group);
+        let mut count = 0;
+        for &(group, owner_at) in &self.wanted {
+            let Group { owner, records } = &self.groups[group as usize];
+            let pointer = owner_at.map(pointer);
+            let owner = pointer.as_ref().map_or(&self.bytes[owner.clone()], |pointer| &pointer[..]);
+            for record in records {
+                if out.len() + owner.len() + record.len() > room {
+                    break;
+                }
+                out.extend_from_slice(owner);
+                out.extend_from_slice(&self.bytes[record.clone()]);
+                count += 1;
+            }
         }
-        fits
+        count
     }
 
     fn records_max(&self, config: &Config, transport: Transport) -> usize {
@@ -230,49 +282,9 @@ impl Prepared {
         }
         self.order[place] as usize
     }
-
-    /// Each row stands first in proportion to its weight, and so on among those that are left (Efraimidis and Spirakis 2006).
-    fn sort_by_luck(&mut self, draws: &mut Draws) {
-        let rows = &self.rows;
-        let mut luck = |at: u32| draws.unit().ln() / f64::from(rows[at as usize].weight);
-        let mut drawn: Vec<(f64, u32)> = self.order.iter().map(|&at| (luck(at), at)).collect();
-        drawn.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-        for (slot, (_, at)) in self.order.iter_mut().zip(drawn) {
-            *slot = at;
-        }
-    }
 }
 
-/// How long the answer to a query may be.
-pub fn bytes_max(query: &Query<'_>, transport: Transport) -> usize {
-    match (transport, query.head.edns) {
-        (Transport::Tcp, _) => wire::TCP_BYTES_MAX,
-        (Transport::Udp, None) => wire::PLAIN_UDP_BYTES_MAX,
-        (Transport::Udp, Some(edns)) => usize::from(edns.udp_bytes).clamp(wire::PLAIN_UDP_BYTES_MAX, wire::UDP_BYTES_MAX),
-    }
-}
-
-/// Random numbers from a seed: SplitMix64.
-#[derive(Debug, Clone)]
-pub struct Draws(u64);
-
-impl Draws {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(random::STEP);
-        random::mix(self.0)
-    }
-
-    /// Below `bound`, which is not zero.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
-
-    /// Above zero, up to one.
-    fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
-    }
+/// A name that stands at a place of the message, within the reach of pointers.
+fn pointer(at: usize) -> [u8; 2] {
+    [0xc0 | (at >> 8) as u8, at as u8]
 }

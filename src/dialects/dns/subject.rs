@@ -14,7 +14,7 @@
 //! `a\032b.service`, `group@@name` as it stands.
 
 use super::config::Config;
-use super::name::{Labels, Name};
+use super::name::{self, Name};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Ways to read a name with dots, at most: labels in the service's name.
@@ -65,12 +65,11 @@ impl Service {
 }
 
 /// What a name asks for, and the domain it ends in.
-pub fn parse<'c>(name: &[u8], config: &'c Config, datacenter: &str) -> (Subject, Option<&'c Name>) {
+pub fn parse<'c>(name: &Name, config: &'c Config, datacenter: &str) -> (Subject, Option<&'c Name>) {
     // Names that are no text are nobody's: they match nothing below.
-    let labels: Vec<String> = Labels(name).map(|label| String::from_utf8_lossy(label).to_ascii_lowercase()).collect();
+    let labels = name::labels(name);
     for domain in &config.domains {
-        let own: Vec<String> = Labels(domain.as_bytes()).map(|label| String::from_utf8_lossy(label).to_ascii_lowercase()).collect();
-        if let Some(inside) = labels.strip_suffix(own.as_slice()) {
+        if let Some(inside) = labels.strip_suffix(name::labels(domain).as_slice()) {
             return (inside_domain(inside, datacenter), Some(domain));
         }
     }

@@ -29,8 +29,7 @@ use super::Serving;
 use super::listen::bind_tcp;
 use crate::agent::handle::Handle;
 use crate::dialects::dns::config::{Config, ServiceTtl};
-use crate::dialects::dns::wire::{Ignored, Rcode};
-use crate::dialects::dns::{Name, Responder, Transport};
+use crate::dialects::dns::{Ignored, Responder, ResponseCode, Transport, name};
 use crate::settings::{DNS_PORT, Dns, Listen};
 use recursors::Recursors;
 
@@ -40,6 +39,16 @@ const CONNECTIONS_MAX: usize = 1_024;
 const UDP_BUFFER_BYTES: usize = 1024 * 1024;
 /// How often a port that the kernel chose for UDP is tried for TCP.
 const PORT_TRIES: usize = 16;
+/// What answers are counted by; any other rcode of a recursor is a failure.
+const RCODES: [(ResponseCode, &str); 7] = [
+    (ResponseCode::NoError, "noerror"),
+    (ResponseCode::FormErr, "formerr"),
+    (ResponseCode::ServFail, "servfail"),
+    (ResponseCode::NXDomain, "nxdomain"),
+    (ResponseCode::NotImp, "notimp"),
+    (ResponseCode::Refused, "refused"),
+    (ResponseCode::BADVERS, "badvers"),
+];
 /// The pause after a socket failed in a way that is not of one client.
 const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -184,7 +193,7 @@ fn is_ourselves(recursor: SocketAddr, listening: &[SocketAddr]) -> bool {
 fn config(settings: &Dns, recurses: bool) -> Config {
     let domains = [Some(&settings.domain), settings.alt_domain.as_ref()];
     Config {
-        domains: domains.into_iter().flatten().filter_map(|domain| Name::parse(domain)).collect(),
+        domains: domains.into_iter().flatten().filter_map(|domain| name::parse(domain)).collect(),
         node_ttl_s: settings.node_ttl_s,
         service_ttl: ServiceTtl::new(settings.service_ttl_s.iter().map(|(pattern, seconds)| (pattern.as_str(), *seconds))),
         only_passing: settings.only_passing,
@@ -233,7 +242,7 @@ impl Worker {
 
 /// What is counted, each count found once and then only added to.
 struct Counters {
-    answers: [[Counter; Rcode::ALL.len()]; 2],
+    answers: [[Counter; RCODES.len()]; 2],
     short: Counter,
     response: Counter,
     unsent: Counter,
@@ -252,9 +261,8 @@ impl Counters {
         let counter =
             |family: &Family<[(&'static str, &'static str); 1], Counter>, label, value| family.get_or_create(&[(label, value)]).clone();
         let counters = Self {
-            answers: ["udp", "tcp"].map(|transport| {
-                Rcode::ALL.map(|rcode| answers.get_or_create(&[("transport", transport), ("rcode", rcode.as_str())]).clone())
-            }),
+            answers: ["udp", "tcp"]
+                .map(|transport| RCODES.map(|(_, rcode)| answers.get_or_create(&[("transport", transport), ("rcode", rcode)]).clone())),
             short: counter(&ignored, "reason", "short"),
             response: counter(&ignored, "reason", "response"),
             unsent: counter(&ignored, "reason", "unsent"),
@@ -272,8 +280,10 @@ impl Counters {
         counters
     }
 
-    fn answered(&self, transport: Transport, rcode: Rcode) {
-        self.answers[transport as usize][rcode as usize].inc();
+    fn answered(&self, transport: Transport, rcode: ResponseCode) {
+        let place = |wanted| RCODES.iter().position(|(rcode, _)| *rcode == wanted);
+        let place = place(rcode).or_else(|| place(ResponseCode::ServFail)).unwrap_or_default();
+        self.answers[transport as usize][place].inc();
     }
 
     fn ignored(&self, why: Ignored) {

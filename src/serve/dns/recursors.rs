@@ -14,8 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::Worker;
-use crate::dialects::dns::wire::{self, Rcode};
-use crate::dialects::dns::{self, Outcome, Transport};
+use crate::dialects::dns::{self, Outcome, ResponseCode, Transport, message};
 
 /// Queries that wait for recursors at one moment, each with a socket of its own.
 const OUTSTANDING_MAX: usize = 512;
@@ -52,11 +51,11 @@ impl Recursors {
                 }
             };
             match timeout(self.patience, answer).await {
-                Ok(Ok(mut answer)) if matches!(Rcode::of(&answer), Rcode::NoError | Rcode::NxDomain) => {
+                Ok(Ok(mut answer)) if matches!(message::rcode_of(&answer), ResponseCode::NoError | ResponseCode::NXDomain) => {
                     answer[..2].copy_from_slice(&query[..2]);
                     return Some(answer);
                 }
-                Ok(Ok(answer)) => tracing::debug!(%server, rcode = Rcode::of(&answer).as_str(), "a recursor refuses"),
+                Ok(Ok(answer)) => tracing::debug!(%server, rcode = %message::rcode_of(&answer), "a recursor refuses"),
                 Ok(Err(error)) => tracing::debug!(%server, %error, "a recursor is not reached"),
                 Err(_) => tracing::debug!(%server, "a recursor does not answer in time"),
             }
@@ -70,10 +69,10 @@ async fn ask_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
     socket.send(query).await?;
-    let mut answer = vec![0; wire::TCP_BYTES_MAX];
+    let mut answer = vec![0; message::TCP_BYTES_MAX];
     loop {
         let length = socket.recv(&mut answer).await?;
-        if wire::answers(&answer[..length], query) {
+        if message::answers(&answer[..length], query) {
             answer.truncate(length);
             return Ok(answer);
         }
@@ -87,41 +86,42 @@ async fn ask_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(&message).await?;
     let mut answer = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut answer).await?;
-    if wire::answers(&answer, query) { Ok(answer) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if message::answers(&answer, query) { Ok(answer) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 impl Worker {
     /// The answer to a query that is, in part or whole, about names of others. `answer` holds what was written so far.
-    pub(super) async fn recurse(&self, message: &[u8], outcome: Outcome, mut answer: Vec<u8>, transport: Transport) -> Vec<u8> {
+    pub(super) async fn recurse(&self, query: &[u8], outcome: Outcome, mut answer: Vec<u8>, transport: Transport) -> Vec<u8> {
         let recursors = &self.shared.recursors;
         let found = match &outcome {
-            Outcome::Chase { name, kind, .. } => recursors.ask(&wire::ask(0, name.as_bytes(), *kind), Transport::Udp).await,
-            _ => recursors.ask(message, transport).await,
+            Outcome::Chase { name, kind, .. } => match message::ask(0, name, *kind) {
+                Some(query) => recursors.ask(&query, Transport::Udp).await,
+                None => None,
+            },
+            _ => recursors.ask(query, transport).await,
         };
         let Some(mut found) = found else {
             self.shared.counters.recursions_failed.inc();
-            return self.give_up(message, outcome, answer, transport);
+            return self.give_up(query, outcome, answer, transport);
         };
         self.shared.counters.recursions.inc();
-        if let Outcome::Chase { name, bytes_max, has_opt, .. } = outcome {
-            wire::append_answers(&mut answer, has_opt, name.as_bytes(), &wire::addresses(&found, CHASED_MAX), bytes_max);
-            self.shared.counters.answered(transport, Rcode::NoError);
+        if let Outcome::Chase { name, bytes_max, .. } = outcome {
+            message::append_answers(&mut answer, &name, &message::addresses(&found, CHASED_MAX), bytes_max);
+            self.shared.counters.answered(transport, ResponseCode::NoError);
             return answer;
         }
-        if found.len() > dns::bytes_max(message, transport) {
-            wire::truncate(&mut found);
-        }
-        self.shared.counters.answered(transport, Rcode::of(&found));
+        dns::relay(query, transport, &mut found);
+        self.shared.counters.answered(transport, message::rcode_of(&found));
         found
     }
 
     /// Where nobody could be asked: a CNAME is an answer without what it leads to, all else is a failure.
-    pub(super) fn give_up(&self, message: &[u8], outcome: Outcome, mut answer: Vec<u8>, transport: Transport) -> Vec<u8> {
+    pub(super) fn give_up(&self, query: &[u8], outcome: Outcome, mut answer: Vec<u8>, transport: Transport) -> Vec<u8> {
         let rcode = match outcome {
-            Outcome::Chase { .. } => Rcode::NoError,
+            Outcome::Chase { .. } => ResponseCode::NoError,
             _ => {
-                dns::fail(message, Rcode::ServFail, &mut answer);
-                Rcode::ServFail
+                dns::fail(query, ResponseCode::ServFail, &mut answer);
+                ResponseCode::ServFail
             }
         };
         self.shared.counters.answered(transport, rcode);

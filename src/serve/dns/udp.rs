@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::UdpSocket;
 
 use super::{FAILURE_PAUSE, Worker};
-use crate::dialects::dns::wire::UDP_BYTES_MAX;
+use crate::dialects::dns::message::UDP_BYTES_MAX;
 use crate::dialects::dns::{Outcome, Transport};
 
 /// Queries that are answered before others of the same thread have a turn.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hickory_proto::op::Message;
 use tidings::{
-    dialects::dns::{Name, Outcome, Responder, Transport, config::Config, wire},
+    dialects::dns::{Outcome, RecordType, Responder, Transport, config::Config, message, name},
     model::{
         instance::Instance,
         names::{Namespace, NodeId, ServiceKey, ServiceName},
@@ -29,7 +29,7 @@ pub fn dns(bytes: &[u8], trace: &mut Trace) {
     }
     let bytes = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX)];
     for recurses in [false, true] {
-        let domains = ["consul", "tidings"].iter().filter_map(|domain| Name::parse(domain)).collect();
+        let domains = ["consul", "tidings"].iter().filter_map(|domain| name::parse(domain)).collect();
         let config = Arc::new(Config { domains, recurses, ..Config::default() });
         let mut responder = Responder::new(config, 1);
         for transport in [Transport::Udp, Transport::Tcp] {
@@ -46,33 +46,33 @@ pub fn dns(bytes: &[u8], trace: &mut Trace) {
 fn see(outcome: &Outcome, bytes: &[u8], out: &[u8], trace: &mut Trace) {
     match outcome {
         Outcome::Answered(rcode) => {
-            assert!(out.len() <= wire::TCP_BYTES_MAX && out[..2] == bytes[..2] && out[2] & 0x80 != 0);
+            assert!(out.len() <= message::TCP_BYTES_MAX && out[..2] == bytes[..2] && out[2] & 0x80 != 0);
             let answer = Message::from_vec(out).expect("what is answered is a message");
-            trace.see((rcode.as_str(), answer.answers.len().min(4), answer.additionals.len().min(4), answer.metadata.truncation));
+            trace.see((u16::from(*rcode), answer.answers.len().min(4), answer.additionals.len().min(4), answer.metadata.truncation));
             trace.see(answer.answers.first().map(|record| u16::from(record.record_type())));
         }
         Outcome::Ignored(why) => trace.see(format!("{why:?}")),
         Outcome::Forward => trace.see("forward"),
-        Outcome::Chase { kind, has_opt, .. } => trace.see(("chase", kind, has_opt)),
+        Outcome::Chase { kind, .. } => trace.see(("chase", u16::from(*kind))),
     }
 }
 
 /// The same bytes from the other side.
 fn recursor(bytes: &[u8], trace: &mut Trace) {
-    let found = wire::addresses(bytes, 16);
+    let found = message::addresses(bytes, 16);
     trace.see(("addresses", found.len().min(4)));
     let mut query = bytes.to_vec();
     if let Some(flags) = query.get_mut(2) {
         *flags &= 0x7f;
     }
-    trace.see(("answers", wire::answers(bytes, &query)));
-    let mut short = bytes.to_vec();
-    wire::truncate(&mut short);
-    assert!(short.len() <= bytes.len());
-    let mut out = Vec::new();
-    wire::begin(&mut out, &[]);
-    wire::append_answers(&mut out, false, &wire::QUESTION_NAME, &found, 512);
-    assert!(out.len() <= 512);
+    trace.see(("answers", message::answers(bytes, &query)));
+    let mut relayed = bytes.to_vec();
+    tidings::dialects::dns::relay(&query, Transport::Udp, &mut relayed);
+    assert!(relayed.len() <= bytes.len().max(message::UDP_BYTES_MAX));
+    let owner = name::parse("host.example.com").expect("a name");
+    let mut out = message::ask(7, &owner, RecordType::A).expect("a query");
+    message::append_answers(&mut out, &owner, &found, message::PLAIN_UDP_BYTES_MAX);
+    assert!(out.len() <= message::PLAIN_UDP_BYTES_MAX);
 }
 
 /// Questions of every kind, and an answer as recursors give them.
@@ -92,11 +92,11 @@ pub fn recorded() -> Vec<Vec<u8>> {
         "example.com",
     ];
     const OPT: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
-    let kinds = [wire::kind::A, wire::kind::AAAA, wire::kind::SRV, wire::kind::TXT, wire::kind::PTR, wire::kind::NS, wire::kind::ANY];
+    let kinds = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT, RecordType::PTR, RecordType::NS, RecordType::ANY];
     let mut all = Vec::new();
     for (i, name) in NAMES.iter().enumerate() {
-        let name = Name::parse(name).expect("a name");
-        let mut message = wire::ask(7, name.as_bytes(), kinds[i % kinds.len()]);
+        let name = name::parse(name).expect("a name");
+        let mut message = message::ask(7, &name, kinds[i % kinds.len()]).expect("a query");
         all.push(message.clone());
         message.extend_from_slice(&OPT);
         message[11] = 1;
@@ -104,7 +104,8 @@ pub fn recorded() -> Vec<Vec<u8>> {
     }
     let mut answer = all[0].clone();
     answer[2] |= 0x80;
-    wire::append_answers(&mut answer, false, &wire::QUESTION_NAME, &[([192, 0, 2, 1].into(), 60)], 512);
+    let owner = name::parse(NAMES[0]).expect("a name");
+    message::append_answers(&mut answer, &owner, &[([192, 0, 2, 1].into(), 60)], 512);
     all.push(answer);
     all
 }
