@@ -128,7 +128,7 @@ impl Driver {
             }
             self.turn();
         }
-        self.door.stop();
+        self.door.published().stop();
         if let Some(copier) = self.copier.take().filter(|_| self.has_stopped) {
             copier.finish(self.engine.catalog());
         }
@@ -274,7 +274,7 @@ impl Driver {
                         }
                     }
                     Output::View(view) => {
-                        self.door.show(view);
+                        self.door.published().show(view);
                         self.wake.view_shown();
                     }
                     Output::Persist { mark, ops } => match &self.store {
@@ -307,7 +307,7 @@ impl Driver {
     }
 
     fn sample(&self) -> Sample {
-        metrics::sample(&self.engine, &self.counters, self.streams.stalled, &self.door.view())
+        metrics::sample(&self.engine, &self.counters, self.streams.stalled, &self.door.published().view())
     }
 }
 

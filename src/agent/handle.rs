@@ -4,21 +4,20 @@
 //! concern him, and is woken for those alone. Writing waits for the engine's answer, which comes after the write is durable and a view
 //! that holds it is published (design §2, §3).
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use super::clock::wall_ms;
 pub use super::guard::{Guard, acting_for};
 use super::metrics::{self, Sample};
-use super::reload;
+pub use super::published::{Changed, Published, Watch};
+use super::reload::{self, Reloaded, Reloads};
 use crate::model::command::{Command, KeyId, LeaseId, Refusal, Reply};
 use crate::model::names::{Datacenter, NodeName, ServiceKey, Zone};
 use crate::view::View;
@@ -64,10 +63,7 @@ pub struct Handle {
 struct Shared {
     facts: Facts,
     guard: Guard,
-    view: ArcSwap<View>,
-    /// Rises with each view; what agent-wide watchers wait on.
-    published: watch::Sender<u64>,
-    watchers: Watchers,
+    published: Arc<Published>,
     commands: mpsc::Sender<Call>,
     /// One permit a command that is not answered yet, so that the driver's table of them is bounded as well.
     in_flight: Arc<Semaphore>,
@@ -75,15 +71,13 @@ struct Shared {
     ended_leases: Mutex<Vec<LeaseId>>,
     leases_ended: Notify,
     samples: mpsc::Sender<oneshot::Sender<Sample>>,
-    /// None until somebody reads settings.
-    reloads: OnceLock<mpsc::Sender<reload::Asked>>,
+    reloads: Reloads,
     halted: Notify,
     /// What listeners and others count, beside what the engine does.
     registry: Mutex<Registry>,
     /// Milliseconds since `started` at the engine's last turn.
     turned_at_ms: AtomicU64,
     started: Instant,
-    stopping: watch::Sender<bool>,
 }
 
 impl Handle {
@@ -95,20 +89,17 @@ impl Handle {
         let shared = Arc::new(Shared {
             facts,
             guard: Guard::new(&mut registry),
-            view: ArcSwap::new(view),
-            published: watch::Sender::new(0),
-            watchers: Watchers::default(),
+            published: Published::new(view),
             commands,
             in_flight: Arc::new(Semaphore::new(COMMANDS_MAX)),
             ended_leases: Mutex::default(),
             leases_ended: Notify::new(),
             samples,
-            reloads: OnceLock::new(),
+            reloads: Reloads::default(),
             halted: Notify::new(),
             registry: Mutex::new(registry),
             turned_at_ms: AtomicU64::new(0),
             started: now(),
-            stopping: watch::Sender::new(false),
         });
         (Handle { shared: Arc::clone(&shared) }, DriverSide { shared, calls, samples: asked_samples })
     }
@@ -124,7 +115,7 @@ impl Handle {
 
     /// What readers see at this moment.
     pub fn view(&self) -> Arc<View> {
-        self.shared.view.load_full()
+        self.shared.published.view()
     }
 
     /// Hands a command to the engine and waits for its answer.
@@ -135,7 +126,7 @@ impl Handle {
     /// The engine's refusal; [`Refusal::Busy`] when too many commands wait already; [`Refusal::Unavailable`] when the agent has stopped;
     /// [`Refusal::Denied`] when whoever this runs for ([`acting_for`]) may not.
     pub async fn call(&self, command: Command) -> Answer {
-        self.guard().permit(&command, &self.shared.view.load())?;
+        self.guard().permit(&command, &self.view())?;
         let permit = Arc::clone(&self.shared.in_flight).try_acquire_owned().map_err(|_| busy())?;
         let (reply, answer) = oneshot::channel();
         self.shared.commands.try_send(Call { command, reply, permit }).map_err(|refused| match refused {
@@ -156,16 +147,14 @@ impl Handle {
         }
     }
 
-    /// Waits until one of these services changes; see [`ServiceWatch::changed`].
-    pub fn watch(&self, services: impl IntoIterator<Item = ServiceKey>) -> ServiceWatch {
-        let services: Vec<ServiceKey> = services.into_iter().collect();
-        let (id, woken) = self.shared.watchers.enter(&services);
-        ServiceWatch { id, woken, services, handle: self.clone(), stopping: self.shared.stopping.subscribe() }
+    /// Waits until one of these services changes; see [`Watch::changed`].
+    pub fn watch(&self, services: impl IntoIterator<Item = ServiceKey>) -> Watch {
+        self.shared.published.watch(services.into_iter().collect())
     }
 
     /// Waits for any change of the view.
-    pub fn watch_all(&self) -> AgentWatch {
-        AgentWatch { published: self.shared.published.subscribe(), handle: self.clone() }
+    pub fn watch_all(&self) -> Watch {
+        self.shared.published.watch_all()
     }
 
     /// Adds metrics to what [`Handle::metrics`] tells; call it once a thing that counts.
@@ -183,8 +172,18 @@ impl Handle {
         metrics::encode(&lock(&self.shared.registry), sample.unwrap_or_default())
     }
 
-    pub(super) fn reloads(&self) -> &OnceLock<mpsc::Sender<reload::Asked>> {
-        &self.shared.reloads
+    /// Hears who wants a reload from now on; called once, by whoever reads the settings.
+    pub(super) fn take_reloads(&self) -> mpsc::Receiver<reload::Asked> {
+        self.shared.reloads.take()
+    }
+
+    /// Reads the settings again, as SIGHUP does.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`]: the settings are wrong; nothing changed. [`Refusal::Busy`]: they are being read already.
+    /// [`Refusal::Unavailable`]: the agent stops, or reads none.
+    pub async fn reload(&self) -> Result<Reloaded, Refusal> {
+        self.shared.reloads.ask().await
     }
 
     /// Ends the driver without leaving, as a crash would.
@@ -194,7 +193,7 @@ impl Handle {
 
     /// Tells listeners and watchers that the agent is over, whatever became of its engine.
     pub(super) fn stop(&self) {
-        self.shared.stopping.send_replace(true);
+        self.shared.published.stop();
     }
 
     /// How long ago the engine turned; the driver turns at least every [`TURN_INTERVAL`].
@@ -205,13 +204,12 @@ impl Handle {
 
     /// Whether the agent is leaving: listeners take no new work from now on.
     pub fn is_stopping(&self) -> bool {
-        *self.shared.stopping.borrow()
+        self.shared.published.is_stopping()
     }
 
     /// Waits until the agent begins to stop.
     pub async fn stopping(&self) {
-        // The sender lives in what this handle holds, so the wait ends by the flag alone.
-        let _ = self.shared.stopping.subscribe().wait_for(|is_stopping| *is_stopping).await;
+        self.shared.published.stopping().await;
     }
 }
 
@@ -260,98 +258,6 @@ impl Drop for HeldLease {
     }
 }
 
-/// Waits for changes of some services. A change between two waits is kept: none is missed.
-pub struct ServiceWatch {
-    id: u64,
-    woken: Arc<Notify>,
-    services: Vec<ServiceKey>,
-    handle: Handle,
-    stopping: watch::Receiver<bool>,
-}
-
-impl ServiceWatch {
-    /// The view in which one of the services changed since the last call, or since the watch began; also returns when the agent
-    /// stops. It may return without a change, so compare revisions:
-    ///
-    /// ```text
-    /// let mut watch = handle.watch([key]);          // before the first look, or a change between the two is missed
-    /// let mut view = handle.view();
-    /// while view.revision_of("default", "web") == seen && !handle.is_stopping() { view = watch.changed().await }
-    /// ```
-    pub async fn changed(&mut self) -> Arc<View> {
-        tokio::select! {
-            () = self.woken.notified() => {}
-            _ = self.stopping.wait_for(|is_stopping| *is_stopping) => {}
-        }
-        self.handle.view()
-    }
-}
-
-impl Drop for ServiceWatch {
-    fn drop(&mut self) {
-        self.handle.shared.watchers.leave(self.id, &self.services);
-    }
-}
-
-/// Waits for any change of the view.
-pub struct AgentWatch {
-    published: watch::Receiver<u64>,
-    handle: Handle,
-}
-
-impl AgentWatch {
-    /// The first view that was published after the last call, or after the watch began; also returns when the agent stops.
-    pub async fn changed(&mut self) -> Arc<View> {
-        tokio::select! {
-            _ = self.published.changed() => {}
-            () = self.handle.stopping() => {}
-        }
-        self.handle.view()
-    }
-}
-
-/// Who waits for which service.
-#[derive(Default)]
-struct Watchers {
-    last_id: AtomicU64,
-    // Looked up, never iterated.
-    by_service: Mutex<HashMap<ServiceKey, BTreeMap<u64, Arc<Notify>>>>,
-}
-
-impl Watchers {
-    fn enter(&self, services: &[ServiceKey]) -> (u64, Arc<Notify>) {
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed);
-        let woken = Arc::new(Notify::new());
-        let mut by_service = lock(&self.by_service);
-        for service in services {
-            by_service.entry(service.clone()).or_default().insert(id, Arc::clone(&woken));
-        }
-        (id, woken)
-    }
-
-    fn leave(&self, id: u64, services: &[ServiceKey]) {
-        let mut by_service = lock(&self.by_service);
-        for service in services {
-            if let Some(waiting) = by_service.get_mut(service) {
-                waiting.remove(&id);
-                if waiting.is_empty() {
-                    by_service.remove(service);
-                }
-            }
-        }
-    }
-
-    /// Who waits for this service. They are woken outside the lock: ten thousand of them come back for it at once.
-    fn of(&self, service: &ServiceKey) -> Vec<Arc<Notify>> {
-        lock(&self.by_service).get(service).map(|waiting| waiting.values().cloned().collect()).unwrap_or_default()
-    }
-
-    fn all(&self) -> Vec<Arc<Notify>> {
-        #[allow(clippy::disallowed_methods, reason = "the order in which tasks are woken decides nothing")]
-        lock(&self.by_service).values().flat_map(|waiting| waiting.values().cloned()).collect()
-    }
-}
-
 /// The driver's side of the door.
 pub struct DriverSide {
     shared: Arc<Shared>,
@@ -379,14 +285,6 @@ pub struct Call {
     pub permit: OwnedSemaphorePermit,
 }
 
-/// Which services a view changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changed {
-    Services(Vec<ServiceKey>),
-    /// More than the view remembers.
-    Any,
-}
-
 impl DriverSide {
     /// The next request.
     pub async fn next(&mut self) -> Request {
@@ -407,51 +305,15 @@ impl DriverSide {
         std::mem::take(&mut *lock(&self.shared.ended_leases))
     }
 
-    /// Readers see this from now on; who waits is woken by [`Waker`].
-    pub fn show(&self, view: Arc<View>) {
-        self.shared.view.store(view);
-    }
-
-    /// What readers see at this moment.
-    pub fn view(&self) -> Arc<View> {
-        self.shared.view.load_full()
+    /// What readers see, and who waits for it.
+    pub fn published(&self) -> &Arc<Published> {
+        &self.shared.published
     }
 
     /// Says that the engine turns.
     pub fn turned(&self) {
         let since_start = now().saturating_duration_since(self.shared.started).as_millis();
         self.shared.turned_at_ms.store(u64::try_from(since_start).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Tells listeners and watchers that the agent is leaving.
-    pub fn stop(&self) {
-        self.shared.stopping.send_replace(true);
-    }
-
-    pub fn waker(&self) -> Waker {
-        Waker { shared: Arc::clone(&self.shared) }
-    }
-}
-
-/// Wakes those whom a new view concerns, away from the engine's thread.
-pub struct Waker {
-    shared: Arc<Shared>,
-}
-
-impl Waker {
-    /// What readers see at this moment.
-    pub fn view(&self) -> Arc<View> {
-        self.shared.view.load_full()
-    }
-
-    pub fn wake(&self, changed: &Changed) {
-        self.shared.published.send_modify(|count| *count += 1);
-        match changed {
-            Changed::Services(services) => {
-                services.iter().flat_map(|service| self.shared.watchers.of(service)).for_each(|woken| woken.notify_one());
-            }
-            Changed::Any => self.shared.watchers.all().iter().for_each(|woken| woken.notify_one()),
-        }
     }
 }
 
@@ -464,24 +326,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use futures_util::FutureExt as _;
 
+    use super::super::testing::door;
     use super::*;
     use crate::model::names::{Namespace, ServiceName};
-
-    fn door() -> (Handle, DriverSide) {
-        let facts = Facts {
-            node: NodeName::new("n1").unwrap(),
-            datacenter: Datacenter::new("dc1").unwrap(),
-            zone: None,
-            version: "0",
-            gossip: "127.0.0.1:1".parse().unwrap(),
-            advertise: "127.0.0.1:1".parse().unwrap(),
-            data_dir: None,
-            key: None,
-            allows_scripts: false,
-            started_at_ms: 0,
-        };
-        Handle::new(facts, Arc::new(View::default()))
-    }
 
     fn key(name: &str) -> ServiceKey {
         ServiceKey { namespace: Namespace::default(), service: ServiceName::new(name).unwrap() }
@@ -495,12 +342,12 @@ mod tests {
     async fn only_those_whom_a_change_concerns_are_woken() {
         let (handle, driver) = door();
         let (mut web, mut db, mut any) = (handle.watch([key("web"), key("api")]), handle.watch([key("db")]), handle.watch_all());
-        driver.waker().wake(&Changed::Services(vec![key("api")]));
+        driver.published().wake(&Changed::Services(vec![key("api")]));
         assert!(returns(web.changed()).await);
         assert!(returns(any.changed()).await);
         assert!(!returns(db.changed()).await);
         assert!(!returns(web.changed()).await, "one change wakes once");
-        driver.waker().wake(&Changed::Any);
+        driver.published().wake(&Changed::Any);
         assert!(returns(db.changed()).await);
     }
 
@@ -508,7 +355,7 @@ mod tests {
     async fn a_dropped_watch_leaves_nothing_behind() {
         let (handle, _driver) = door();
         drop(handle.watch([key("web")]));
-        assert!(lock(&handle.shared.watchers.by_service).is_empty());
+        assert!(handle.shared.published.is_unwatched());
     }
 
     #[tokio::test]
@@ -535,7 +382,7 @@ mod tests {
     async fn without_a_driver_commands_are_refused_and_watches_end() {
         let (handle, driver) = door();
         let mut watch = handle.watch([key("web")]);
-        driver.stop();
+        driver.published().stop();
         drop(driver);
         assert!(returns(watch.changed()).await && handle.is_stopping());
         assert!(matches!(handle.call(Command::ListKeys).await, Err(Refusal::Unavailable { .. })));

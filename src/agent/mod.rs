@@ -4,6 +4,7 @@
 //! handle     Command in, View out: the only door for everybody else
 //! guard      who may do what here
 //! driver     the one thread that owns the engine
+//! published  the view that readers see, and who waits for a newer one
 //! wake       tells those who wait that something changed
 //! clock      the two clocks and the entropy that the engine is handed
 //! sockets    the gossip port, UDP and TCP
@@ -56,6 +57,7 @@ pub mod lifecycle;
 pub mod metrics;
 mod news;
 mod notify;
+mod published;
 pub mod reload;
 pub mod seeds;
 pub mod sockets;
@@ -124,7 +126,7 @@ impl Agent {
         let reloads = handle.take_reloads();
         let world = World {
             clock,
-            wake: WakeThread::start(door.waker())?,
+            wake: WakeThread::start(Arc::clone(door.published()))?,
             door,
             udp: sockets.udp,
             streams: Streams::new(sockets.tcp, tokio::runtime::Handle::current())?,

@@ -1,10 +1,14 @@
-//! Real agents for tests: in one process, over loopback, in memory where nothing else is said.
+//! For tests: doors without an engine behind them; real agents in one process, over loopback, in memory where nothing else is said.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::handle::{DriverSide, Facts, Handle};
 use super::{Agent, Ports};
+use crate::model::names::{Datacenter, NodeName};
 use crate::settings::{Flags, Settings};
+use crate::view::View;
 
 pub fn settings(node: &str, dir: Option<&Path>, join: Option<SocketAddr>) -> Settings {
     let mut flags = Flags { is_dev: true, ..Flags::default() };
@@ -24,4 +28,26 @@ pub async fn agent(node: &str) -> Agent {
 /// An agent that joins another.
 pub async fn joined(node: &str, other: &Agent) -> Agent {
     Agent::start(&settings(node, None, Some(other.handle().facts().advertise)), Ports::default()).await.unwrap()
+}
+
+/// A door whose other side is the test's.
+pub fn door() -> (Handle, DriverSide) {
+    door_to(Arc::new(View::default()))
+}
+
+/// The same, with something to be seen from the start.
+pub fn door_to(view: Arc<View>) -> (Handle, DriverSide) {
+    let facts = Facts {
+        node: NodeName::new("n1").unwrap(),
+        datacenter: Datacenter::new("dc1").unwrap(),
+        zone: None,
+        version: "0",
+        gossip: "127.0.0.1:1".parse().unwrap(),
+        advertise: "127.0.0.1:1".parse().unwrap(),
+        data_dir: None,
+        key: None,
+        allows_scripts: false,
+        started_at_ms: 0,
+    };
+    Handle::new(facts, view)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, Thread};
 
-use super::handle::{Changed, Waker};
+use super::published::{Changed, Published};
 use crate::model::names::ServiceKey;
 use crate::view::{Changes, View};
 
@@ -19,13 +19,13 @@ pub struct WakeThread {
 impl WakeThread {
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(waker: Waker) -> std::io::Result<WakeThread> {
+    pub fn start(published: Arc<Published>) -> std::io::Result<WakeThread> {
         let is_over = Arc::new(AtomicBool::new(false));
         // Read here: a thread that starts late would take what the engine has shown meanwhile for told already.
-        let seen = waker.view().revision;
+        let seen = published.view().revision;
         let join = std::thread::Builder::new().name("tidings-wake".to_owned()).spawn({
             let is_over = Arc::clone(&is_over);
-            move || run(&waker, seen, &is_over)
+            move || run(&published, seen, &is_over)
         })?;
         Ok(WakeThread { thread: join.thread().clone(), is_over, join: Some(join) })
     }
@@ -47,15 +47,15 @@ impl Drop for WakeThread {
     }
 }
 
-fn run(waker: &Waker, mut seen: u64, is_over: &AtomicBool) {
+fn run(published: &Published, mut seen: u64, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
-        let view = waker.view();
+        let view = published.view();
         if view.revision == seen {
             // A view that is shown between the look and the park has left its token: the park returns at once.
             std::thread::park();
             continue;
         }
-        waker.wake(&changed_since(&view, seen));
+        published.wake(&changed_since(&view, seen));
         seen = view.revision;
     }
 }

@@ -9,12 +9,12 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Response, Uri};
 use serde_json::json;
 
-use super::app::Api;
+use super::answer::{answer, await_view, not_modified};
 use super::encode;
 use super::json::At;
-use super::reads::{answer, await_view, not_modified};
 use super::refuse::No;
 use super::request::{self, BODY_BYTES_MAX, Names, Parameters};
+use super::state::Api;
 use super::writes::need;
 use crate::agent::handle::wall_ms;
 use crate::model::command::{Command, GossipKey, KeyId, Reply};

@@ -7,11 +7,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, Uri};
 
-use super::app::Api;
+use super::answer::answer;
 use super::encode::{self, Decoded};
-use super::reads::answer;
 use super::refuse::No;
 use super::request::Parameters;
+use super::state::Api;
 use crate::agent::handle::{Handle, wall_ms};
 use crate::model::node::Liveness;
 use crate::schema;

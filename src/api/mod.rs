@@ -3,10 +3,14 @@
 //! ```text
 //! app        one request: Host and Origin rules, the router, headers that every answer has
 //! routes     which path is whose
-//! reads      services and instances: lists, blocking, pages, pick, http_sd
+//! reads      services and instances: lists, one instance
+//! pick, http_sd  other pictures of the same
 //! writes     register, merge, deregister, heartbeat, override, batch
 //! watch      server-sent events
 //! cluster    members, status, events, join, leave, keys
+//! state      what all of these share
+//! query, pages, meant  what a reader wants to see; where a page ends; which instance is meant
+//! answer     answers with their revision, and waiting for one
 //! encode     a view's entries as JSON
 //! request    query parameters, names in paths, bodies
 //! json       reading a body so that a refusal names the very place
@@ -20,21 +24,29 @@
 
 #![allow(clippy::result_large_err, reason = "a refusal is made once and becomes the answer at once")]
 
+mod answer;
 mod app;
 mod cluster;
 mod encode;
 mod events;
+mod http_sd;
 mod json;
+mod meant;
 mod page;
+mod pages;
+mod pick;
+mod query;
 mod reads;
 mod refuse;
 mod registration;
 mod request;
 mod routes;
+mod state;
 mod watch;
 mod writes;
 
-pub use app::{Api, App, Transport};
+pub use app::{App, Transport};
+pub use state::Api;
 
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,9 @@ use axum::http::{HeaderMap, HeaderValue, Response, Uri};
 use axum::response::IntoResponse as _;
 use axum::routing::{MethodFilter, MethodRouter};
 
-use super::app::Api;
 use super::refuse::No;
-use super::{cluster, events, page, reads, watch, writes};
+use super::state::Api;
+use super::{cluster, events, http_sd, page, pick, reads, watch, writes};
 use crate::access::Need::{self, Change, Nothing, Operate, Read};
 use crate::agent::handle::acting_for;
 use crate::schema::{Kind, openapi};
@@ -34,14 +34,14 @@ pub fn router(api: Api) -> Router {
     Router::new()
         .route("/api/v1/services/{service}", on(GET, Read, reads::service).done())
         .route("/api/v1/services", on(GET, Read, reads::services).done())
-        .route("/api/v1/services/{service}/pick", on(GET, Read, reads::pick).done())
+        .route("/api/v1/services/{service}/pick", on(GET, Read, pick::pick).done())
         .route(one, instance.done())
         .route(&format!("{one}/heartbeat"), on(PUT, Change, writes::heartbeat).done())
         .route(&format!("{one}/override"), on(PUT, Change, writes::set_override).on(DELETE, Change, writes::clear_override).done())
         .route("/api/v1/instances", on(GET, Read, reads::instances).done())
         .route("/api/v1/watch", on(GET, Read, watch::watch).done())
         .route("/api/v1/batch", on(POST, Change, writes::batch).done())
-        .route("/api/v1/http_sd", on(GET, Read, reads::http_sd).done())
+        .route("/api/v1/http_sd", on(GET, Read, http_sd::http_sd).done())
         .route("/api/v1/members", on(GET, Read, cluster::members).done())
         .route("/api/v1/members/{node}", on(DELETE, Operate, cluster::forget).done())
         .route("/api/v1/members/{node}/override", on(PUT, Operate, writes::drain).on(DELETE, Operate, writes::undrain).done())

@@ -22,12 +22,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use serde_json::json;
 
-use super::app::{Api, REVISION};
+use super::answer::REVISION;
 use super::encode::{self, Decoded, With};
-use super::reads::{FILTERS, Query};
+use super::query::{FILTERS, Query};
 use super::refuse::No;
 use super::request::{Parameters, service_key, wrong};
-use crate::agent::handle::{AgentWatch, ServiceWatch};
+use super::state::Api;
+use crate::agent::handle;
 use crate::model::names::ServiceKey;
 use crate::view::{Batch, Change, Changes, Entry, Event, Namespaces, RemoveReason, View};
 
@@ -97,11 +98,6 @@ impl Interest {
     }
 }
 
-enum Wake {
-    Services(ServiceWatch),
-    Agent(AgentWatch),
-}
-
 enum Phase {
     Snapshot { after: Option<ServiceKey>, is_resync: bool },
     Live,
@@ -112,7 +108,7 @@ struct Watch {
     api: Api,
     query: Query,
     interest: Interest,
-    wake: Wake,
+    wake: handle::Watch,
     phase: Phase,
     /// What is being told: the snapshot's, or the last one that was looked at.
     view: Arc<View>,
@@ -129,8 +125,8 @@ impl Watch {
         api.counted.watchers.inc();
         // The watch stands before the first look, or a change between the two would be missed.
         let wake = match &interest {
-            Interest::These(keys) => Wake::Services(api.handle.watch(keys.iter().cloned())),
-            Interest::Named(_) | Interest::All(_) => Wake::Agent(api.handle.watch_all()),
+            Interest::These(keys) => api.handle.watch(keys.iter().cloned()),
+            Interest::Named(_) | Interest::All(_) => api.handle.watch_all(),
         };
         let view = api.handle.view();
         let resumed = last_id.and_then(|id| own_revision(&api.agent, id)).filter(|&revision| {
@@ -217,13 +213,7 @@ impl Watch {
             self.phase = Phase::Ended;
             return Bytes::new();
         }
-        let woken = async {
-            match &mut self.wake {
-                Wake::Services(watch) => watch.changed().await,
-                Wake::Agent(watch) => watch.changed().await,
-            }
-        };
-        let woken = tokio::time::timeout(KEEP_ALIVE, woken);
+        let woken = tokio::time::timeout(KEEP_ALIVE, self.wake.changed());
         let woken = tokio::select! {
             woken = woken => woken.is_ok(),
             changed = self.rules.changed() => {

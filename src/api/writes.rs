@@ -6,13 +6,14 @@ use axum::http::header::{ETAG, HeaderMap};
 use axum::http::{Response, StatusCode, Uri};
 use serde_json::Value;
 
-use super::app::Api;
+use super::answer::answer;
 use super::encode;
 use super::json::At;
-use super::reads::{answer, find, target};
+use super::meant::{find, target};
 use super::refuse::No;
 use super::registration::{self, Said, Setting};
 use super::request::{self, BATCH_BYTES_MAX, BODY_BYTES_MAX, Names, Parameters, Wanted, etag};
+use super::state::Api;
 use crate::agent::handle::wall_ms;
 use crate::model::command::{Command, OverrideTarget, Refusal, Registration, Reply, Report, Target, WriteResult, Written};
 use crate::model::instance::{Health, Instance, check_output};

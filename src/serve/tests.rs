@@ -4,25 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use super::*;
-use crate::agent::handle::{DriverSide, Facts};
-use crate::model::names::{Datacenter, NodeName};
-use crate::view::View;
-
-pub(super) fn door() -> (Handle, DriverSide) {
-    let facts = Facts {
-        node: NodeName::new("n1").unwrap(),
-        datacenter: Datacenter::new("dc1").unwrap(),
-        zone: None,
-        version: "0",
-        gossip: "127.0.0.1:1".parse().unwrap(),
-        advertise: "127.0.0.1:1".parse().unwrap(),
-        data_dir: None,
-        key: None,
-        allows_scripts: false,
-        started_at_ms: 0,
-    };
-    Handle::new(facts, Arc::new(View::default()))
-}
+use crate::agent::handle::DriverSide;
+use crate::agent::testing::door;
 
 fn start(listen: &[Listen], workers: usize) -> (Serving, Handle, DriverSide) {
     let (handle, driver) = door();
@@ -63,7 +46,7 @@ fn every_worker_answers_on_one_port_and_all_stop_with_the_agent() {
     let mut idle = TcpStream::connect(address).unwrap();
     idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     idle.read_exact(&mut [0; 15]).unwrap();
-    driver.stop();
+    driver.published().stop();
     let clock = crate::agent::clock::Clock::start();
     serving.join();
     assert!(u128::from(clock.now().ns) < STOP_PATIENCE.as_nanos());
@@ -103,7 +86,7 @@ fn a_port_that_somebody_listens_on_is_refused_with_what_to_type() {
     let taken = Listen::Tcp(address(&serving));
     let refused = bind(std::slice::from_ref(&taken), 2).err().expect("it is taken, though its owner shares it").to_string();
     assert!(refused.contains("is taken") && refused.contains("--http 127.0.0.1:"), "{refused}");
-    driver.stop();
+    driver.published().stop();
     serving.join();
     bind(&[taken], 2).unwrap();
 }
@@ -119,7 +102,7 @@ fn a_unix_socket_outlives_no_agent_and_replaces_a_dead_one() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     let refused = bind(&[Listen::Unix(path.clone())], 1).err().unwrap().to_string();
     assert!(refused.contains("another process listens"), "{refused}");
-    driver.stop();
+    driver.published().stop();
     serving.join();
     assert!(!path.exists());
 }
@@ -134,7 +117,7 @@ fn a_body_that_is_refused_is_read_to_its_end_and_the_connection_goes_on() {
     let answers = talk(stream, &format!("{refused}{HEALTHZ}"));
     assert!(answers.starts_with("HTTP/1.1 413"), "{}", answers.chars().take(200).collect::<String>());
     assert!(answers.contains("HTTP/1.1 200 OK"), "the next request on the connection is answered: {answers}");
-    driver.stop();
+    driver.published().stop();
     serving.join();
 }
 
@@ -152,6 +135,6 @@ fn heads_without_end_and_requests_that_are_none_are_turned_away() {
     assert!(answer.starts_with("HTTP/1.1 400") || answer.is_empty(), "{answer}");
     let answer = talk(TcpStream::connect(address).unwrap(), "GET /healthz HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
-    driver.stop();
+    driver.published().stop();
     serving.join();
 }

@@ -10,13 +10,13 @@ use hickory_proto::rr::{Name as Asked, RecordType};
 
 use super::*;
 use crate::agent::handle::DriverSide;
+use crate::agent::testing::door;
 use crate::model::instance::Instance;
 use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
 use crate::model::node::Liveness;
 use crate::model::record::{Content, Key, Kind, Scope};
 use crate::model::time::Now;
 use crate::serve::Serving;
-use crate::serve::tests::door;
 use crate::settings::{Flags, Settings};
 use crate::view::{AgentView, Editor, Entry, Node, View};
 
@@ -71,7 +71,7 @@ struct Scene {
 impl Scene {
     fn new(settings: &Dns, workers: usize) -> Self {
         let (handle, driver) = door();
-        driver.show(view());
+        driver.published().show(view());
         let bound = bind(&["127.0.0.1:0".parse().unwrap()], workers).unwrap();
         let at = bound.listening()[0];
         Self { serving: Some(serve(bound, settings, &handle).unwrap()), at, handle, driver }
@@ -106,7 +106,7 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        self.driver.stop();
+        self.driver.published().stop();
         self.serving.take().into_iter().for_each(Serving::join);
     }
 }

@@ -264,8 +264,8 @@ impl Agent {
                 Output::Persist { mark, .. } => self.engine.handle(self.now, Input::Durable { mark }),
                 Output::OpenStream { stream, .. } => self.engine.handle(self.now, Input::StreamClosed { stream }),
                 Output::View(view) => {
-                    self.driver.show(view);
-                    self.driver.waker().wake(&Changed::Any);
+                    self.driver.published().show(view);
+                    self.driver.published().wake(&Changed::Any);
                 }
                 Output::Reply { token: TOKEN, outcome } => answer = Some(outcome),
                 _ => {}

@@ -1,0 +1,78 @@
+//! `GET /api/v1/services/{service}/pick`: the agent chooses.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Response, Uri};
+
+use super::answer::answer;
+use super::encode::{self, Decoded};
+use super::query::{FILTERS, Query};
+use super::refuse::No;
+use super::request::{Names, Parameters, service_key, wrong};
+use super::state::Api;
+use crate::schema::{self, Kind};
+use crate::select::{self, Candidate, Distance, Strategy};
+use crate::view::{Entry, Namespaces, View};
+
+const PICKS_MAX: u64 = 1_000;
+
+/// `GET /api/v1/services/{service}/pick`
+pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) -> Result<Response<Body>, No> {
+    let mut known = vec!["strategy", "key", "n"];
+    known.extend(FILTERS);
+    let parameters = Parameters::read(&uri, &known)?;
+    let query = Query::of(&api, &parameters)?;
+    let Namespaces::One(namespace) = query.namespaces.clone() else {
+        return Err(No::new(Kind::BadName, "a pick is made in one namespace").at("?namespace"));
+    };
+    let strategy = match parameters.one("strategy")? {
+        None => Strategy::Random,
+        Some(word) => Strategy::ALL
+            .into_iter()
+            .find(|strategy| strategy.as_str() == word)
+            .ok_or_else(|| wrong("strategy", format!("{word:?} is no strategy")).allowed(Strategy::ALL.map(Strategy::as_str).join(", ")))?,
+    };
+    let text = parameters.one("key")?;
+    if strategy == Strategy::Hash && text.is_none() {
+        return Err(wrong("key", "hash needs a key to choose by"));
+    }
+    let n = usize::try_from(parameters.number("n", PICKS_MAX)?.unwrap_or(1)).unwrap_or(1);
+    let key = service_key(namespace, &name)?;
+    let view = api.handle.view();
+    let service = view.service(key.namespace.as_str(), key.service.as_str());
+    let entries: Vec<&Entry> = service.map(|service| query.filter.select(service).collect()).unwrap_or_default();
+    let zone = view.agent.zone.as_deref();
+    let candidates: Vec<Candidate> =
+        entries.iter().map(|entry| Candidate { uid: entry.uid, weight: entry.weight, distance: distance(&view, zone, entry) }).collect();
+    let random = api.dice.roll();
+    let text = text.unwrap_or_default().as_bytes();
+    let choose = |state: &mut select::State| select::choose(strategy, &candidates, state, random, text, n);
+    let chosen = match strategy {
+        // Turns are remembered by service and filter: two readers who want different things do not take each other's.
+        Strategy::RoundRobin | Strategy::Weighted => api.turns.with(format!("{strategy:?} {key} {:?}", query.filter), choose),
+        Strategy::Random | Strategy::Hash | Strategy::Nearest => choose(&mut select::State::default()),
+    };
+    let decoded: Vec<Decoded<'_>> = chosen.into_iter().filter_map(|at| Decoded::of(entries[at])).collect();
+    let revision = view.revision_of(key.namespace.as_str(), key.service.as_str());
+    let body = encode::to_bytes(&schema::Pick {
+        service: key.service.as_str().into(),
+        namespace: key.namespace.as_str().into(),
+        datacenter: api.handle.facts().datacenter.as_str().into(),
+        revision,
+        strategy: strategy.as_str().into(),
+        instances: decoded.iter().map(|one| one.show(query.with)).collect(),
+    });
+    Ok(answer(revision, body))
+}
+
+fn distance(view: &View, zone: Option<&str>, entry: &Entry) -> Distance {
+    if entry.node.id == view.agent.id {
+        return Distance::SameNode;
+    }
+    let is_near = zone.is_some() && Decoded::of(entry).is_some_and(|decoded| decoded.zone() == zone);
+    match () {
+        () if is_near => Distance::SameZone,
+        () if entry.node.datacenter == view.agent.datacenter => Distance::SameDatacenter,
+        () => Distance::Elsewhere,
+    }
+}
