@@ -33,7 +33,14 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// What Consul answers with 500 although the request is at fault: its clients match on the texts.
-const DELIBERATE: [&str; 2] = ["No path to datacenter", "does not have associated TTL"];
+pub const DELIBERATE: &[&str] = &[
+    "No path to datacenter",
+    "does not have associated TTL",
+    "Must provide ",
+    "Missing node registration",
+    "Missing service registration",
+    "No node found with name",
+];
 
 /// Requests of Consul's clients: paths with all kinds of tails, parameters, filters, bodies in either case.
 const CONSUL: [(&str, &str, &str); 34] = [
@@ -170,6 +177,16 @@ pub fn recorded() -> Vec<Vec<u8>> {
     }
     scripts.push(all);
     scripts
+}
+
+/// The same as method, target and body.
+pub fn requests() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+    let all = recorded().pop().expect("the last script has all");
+    let split = |(method, operand): (u8, &[u8])| {
+        let (target, body) = operand.split_at(operand.iter().position(|byte| *byte == b'\n').unwrap_or(operand.len()));
+        (METHODS[usize::from(method) % METHODS.len()], target.to_vec(), body.get(1..).unwrap_or_default().to_vec())
+    };
+    script::steps(&all).map(split).collect()
 }
 
 /// Asks and looks at the answer; what it says is the status.

@@ -16,7 +16,7 @@ pub use catalog::catalog;
 pub use dns::dns;
 pub use engine::engine;
 #[cfg(feature = "agent")]
-pub use http::http;
+pub use http::{DELIBERATE, http, requests};
 pub use swim::swim;
 
 use std::{
