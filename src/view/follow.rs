@@ -35,6 +35,11 @@ impl Follower {
         }
     }
 
+    /// Whether an index that follows is of that View, and of no later one.
+    pub fn is_at(&self, view: &View) -> bool {
+        self.seen == Some((view.agent.id, view.revision))
+    }
+
     /// Whether anything was followed yet.
     pub fn has_begun(&self) -> bool {
         self.seen.is_some()

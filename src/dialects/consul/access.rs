@@ -44,6 +44,8 @@ fn need(method: &Method, path: &str) -> Need<'static> {
         Method::GET | Method::HEAD if path.starts_with("/v1/status/") => Need::Nothing,
         Method::OPTIONS => Need::Nothing,
         Method::GET | Method::HEAD => Need::Read,
+        // No command stands behind it that would be looked at again.
+        Method::PUT if path == "/v1/agent/reload" => Need::Operate,
         _ => Need::Change,
     }
 }
@@ -65,5 +67,18 @@ fn refuse(denied: &Denied) -> Failure {
     match denied {
         Denied::UnknownToken => Failure::new(StatusCode::FORBIDDEN, "ACL not found"),
         denied => Failure::denied(&denied.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_command_stands_behind_is_decided_by_its_path() {
+        assert_eq!(need(&Method::PUT, "/v1/agent/reload"), Need::Operate);
+        assert_eq!(need(&Method::PUT, "/v1/agent/service/register"), Need::Change);
+        assert_eq!(need(&Method::GET, "/v1/status/leader"), Need::Nothing);
+        assert_eq!(need(&Method::GET, "/v1/agent/self"), Need::Read);
     }
 }

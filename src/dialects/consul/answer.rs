@@ -52,8 +52,16 @@ pub fn put_index(headers: &mut HeaderMap, index: u64) {
 }
 
 /// An answer about these services; marked where the agent cannot vouch for all that is in it.
-pub fn marked<'v>(mut response: Response<Body>, services: impl IntoIterator<Item = &'v Service>) -> Response<Body> {
-    let unverified: u64 = services.into_iter().map(|service| u64::from(service.counts.unverified)).sum();
+pub fn marked<'v>(response: Response<Body>, services: impl IntoIterator<Item = &'v Service>) -> Response<Body> {
+    mark(response, unverified(services))
+}
+
+/// How many instances of these services live on nodes that nobody vouches for at present.
+pub fn unverified<'v>(services: impl IntoIterator<Item = &'v Service>) -> u64 {
+    services.into_iter().map(|service| u64::from(service.counts.unverified)).sum()
+}
+
+pub fn mark(mut response: Response<Body>, unverified: u64) -> Response<Body> {
     if unverified > 0 {
         response.headers_mut().insert(UNVERIFIED, unverified.into());
     }

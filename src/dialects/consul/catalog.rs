@@ -136,8 +136,9 @@ async fn node_services(State(consul): State<Consul>, tail: Tail, params: Params)
 async fn on_node(consul: &Consul, params: &Params, tail: Tail, is_by_id: bool) -> Result<Response<Body>, Failure> {
     let name = tail.need("Missing node name")?;
     let wanted = Wanted::of(consul, params, &shape::SERVICE)?;
-    let view = block(consul, params, Watched::Everything, |view| view.revision).await?;
-    let index = view.revision;
+    let index_of = |view: &View| consul.picture.node_revision(view, &name);
+    let view = block(consul, params, Watched::Everything, index_of).await?;
+    let index = index_of(&view);
     let Some(node) = view.node(&name) else { return Ok(answer::indexed(params, index, &None::<()>)) };
     let (own, instances) = (Own::on(consul, &view, node), consul.on_node(&view, node.id));
     let services = own.iter().map(Own::service).chain(instances.iter().map(One::node_service));

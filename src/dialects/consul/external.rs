@@ -65,7 +65,7 @@ async fn register(State(consul): State<Consul>, params: Params, body: Body) -> R
         let checks = take_checks_of(&id, &mut on_services);
         let missing = || Failure::failed(format!("Missing service registration: node {name:?} has no service {id:?}"));
         let place = find(&consul, &consul.handle.view(), &namespace, name.as_str(), &id).ok_or_else(missing)?;
-        change_checks(&consul, &place.service, place.uid, missing, |known| put_checks(known, &checks)).await?;
+        change_checks(&consul, &place.service, place.uid, missing, |known| put_checks(&mut known.checks, &checks)).await?;
     }
     Ok(answer::json(&params, &true))
 }
@@ -216,5 +216,6 @@ async fn remove_check(consul: &Consul, view: &View, node: &NodeName, id: &str) -
     let gone = || Failure::not_found(format!("Unknown check ID {id:?}. Ensure that the check ID is passed, not the check name."));
     let names = Namespace::new(one.key.namespace.as_str()).ok().zip(ServiceName::new(one.service()).ok());
     let (namespace, service) = names.ok_or_else(gone)?;
-    change_checks(consul, &ServiceKey { namespace, service }, one.entry.uid, gone, |checks| checks.retain(|check| *check.id != *id)).await
+    change_checks(consul, &ServiceKey { namespace, service }, one.entry.uid, gone, |known| known.checks.retain(|check| *check.id != *id))
+        .await
 }

@@ -19,7 +19,8 @@ use super::request::{Params, Tail};
 use super::subject::{Own, Subject};
 use super::wanted::Wanted;
 use super::{Consul, answer};
-use crate::view::{Body as Kept, Node, View};
+use crate::model::names::Namespace;
+use crate::view::{Body as Kept, Namespaces, Node, View};
 
 pub fn routes() -> Router<Consul> {
     Router::new()
@@ -88,7 +89,8 @@ async fn checks(State(consul): State<Consul>, tail: Tail, params: Params) -> Res
 async fn node(State(consul): State<Consul>, tail: Tail, params: Params) -> Result<Response<Body>, Failure> {
     let name = tail.need("Missing node name")?;
     let wanted = Wanted::of(&consul, &params, &shape::CHECK)?;
-    let view = block(&consul, &params, Watched::Everything, |view| consul.picture.checks_revision(view)).await?;
+    let index_of = |view: &View| consul.picture.node_revision(view, &name);
+    let view = block(&consul, &params, Watched::Everything, index_of).await?;
     let found = view.node(&name);
     let instances = found.map(|node| consul.on_node(&view, node.id)).unwrap_or_default();
     let mut checks: Vec<(&Node, CheckJson<'_>)> = Vec::new();
@@ -96,7 +98,7 @@ async fn node(State(consul): State<Consul>, tail: Tail, params: Params) -> Resul
         checks.extend(check::of_node(node, view.nodes_revision).into_iter().map(|check| (&**node, check)));
         checks.extend(instances.iter().flat_map(check::of_instance).map(|check| (&**node, check)));
     }
-    Ok(listed(&params, &view, consul.picture.checks_revision(&view), &wanted, checks))
+    Ok(listed(&params, &view, index_of(&view), &wanted, checks))
 }
 
 /// `GET /v1/health/state/{state}`: all checks in a state, or in `any`.
@@ -105,18 +107,35 @@ async fn state(State(consul): State<Consul>, tail: Tail, params: Params) -> Resu
     let wanted = Wanted::of(&consul, &params, &shape::CHECK)?;
     let namespaces = params.namespaces()?;
     let view = block(&consul, &params, Watched::Everything, |view| consul.picture.checks_revision(view)).await?;
-    let is_in_state = |check: &CheckJson<'_>| word == "any" || Status::named(&word) == Some(check.status);
+    let unverified = || answer::unverified(view.services_in(&namespaces, None).map(|service| &**service));
+    let encode = || in_state(&params, &view, &wanted, &namespaces, &word);
+    let is_plain = word == "any" && wanted.is_everything() && namespaces == Namespaces::One(Namespace::default());
+    if !is_plain || params.has("pretty") {
+        let index = consul.picture.checks_revision(&view);
+        return Ok(answer::mark(answer::indexed_bytes(index, encode()), unverified()));
+    }
+    // What fabio and Traefik wait on, each time for all of it.
+    let kept = consul.picture.checks(&view, || (encode(), unverified()));
+    Ok(answer::mark(answer::indexed_bytes(kept.revision, kept.body), kept.unverified))
+}
+
+/// All checks of nodes, and of instances in these namespaces, that are in a state.
+fn in_state(params: &Params, view: &View, wanted: &Wanted<'_>, namespaces: &Namespaces, word: &str) -> Bytes {
+    let is_in_state = |check: &CheckJson<'_>| word == "any" || Status::named(word) == Some(check.status);
     let of_nodes = view.nodes.iter().flat_map(|node| check::of_node(node, view.nodes_revision).into_iter().map(|check| (&**node, check)));
     let instances: Vec<One<'_>> =
-        view.services_in(&namespaces, None).flat_map(|service| service.entries.iter()).filter_map(One::of).collect();
+        view.services_in(namespaces, None).flat_map(|service| service.entries.iter()).filter_map(One::of).collect();
     let of_instances = instances.iter().flat_map(|one| check::of_instance(one).into_iter().map(|check| (&*one.entry.node, check)));
     let checks = of_nodes.chain(of_instances).filter(|(_, check)| is_in_state(check)).collect();
-    let response = listed(&params, &view, consul.picture.checks_revision(&view), &wanted, checks);
-    Ok(answer::marked(response, view.services_in(&namespaces, None).map(|service| &**service)))
+    sorted(params, view, wanted, checks)
+}
+
+fn listed(params: &Params, view: &View, index: u64, wanted: &Wanted<'_>, checks: Vec<(&Node, CheckJson<'_>)>) -> Response<Body> {
+    answer::indexed_bytes(index, sorted(params, view, wanted, checks))
 }
 
 /// Checks in Consul's order: by node, then id.
-fn listed(params: &Params, view: &View, index: u64, wanted: &Wanted<'_>, mut checks: Vec<(&Node, CheckJson<'_>)>) -> Response<Body> {
+fn sorted(params: &Params, view: &View, wanted: &Wanted<'_>, mut checks: Vec<(&Node, CheckJson<'_>)>) -> Bytes {
     checks.sort_by(|(_, a), (_, b)| (a.node, &a.check_id).cmp(&(b.node, &b.check_id)));
-    answer::indexed(params, index, &wanted.pick(view, checks.into_iter()))
+    answer::encode(params, &wanted.pick(view, checks.into_iter()))
 }

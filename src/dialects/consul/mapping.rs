@@ -21,6 +21,7 @@
 //! | `DeregisterCriticalServiceAfter`, at least 1 min | its remove_after |
 //! | maintenance | an override |
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
@@ -304,12 +305,55 @@ pub fn health(word: &str) -> Option<Health> {
     }
 }
 
-/// What a check of an instance is called among all checks of a node: Consul's are unique there by themselves.
-pub fn check_id(source: Source, instance: &str, check: &str) -> String {
-    match source {
-        Source::Consul => check.to_owned(),
-        _ => format!("service:{instance}:{check}"),
+/// Under this name `ext` keeps the ids of checks that Consul's clients put on an instance which another dialect registered.
+const OWN_CHECKS: &str = "Checks";
+
+/// Which checks of an instance go by their own ids among all checks of a node: those that came from Consul are unique there by themselves.
+#[derive(Debug)]
+pub enum CheckIds {
+    Own,
+    /// Behind the instance's id, but for these.
+    Behind {
+        but: Vec<String>,
+    },
+}
+
+impl CheckIds {
+    pub fn of(instance: &Instance<'_>) -> Self {
+        if instance.source == Source::Consul {
+            return Self::Own;
+        }
+        let kept = kept(instance);
+        let ids = kept.get(OWN_CHECKS).and_then(Value::as_array).into_iter().flatten();
+        Self::Behind { but: ids.filter_map(Value::as_str).map(str::to_owned).collect() }
     }
+
+    /// What a check of that instance is called.
+    pub fn id<'c>(&self, instance: &str, check: &'c str) -> Cow<'c, str> {
+        match self {
+            Self::Behind { but } if but.iter().all(|own| own != check) => format!("service:{instance}:{check}").into(),
+            _ => check.into(),
+        }
+    }
+}
+
+/// Notes that a check came from one of Consul's clients, so that it goes by the id that client knows.
+pub fn note_own_check(instance: &mut Instance<'static>, check: &str) {
+    let CheckIds::Behind { but } = CheckIds::of(instance) else { return };
+    let known = |id: &String| instance.checks.iter().any(|check| *check.id == **id);
+    let mut ids: Vec<String> = but.into_iter().filter(|id| id != check && known(id)).collect();
+    ids.push(check.to_owned());
+    let mut kept = kept(instance);
+    kept.insert(OWN_CHECKS.to_owned(), json!(ids));
+    instance.ext.retain(|(dialect, _)| dialect != EXT);
+    instance.ext.push((Text::borrowed(EXT), Value::Object(kept).to_string().into()));
+}
+
+/// What `ext` keeps for Consul.
+fn kept(instance: &Instance<'_>) -> Map<String, Value> {
+    let text = instance.ext.iter().find(|(dialect, _)| dialect == EXT).map(|(_, text)| text);
+    // What another program wrote there is nothing.
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// What stands for an instance's lease, or its client's word on its health.

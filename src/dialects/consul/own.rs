@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::mapping;
+use super::mapping::{self, CheckIds};
 use crate::model::command::Target;
 use crate::model::instance::{Health, Instance, Lease};
 use crate::model::names::{InstanceId, Namespace, ServiceKey};
@@ -61,8 +61,8 @@ impl Own {
         let mut places = known.by_check.get(check).into_iter().flatten().filter(|place| place.service.namespace == *namespace);
         places.find_map(|place| {
             let (key, instance) = place.entry(view)?.instance().ok()?;
-            let is_it = |own: &str| mapping::check_id(instance.source, &key.id, own) == check;
-            let found = instance.checks.iter().find(|own| is_it(&own.id)).map(|own| Meant::Check(own.id.to_string()));
+            let ids = CheckIds::of(&instance);
+            let found = instance.checks.iter().find(|own| ids.id(&key.id, &own.id) == check).map(|own| Meant::Check(own.id.to_string()));
             Some((place.clone(), found.unwrap_or(Meant::Lease)))
         })
     }
@@ -141,7 +141,8 @@ fn set(index: &mut BTreeMap<String, BTreeSet<Place>>, id: String, place: &Place,
 
 /// All check ids of an instance, that of its lease among them.
 fn check_ids(key: &Key<'_>, instance: &Instance<'_>) -> Vec<String> {
-    let mut ids: Vec<String> = instance.checks.iter().map(|check| mapping::check_id(instance.source, &key.id, &check.id)).collect();
+    let names = CheckIds::of(instance);
+    let mut ids: Vec<String> = instance.checks.iter().map(|check| names.id(&key.id, &check.id).into_owned()).collect();
     if instance.lease != Lease::Agent || instance.status != Health::Passing {
         ids.push(mapping::lease_check_id(&key.id));
     }

@@ -17,8 +17,11 @@ use super::json::service::One;
 use super::request::Params;
 use super::subject::CONSUL;
 use crate::agent::handle::Handle;
-use crate::model::names::{Namespace, ServiceKey, ServiceName};
+use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
 use crate::view::{Entry, Follower, Step, View};
+
+/// Nodes that are no longer there and still remembered, beyond as many as there are.
+const NODES_GONE_MAX: usize = 64;
 
 /// A service with instances.
 #[derive(Debug, Default)]
@@ -42,8 +45,21 @@ struct Drawn {
     folded: BTreeMap<(Namespace, String), ServiceName>,
     names_revision: u64,
     checks_revision: u64,
+    /// When what is on a node last changed, as far as it did since the picture was drawn.
+    on_nodes: BTreeMap<NodeId, u64>,
+    drawn_at: u64,
     /// The default namespace's names with their tags, encoded by the first who asked.
     body: Option<Bytes>,
+    /// All its checks, the same way.
+    checks: Option<Kept>,
+}
+
+/// An answer of checks in any state, for as long as no check changes.
+#[derive(Clone)]
+pub struct Kept {
+    pub revision: u64,
+    pub body: Bytes,
+    pub unverified: u64,
 }
 
 impl Default for Picture {
@@ -79,6 +95,29 @@ impl Picture {
     /// When any check last changed, as this agent saw it.
     pub fn checks_revision(&self, view: &View) -> u64 {
         self.at(view).checks_revision.max(view.nodes_revision)
+    }
+
+    /// When a node or what is on it last changed, as this agent saw it.
+    pub fn node_revision(&self, view: &View, node: &str) -> u64 {
+        let Some(node) = view.node(node) else { return view.nodes_revision };
+        let drawn = self.at(view);
+        drawn.on_nodes.get(&node.id).copied().unwrap_or(drawn.drawn_at).max(view.nodes_revision)
+    }
+
+    /// The checks of the default namespace in any state, as the first who asked encoded them.
+    pub fn checks(&self, view: &View, encode: impl FnOnce() -> (Bytes, u64)) -> Kept {
+        let revision = self.checks_revision(view);
+        if let Some(kept) = self.at(view).checks.as_ref().filter(|kept| kept.revision == revision) {
+            return kept.clone();
+        }
+        let (body, unverified) = encode();
+        let kept = Kept { revision, body, unverified };
+        let mut drawn = self.at(view);
+        // Of an older view than the picture's, it would stand for what came after it.
+        if drawn.follower.is_at(view) {
+            drawn.checks = Some(kept.clone());
+        }
+        kept
     }
 
     /// The default namespace's names with their tags as JSON, and their revision.
@@ -128,6 +167,9 @@ impl Drawn {
                         self.note(&change.service, change.before.as_ref(), change.after.as_ref(), batch.revision);
                     }
                 }
+                if self.on_nodes.len() > 2 * view.nodes.len() + NODES_GONE_MAX {
+                    self.on_nodes.retain(|id, _| view.nodes.iter().any(|node| node.id == *id));
+                }
             }
             Step::Anew => self.draw(view),
         }
@@ -141,7 +183,7 @@ impl Drawn {
                 self.add(&service.key, &one);
             }
         }
-        self.checks_revision = view.revision;
+        (self.checks_revision, self.drawn_at, self.on_nodes) = (view.revision, view.revision, BTreeMap::new());
         let is_same = before.len() == self.services.len()
             && before.iter().zip(&self.services).all(|(old, new)| old.0 == new.0 && old.1.is_same(new.1));
         if self.names_revision == 0 || !is_same {
@@ -150,6 +192,9 @@ impl Drawn {
     }
 
     fn note(&mut self, service: &ServiceKey, before: Option<&Entry>, after: Option<&Entry>, revision: u64) {
+        for entry in before.into_iter().chain(after) {
+            self.on_nodes.insert(entry.node.id, revision);
+        }
         let (before, after) = (before.and_then(One::of), after.and_then(One::of));
         if !has_same_checks(before.as_ref(), after.as_ref()) {
             self.checks_revision = revision;
@@ -228,6 +273,9 @@ fn has_same_checks(before: Option<&One<'_>>, after: Option<&One<'_>>) -> bool {
         (Some(one), None) | (None, Some(one)) => check::of_instance(one).is_empty(),
         (Some(before), Some(after)) => {
             let (a, b) = (&before.instance, &after.instance);
+            if check::of_instance(before).is_empty() && check::of_instance(after).is_empty() {
+                return true;
+            }
             a.checks == b.checks
                 && (a.status, a.lease, a.is_expired, a.enabled) == (b.status, b.lease, b.is_expired, b.enabled)
                 && a.tags == b.tags
@@ -255,7 +303,6 @@ mod tests {
 
     use super::*;
     use crate::model::instance::Instance;
-    use crate::model::names::NodeId;
     use crate::model::node::Liveness;
     use crate::model::record::{Content, Key, Kind, Scope};
     use crate::model::time::Now;

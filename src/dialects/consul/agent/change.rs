@@ -5,7 +5,7 @@ use crate::dialects::consul::Consul;
 use crate::dialects::consul::mapping;
 use crate::dialects::consul::refuse::Failure;
 use crate::model::command::{Command, Condition, Refusal, Registration};
-use crate::model::instance::{Check, Instance, Lease};
+use crate::model::instance::{Instance, Lease};
 use crate::model::names::{InstanceId, ServiceKey};
 use crate::model::record::Uid;
 use crate::view::View;
@@ -26,13 +26,13 @@ pub async fn decide_and_write(handle: &Handle, decide: impl Fn(&View) -> Result<
     Err(refused.into())
 }
 
-/// Changes the checks of an instance and nothing else. `gone` is said where the instance is no longer there.
+/// Changes the checks of an instance, and what is known of them. `gone` is said where the instance is no longer there.
 pub async fn change_checks(
     consul: &Consul,
     service: &ServiceKey,
     uid: Uid,
     gone: impl Fn() -> Failure,
-    change: impl Fn(&mut Vec<Check<'static>>),
+    change: impl Fn(&mut Instance<'static>),
 ) -> Result<(), Failure> {
     decide_and_write(&consul.handle, |view| {
         let known = view.service(service.namespace.as_str(), service.service.as_str()).and_then(|known| known.find(uid));
@@ -42,7 +42,7 @@ pub async fn change_checks(
             return Err(Failure::bad("the service lives by what its client holds open; its checks are that client's to change"));
         }
         let mut instance: Instance<'static> = before.into_owned();
-        change(&mut instance.checks);
+        change(&mut instance);
         mapping::check_count(&instance.checks)?;
         Ok(Command::Register(Box::new(Registration {
             namespace: service.namespace.clone(),

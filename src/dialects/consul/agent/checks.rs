@@ -9,6 +9,7 @@ use axum::http::Response;
 use axum::routing::put;
 
 use super::change::change_checks;
+use super::services::name_alias;
 use crate::dialects::consul::body::{self, Fields, Update};
 use crate::dialects::consul::own::{self, Meant, Place};
 use crate::dialects::consul::refuse::{Failure, only};
@@ -55,18 +56,19 @@ fn unknown(id: &str) -> Failure {
 async fn register(State(consul): State<Consul>, params: Params, body: Body) -> Result<Response<Body>, Failure> {
     let namespace = params.namespace()?;
     let value = body::object(&request::body(body, BODY_BYTES_MAX).await?)?;
-    let definition = body::Check::read(Fields::of(&value, "")?)?;
+    let mut definition = body::Check::read(Fields::of(&value, "")?)?;
     if definition.name.is_empty() {
         return Err(Failure::bad("Missing check name"));
     }
     if !definition.status.is_empty() && mapping::health(&definition.status).is_none() {
         return Err(Failure::bad("Bad check status"));
     }
+    let view = consul.handle.view();
+    name_alias(&consul, &view, &namespace, &mut definition);
     let mut check = mapping::check(&definition, consul.setting())?;
     if check.id.is_empty() {
         check.id = definition.name.clone().into();
     }
-    let view = consul.handle.view();
     let place = match definition.service_id.as_str() {
         "" => None,
         id => {
@@ -93,9 +95,12 @@ async fn register(State(consul): State<Consul>, params: Params, body: Body) -> R
 
 async fn put_on(consul: &Consul, place: &Place, service_id: &str, check: Check<'static>) -> Result<(), Failure> {
     let gone = || Failure::not_found(format!("ServiceID {service_id:?} does not exist"));
-    change_checks(consul, &place.service, place.uid, gone, |checks| match checks.iter_mut().find(|known| known.id == check.id) {
-        Some(known) => *known = check.clone(),
-        None => checks.push(check.clone()),
+    change_checks(consul, &place.service, place.uid, gone, |instance| {
+        match instance.checks.iter_mut().find(|known| known.id == check.id) {
+            Some(known) => *known = check.clone(),
+            None => instance.checks.push(check.clone()),
+        }
+        mapping::note_own_check(instance, &check.id);
     })
     .await
 }
@@ -114,7 +119,7 @@ async fn deregister(State(consul): State<Consul>, tail: Tail, params: Params) ->
 }
 
 async fn remove(consul: &Consul, place: &Place, id: &str) -> Result<(), Failure> {
-    change_checks(consul, &place.service, place.uid, || unknown(id), |checks| checks.retain(|check| *check.id != *id)).await
+    change_checks(consul, &place.service, place.uid, || unknown(id), |instance| instance.checks.retain(|check| *check.id != *id)).await
 }
 
 async fn remove_from_node(consul: &Consul, id: &str) -> Result<(), Failure> {

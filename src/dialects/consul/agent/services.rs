@@ -32,9 +32,19 @@ async fn register(State(consul): State<Consul>, params: Params, body: Body) -> R
     let namespace = params.namespace()?;
     let replaces_checks = params.flag("replace-existing-checks")?;
     let value = body::object(&request::body(body, BODY_BYTES_MAX).await?)?;
-    let mapped = mapping::service(&body::Service::read(Fields::of(&value, "")?)?, consul.setting())?;
+    let mut definition = body::Service::read(Fields::of(&value, "")?)?;
+    let view = consul.handle.view();
+    definition.checks.iter_mut().for_each(|check| name_alias(&consul, &view, &namespace, check));
+    let mapped = mapping::service(&definition, consul.setting())?;
     register_here(&consul, &namespace, &mapped, replaces_checks).await?;
     Ok(answer::empty())
+}
+
+/// An alias names the id of a service of this agent: it is as healthy as the service that has it. One that is not known here may be a name.
+pub fn name_alias(consul: &Consul, view: &View, namespace: &Namespace, check: &mut body::Check) {
+    if let Some(place) = consul.own.with_id(view, namespace, &check.alias_service).first() {
+        check.alias_service = place.service.service.to_string();
+    }
 }
 
 /// Registers with this agent. An id is unique there: what had it under another name goes. Checks of before that are not named stay,

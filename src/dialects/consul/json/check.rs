@@ -6,7 +6,7 @@
 //! | an operator's word on a node | `_node_maintenance` | yes |
 //! | a check of a node | its id | yes |
 //! | a check of an instance registered through Consul | its id | yes |
-//! | a check of any other instance | `service:<ServiceID>:<id>` | ids are unique on a node |
+//! | a check of any other instance | `service:<ServiceID>:<id>`; its id if Consul's client put it there | ids are unique on a node |
 //! | a lease, or a client's word on its own health | `service:<ServiceID>` | as a single TTL check |
 //! | an operator's word on an instance, or its client's | `_service_maintenance:<ServiceID>` | yes |
 
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::Indexes;
 use super::service::One;
-use crate::dialects::consul::mapping;
+use crate::dialects::consul::mapping::{self, CheckIds};
 use crate::model::instance::{Check, CheckKind, Health, Lease};
 use crate::model::node::{Liveness, Override};
 use crate::model::text::Text;
@@ -140,13 +140,11 @@ pub fn of_instance<'a>(one: &'a One<'_>) -> Vec<CheckJson<'a>> {
         definition: Definition {},
         indexes: Indexes::of(instance.changed_at, entry.revision),
     };
+    let ids = CheckIds::of(instance);
     let mut checks: Vec<CheckJson<'a>> = instance
         .checks
         .iter()
-        .map(|check| {
-            let check_id = mapping::check_id(instance.source, id, &check.id).into();
-            CheckJson { check_id, ..found(blank(), check, entry.revision) }
-        })
+        .map(|check| CheckJson { check_id: ids.id(id, &check.id), ..found(blank(), check, entry.revision) })
         .collect();
     if instance.lease != Lease::Agent || instance.status != Health::Passing {
         checks.push(lease(blank(), one));

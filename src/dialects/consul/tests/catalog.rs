@@ -115,3 +115,21 @@ async fn every_agent_that_lives_is_an_instance_of_consuls_own_service() {
     assert_eq!((&entries[0]["Service"]["Port"], &entries[0]["Checks"][0]["CheckID"]), (&json!(8300), &json!("serfHealth")));
     assert_eq!(one.get("/v1/catalog/service/consul").await.json()[1]["ServiceName"], "consul");
 }
+
+#[tokio::test]
+async fn a_wait_for_one_node_lasts_while_others_change() {
+    let peer = Peer::start().await;
+    peer.write("/v1/agent/service/register", json!({"Name": "web"})).await;
+    let external = json!({"Node": "ext", "Address": "10.0.0.9", "Service": {"Service": "far"}});
+    assert_eq!(peer.put("/v1/catalog/register", external).await.text, "true");
+    for path in ["/v1/catalog/node/ext", "/v1/catalog/node-services/ext", "/v1/health/node/ext"] {
+        let known = peer.get(path).await.index();
+        peer.write("/v1/agent/service/register", json!({"Name": "web", "Tags": [path]})).await;
+        assert_eq!(peer.get(&format!("{path}?index={known}&wait=100ms")).await.index(), known, "{path}");
+        let (own, waited) = (path.replace("ext", "n1"), json!({"Name": "web", "Tags": ["later", path]}));
+        let known = peer.get(&own).await.index();
+        let waiting = format!("{own}?index={known}&wait=10s");
+        let (answer, ()) = tokio::join!(peer.get(&waiting), peer.write("/v1/agent/service/register", waited));
+        assert!(answer.index() > known, "{own}");
+    }
+}

@@ -198,3 +198,26 @@ async fn other_agents_answer_alike() {
         assert_eq!(ids(&answer), ["1", "0"]);
     }
 }
+
+#[tokio::test]
+async fn all_checks_are_kept_encoded_for_as_long_as_none_changes() {
+    let peer = Peer::start().await;
+    let mut seen = 0;
+    for (n, status) in ["passing", "warning", "critical", "passing"].into_iter().enumerate() {
+        let web = json!({"Name": "web", "Tags": [n.to_string()], "Check": {"TTL": "1h"}});
+        peer.write("/v1/agent/service/register", web).await;
+        peer.write("/v1/agent/check/update/service:web", json!({"Status": status})).await;
+        for _ in 0..2 {
+            let (kept, anew) = (peer.get("/v1/health/state/any").await, peer.get("/v1/health/state/any?pretty").await);
+            assert_eq!(kept.json(), anew.json(), "{n}");
+            assert_eq!(kept.index(), anew.index());
+            assert!(kept.text.contains(&format!(r#""Status":"{status}""#)), "{}", kept.text);
+        }
+        let index = peer.get("/v1/health/state/any").await.index();
+        assert!(index > seen, "{index} after {seen}");
+        seen = index;
+        // An instance without checks changes no check.
+        peer.write("/v1/agent/service/register", json!({"Name": "bare", "Tags": [n.to_string()]})).await;
+        assert_eq!(peer.get("/v1/health/state/any").await.index(), seen);
+    }
+}

@@ -23,6 +23,15 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// Id and state of each check of a service, as Consul's clients see them.
+    async fn states(&self, service: &str) -> Vec<(String, String)> {
+        let checks = self.get(&format!("/v1/health/checks/{service}")).await.json();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        checks.as_array().unwrap().iter().map(|check| (text(&check["CheckID"]), text(&check["Status"]))).collect()
+    }
+}
+
 fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
     of.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
 }
@@ -190,4 +199,34 @@ async fn bodies_that_mean_nothing_are_refused_in_consuls_words() {
     assert_eq!(peer.put("/v1/agent/service/register", "{").await.status, 400);
     let large = peer.put("/v1/agent/service/register", " ".repeat(600 * 1024)).await;
     assert_eq!(large.status, 413);
+}
+
+#[tokio::test]
+async fn a_check_on_another_dialects_instance_goes_by_the_id_its_client_gave_it() {
+    let peer = Peer::start().await;
+    let live = json!({"port": 80, "checks": [{"id": "live", "kind": "ttl", "ttl": "1h", "status": "passing"}]});
+    peer.native("web", "web-1", live).await;
+    peer.write("/v1/agent/check/register", json!({"ID": "mine", "Name": "m", "ServiceID": "web-1", "TTL": "1h"})).await;
+    assert_eq!(peer.states("web").await, pairs(&[("mine", "critical"), ("service:web-1:live", "passing")]));
+    peer.write("/v1/agent/check/pass/mine", "").await;
+    peer.write("/v1/agent/check/warn/service:web-1:live", "").await;
+    assert_eq!(peer.states("web").await, pairs(&[("mine", "passing"), ("service:web-1:live", "warning")]));
+    // Still, after the instance was changed by those whose it is.
+    let patched = peer.ask("PATCH", "/api/v1/services/web/instances/web-1", r#"{"tags":["a"]}"#).await;
+    assert_eq!(patched.status, 200, "{patched:?}");
+    peer.write("/v1/agent/check/pass/mine", "").await;
+    peer.write("/v1/agent/check/deregister/mine", "").await;
+    assert_eq!(peer.states("web").await, pairs(&[("service:web-1:live", "warning")]));
+    assert_eq!(peer.put("/v1/agent/check/pass/mine", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn an_alias_names_a_service_by_its_id() {
+    let peer = Peer::start().await;
+    peer.write("/v1/agent/service/register", json!({"ID": "db-1", "Name": "db", "Check": {"TTL": "1h", "Status": "passing"}})).await;
+    peer.write("/v1/agent/service/register", json!({"Name": "web", "Check": {"CheckID": "as-db", "AliasService": "db-1"}})).await;
+    for (word, status) in [("pass", "passing"), ("fail", "critical"), ("pass", "passing")] {
+        peer.write(&format!("/v1/agent/check/{word}/service:db-1"), "").await;
+        peer.until("/v1/health/checks/web?", |answer| answer.json()[0]["Status"] == status).await;
+    }
 }
