@@ -80,6 +80,9 @@ pub fn of<E>(command: &Command, is_of: &dyn Fn(&Target) -> bool, may: &mut dyn F
         | Command::ListKeys
         | Command::InstallKey(_)
         | Command::UseKey(_)
-        | Command::RemoveKey(_) => may(Need::Operate),
+        | Command::RemoveKey(_)
+        | Command::JoinWan(_)
+        | Command::SetWanSeeds(_)
+        | Command::ForgetDatacenter(_) => may(Need::Operate),
     }
 }

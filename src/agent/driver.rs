@@ -282,6 +282,8 @@ impl Driver {
                         None => durable = Some(mark),
                     },
                     Output::Stopped => self.has_stopped = true,
+                    // No WAN socket is open: the engine of an agent that is no gateway says none of this.
+                    Output::WanDatagram { .. } | Output::OpenWanStream { .. } => {}
                     Output::OpenStream { .. } | Output::StreamBytes { .. } | Output::CloseStream { .. } => {
                         unreachable!("the streams took it above")
                     }

@@ -4,6 +4,7 @@ use super::catalog::Host;
 pub use super::catalog::config::CatalogConfig;
 pub use super::membership::MembershipConfig;
 pub use super::spread::config::SpreadConfig;
+pub use super::wan::config::{Export, ExportPolicy, ExportRule, GatewayConfig, WanConfig};
 use crate::model::names::{Datacenter, NodeName, Zone};
 use crate::model::node::NodeInfo;
 use std::net::SocketAddr;
@@ -18,6 +19,10 @@ pub struct EngineConfig {
     pub membership: MembershipConfig,
     pub catalog: CatalogConfig,
     pub spread: SpreadConfig,
+    /// How what other datacenters say is kept; every agent has it.
+    pub wan: WanConfig,
+    /// Of a gateway only: its place in the pool of gateways.
+    pub gateway: Option<GatewayConfig>,
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<super::sabotage::Rule>,
 }
@@ -69,6 +74,8 @@ impl EngineConfig {
             membership: MembershipConfig::lan(),
             catalog: CatalogConfig::default(),
             spread: SpreadConfig::lan(),
+            wan: WanConfig::default(),
+            gateway: None,
             #[cfg(feature = "sabotage")]
             sabotage: None,
         }

@@ -4,7 +4,7 @@
 
 use super::catalog::copy::Copied;
 use crate::model::command::{Command, Refusal, Reply};
-use crate::model::names::NodeId;
+use crate::model::names::{Datacenter, NodeId};
 use crate::model::record::{Epoch, Head, Record, Uid};
 use crate::view::View;
 use bytes::Bytes;
@@ -28,6 +28,18 @@ pub enum Input {
     Datagram {
         from: SocketAddr,
         bytes: Bytes,
+    },
+    /// A datagram on a gateway's WAN socket.
+    WanDatagram {
+        from: SocketAddr,
+        bytes: Bytes,
+    },
+    /// A stream that a peer opened to a gateway's WAN port. Where certificates are asked for, `datacenter` is the one its names; the engine
+    /// closes the stream if the peer turns out to be of another.
+    WanStreamAccepted {
+        stream: StreamId,
+        peer: SocketAddr,
+        datacenter: Option<Datacenter>,
     },
     /// A stream that a peer opened.
     StreamAccepted {
@@ -77,6 +89,18 @@ pub enum Output {
     OpenStream {
         stream: StreamId,
         to: SocketAddr,
+    },
+    /// To be sent from a gateway's WAN socket.
+    WanDatagram {
+        to: SocketAddr,
+        bytes: Bytes,
+    },
+    /// Like [`Output::OpenStream`], to another datacenter's gateway: `datacenter` is the name its certificate must have. Bytes, drains and
+    /// ends of WAN streams are the same as of others.
+    OpenWanStream {
+        stream: StreamId,
+        to: SocketAddr,
+        datacenter: Datacenter,
     },
     StreamBytes {
         stream: StreamId,

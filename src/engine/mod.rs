@@ -33,6 +33,7 @@ pub mod spread;
 pub mod streams;
 #[cfg(test)]
 mod tests;
+pub mod wan;
 pub mod wire;
 
 use crate::model::names::NodeId;
@@ -147,6 +148,9 @@ impl Engine {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Datagram { from, bytes } => self.datagram(now, from, &bytes),
+            // Only a gateway has that socket.
+            Input::WanDatagram { .. } => self.counters.drop("wan_unasked"),
+            Input::WanStreamAccepted { stream, .. } => self.out.push_back(Output::CloseStream { stream }),
             Input::StreamAccepted { stream, peer } => self.stream_accepted(now, stream, peer),
             Input::StreamConnected { stream } => self.stream_connected(now, stream),
             Input::StreamBytes { stream, bytes } => self.stream_bytes(now, stream, &bytes),

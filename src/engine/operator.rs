@@ -46,6 +46,9 @@ pub fn is_for_operator(command: &Command) -> bool {
             | Command::InstallKey(_)
             | Command::UseKey(_)
             | Command::RemoveKey(_)
+            | Command::JoinWan(_)
+            | Command::SetWanSeeds(_)
+            | Command::ForgetDatacenter(_)
     )
 }
 
@@ -84,6 +87,10 @@ impl Engine {
             Command::InstallKey(key) => self.change_ring(|ring| ring.install(Key::from_bytes(key.0)).map(|_| ())),
             Command::UseKey(id) => self.change_ring(|ring| ring.use_key(id).map(|_| ())),
             Command::RemoveKey(id) => self.change_ring(|ring| ring.remove(id)),
+            Command::JoinWan(_) | Command::SetWanSeeds(_) => {
+                Err(Refusal::Invalid { what: "this agent is no gateway: start it with --gateway".into() })
+            }
+            Command::ForgetDatacenter(name) => Err(Refusal::NotFound { what: format!("datacenter {name}") }),
             _ => Err(Refusal::Invalid { what: "this is not an operator's command".into() }),
         };
         self.decide(Asker::Client(token), outcome, true);

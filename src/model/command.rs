@@ -5,7 +5,7 @@
 use super::entry::EntryKey;
 use super::event::UserEvent;
 use super::instance::{Check, Health, Instance};
-use super::names::{InstanceId, Namespace, NodeId, NodeName, ServiceName};
+use super::names::{Datacenter, InstanceId, Namespace, NodeId, NodeName, ServiceName};
 use super::node::{NodeInfo, Override};
 use super::record::{Claim, Key, Kind, Scope, Uid};
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,12 @@ pub enum Command {
     /// Seals with it from now on.
     UseKey(KeyId),
     RemoveKey(KeyId),
+    /// Addresses of other datacenters' gateways to announce to now. Of a gateway.
+    JoinWan(Vec<SocketAddr>),
+    /// The same as their names resolve today; tried for ever. Replaces the list.
+    SetWanSeeds(Vec<SocketAddr>),
+    /// Drop all that is known of another datacenter, at every agent here. Refused while it is heard.
+    ForgetDatacenter(Datacenter),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! depends on how many other services there are. Revisions are this agent's own: max(previous + 1, wall milliseconds × 2^10), taken from
 //! blocks that the store knows of, so that a restart never shows one twice, wherever its clock went.
 
+use super::datacenter::DatacenterView;
 use super::entries::KeyValue;
 use super::journal::{Batch, Change, RemoveReason};
 use super::node::{AgentView, FiredEvent, MemberView, Node};
@@ -206,6 +207,14 @@ impl Editor {
         }
     }
 
+    /// All other datacenters, in any order. Their own revisions are set here.
+    pub fn set_datacenters(&mut self, mut datacenters: Vec<Arc<DatacenterView>>) {
+        datacenters.sort_by(|a, b| a.name.cmp(&b.name));
+        self.view.datacenters = datacenters.into();
+        self.view.datacenters_revision = 0;
+        self.has_news = true;
+    }
+
     pub fn set_agent(&mut self, agent: AgentView) {
         if *self.view.agent != agent {
             self.view.agent = Arc::new(agent);
@@ -262,7 +271,7 @@ impl Editor {
             return None;
         }
         self.has_news = false;
-        for shown in [&mut self.view.members_revision, &mut self.view.user_events_revision] {
+        for shown in [&mut self.view.members_revision, &mut self.view.user_events_revision, &mut self.view.datacenters_revision] {
             if *shown == 0 {
                 *shown = revision;
             }

@@ -4,6 +4,7 @@
 //! View      what readers see at one moment; handed out as an Arc, never changed
 //! service   one service: its entries in order, what of it is available, encoded bodies kept beside it
 //! node      where instances live, members, the agent itself
+//! datacenter  other datacenters: each a View of its own, with its age
 //! index     services by name (hashed, O(1)) and in order; a change copies one small branch
 //! journal   the last changes, bounded: what feeds are made of
 //! entries   key-value entries, in order, by prefix
@@ -19,6 +20,7 @@
 //! [`Content`]: crate::model::record::Content
 
 mod by_node;
+mod datacenter;
 mod editor;
 mod entries;
 mod filter;
@@ -31,6 +33,7 @@ mod service;
 mod tests;
 
 pub use by_node::ByNode;
+pub use datacenter::{DatacenterView, LinkState, LinkView};
 pub use editor::Editor;
 pub use entries::KeyValue;
 pub use filter::{Filter, HealthFilter, Namespaces};
@@ -64,6 +67,10 @@ pub struct View {
     pub user_events: Arc<[Arc<FiredEvent>]>,
     /// Of the last change of `user_events`.
     pub user_events_revision: u64,
+    /// Other datacenters that are known, by name; never the agent's own.
+    pub datacenters: Arc<[Arc<DatacenterView>]>,
+    /// Of the last change of `datacenters` or of anything in them.
+    pub datacenters_revision: u64,
     entries: Entries,
     /// The revision of a service that is not known, at least that of any that was forgotten.
     floor: u64,
@@ -92,6 +99,8 @@ impl View {
             nodes_revision: revision,
             user_events: Arc::new([]),
             user_events_revision: revision,
+            datacenters: Arc::new([]),
+            datacenters_revision: revision,
             entries: Entries::new(revision),
             floor: revision,
             instances: 0,
@@ -156,6 +165,11 @@ impl View {
     /// The node of that name, as it is shown.
     pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
         self.nodes.binary_search_by(|node| node.name.as_str().cmp(name)).ok().map(|at| &self.nodes[at])
+    }
+
+    /// Another datacenter that is known.
+    pub fn datacenter(&self, name: &str) -> Option<&Arc<DatacenterView>> {
+        self.datacenters.binary_search_by(|known| known.name.as_str().cmp(name)).ok().map(|at| &self.datacenters[at])
     }
 
     /// A key-value entry.

@@ -26,12 +26,12 @@ impl Fold {
         self.word(at);
         self.word(u64::from(host.0));
         match input {
-            Input::Datagram { bytes, .. } => self.bytes(bytes),
+            Input::Datagram { bytes, .. } | Input::WanDatagram { bytes, .. } => self.bytes(bytes),
             Input::StreamBytes { stream, bytes } => {
                 self.word(stream.0);
                 self.bytes(bytes);
             }
-            Input::StreamAccepted { stream, .. } => self.word(stream.0 ^ 1 << 60),
+            Input::StreamAccepted { stream, .. } | Input::WanStreamAccepted { stream, .. } => self.word(stream.0 ^ 1 << 60),
             Input::StreamConnected { stream } => self.word(stream.0 ^ 2 << 60),
             Input::StreamDrained { stream } => self.word(stream.0 ^ 3 << 60),
             Input::StreamClosed { stream } => self.word(stream.0 ^ 4 << 60),

@@ -197,7 +197,7 @@ impl<M: Machine> World<M> {
         let known = &mut self.hosts[host.index()];
         let boot = known.boot;
         match output {
-            Output::Datagram { to, bytes } => {
+            Output::Datagram { to, bytes } | Output::WanDatagram { to, bytes } => {
                 known.trace.note(at, Happening::DatagramOut { to, bytes: bytes.len() });
                 if known.frozen == Some(Freeze::Packets) {
                     known.held_back.push((to, bytes));
@@ -205,7 +205,7 @@ impl<M: Machine> World<M> {
                     self.send(host, to, bytes);
                 }
             }
-            Output::OpenStream { stream, to } => self.open(host, stream, to),
+            Output::OpenStream { stream, to } | Output::OpenWanStream { stream, to, .. } => self.open(host, stream, to),
             Output::StreamBytes { stream, bytes } => {
                 known.trace.note(at, Happening::StreamOut("bytes", stream.0));
                 self.write(host, boot, stream, bytes);

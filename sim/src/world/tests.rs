@@ -43,6 +43,7 @@ impl Machine for Echo {
             Input::StreamConnected { stream } => self.heard.push(format!("{} stands", stream.0)),
             Input::StreamClosed { stream } => self.heard.push(format!("{} ends", stream.0)),
             Input::StreamAccepted { .. } | Input::StreamDrained { .. } | Input::NotDurable { .. } => {}
+            Input::WanDatagram { .. } | Input::WanStreamAccepted { .. } => {}
             Input::Command { token, .. } => {
                 self.marks += 1;
                 self.asked.push(token);

@@ -172,6 +172,7 @@ impl Net {
                 }
                 Output::View(view) => self.hosts[host].view = Some(view),
                 Output::Persist { mark, .. } => self.post(host, FSYNC_NS, Input::Durable { mark: Mark(mark.0) }),
+                Output::WanDatagram { .. } | Output::OpenWanStream { .. } => panic!("no host here is a gateway"),
                 Output::Stopped => (self.hosts[host].has_stopped, self.hosts[host].is_alive) = (true, false),
             }
         }

@@ -92,6 +92,9 @@ fn command_kind(command: &Command) -> &'static str {
         Command::InstallKey(_) => "ask_install_key",
         Command::UseKey(_) => "ask_use_key",
         Command::RemoveKey(_) => "ask_remove_key",
+        Command::JoinWan(_) => "ask_join_wan",
+        Command::SetWanSeeds(_) => "ask_set_wan_seeds",
+        Command::ForgetDatacenter(_) => "ask_forget_datacenter",
     }
 }
 
@@ -301,6 +304,9 @@ fn commands() -> Vec<Command> {
         Command::InstallKey(GossipKey([7; 32])),
         Command::UseKey(KeyId(0x0102_0304)),
         Command::RemoveKey(KeyId(0x0102_0304)),
+        Command::JoinWan(vec![([10, 1, 2, 3], 7_977).into()]),
+        Command::SetWanSeeds(vec![([10, 1, 2, 3], 7_977).into()]),
+        Command::ForgetDatacenter(crate::model::names::Datacenter::new("east").unwrap()),
     ]
 }
 

@@ -280,7 +280,7 @@ impl World {
             }
             Output::Persist { mark, .. } => self.handle(Input::Durable { mark }),
             Output::Reply { outcome, .. } => trace.see(("reply", outcome.is_ok())),
-            Output::View(_) | Output::Stopped => {}
+            Output::View(_) | Output::Stopped | Output::WanDatagram { .. } | Output::OpenWanStream { .. } => {}
         }
     }
 
