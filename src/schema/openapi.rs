@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, RefOr, Required,
     ResponseBuilder, Schema, Type,
@@ -78,6 +79,9 @@ pub const OPERATIONS: &[Operation] = &[
     operation(HttpMethod::Get, "/readyz", "Whether the catalog is there", &[], "", "application/json"),
 ];
 
+/// The name of the scheme by which clients show a token.
+const TOKEN: &str = "token";
+
 /// What a query parameter means.
 const PARAMETERS: &[(&str, &str)] = &[
     ("namespace", "`default` where it is not given; reads take `*` for all"),
@@ -118,7 +122,9 @@ fn build() -> OpenApi {
         .description(Some("The native API of a tidings agent. Every answer carries Tidings-Revision; every refusal is a Problem."))
         .license(Some(license))
         .build();
-    OpenApiBuilder::new().info(info).paths(paths.build()).components(Some(components())).build()
+    // Whether a token is needed is each agent's own setting (`[access]`), so none at all may do as well.
+    let security = [SecurityRequirement::new(TOKEN, [""; 0]), SecurityRequirement::default()];
+    OpenApiBuilder::new().info(info).paths(paths.build()).components(Some(components())).security(Some(security)).build()
 }
 
 fn describe(it: &Operation) -> utoipa::openapi::path::Operation {
@@ -175,7 +181,8 @@ fn components() -> utoipa::openapi::Components {
     add::<super::Keys>(&mut schemas);
     add::<super::NewKey>(&mut schemas);
     schemas.push(("Problem".to_owned(), problem()));
-    ComponentsBuilder::new().schemas_from_iter(schemas).build()
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("As `tidings token` prints it")).build();
+    ComponentsBuilder::new().schemas_from_iter(schemas).security_scheme(TOKEN, SecurityScheme::Http(token)).build()
 }
 
 /// The schema of a problem with the closed list of its types.
@@ -208,6 +215,8 @@ mod tests {
         }
         let operations: usize = document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
         assert_eq!(operations, OPERATIONS.len());
+        assert_eq!(document["security"], serde_json::json!([{TOKEN: []}, {}]));
+        assert_eq!(document["components"]["securitySchemes"][TOKEN]["scheme"], "bearer");
         assert!(document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"].as_array().unwrap().len() == Kind::ALL.len());
     }
 

@@ -74,7 +74,7 @@ fn both_versions_are_answered_and_a_silent_connection_holds_no_stop_up() {
     let _silent = TcpStream::connect(address).unwrap();
     std::thread::sleep(Duration::from_millis(30));
     drop(second);
-    driver.stop();
+    driver.published().stop();
     let clock = crate::agent::clock::Clock::start();
     serving.join();
     assert!(u128::from(clock.now().ns) < STOP_PATIENCE.as_nanos());
