@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+#[allow(dead_code, unused_imports, reason = "tests/mutated.rs sends the requests themselves")]
 #[path = "fuzz/src/targets/mod.rs"]
 mod targets;
 
