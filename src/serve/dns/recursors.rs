@@ -18,6 +18,8 @@ use crate::dialects::dns::{self, Outcome, ResponseCode, Transport, message};
 
 /// Queries that wait for recursors at one moment, each with a socket of its own.
 const OUTSTANDING_MAX: usize = 512;
+/// For all recursors together: whoever asked has given up by then, or asks again.
+const BUDGET: Duration = Duration::from_secs(5);
 /// Addresses that are put behind a CNAME.
 const CHASED_MAX: usize = 16;
 
@@ -40,6 +42,13 @@ impl Recursors {
 
     /// The first answer that says whether the name exists, under the query's own id.
     async fn ask(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        timeout(BUDGET, self.ask_in_turn(query, transport)).await.unwrap_or_else(|_| {
+            tracing::debug!("no recursor answers in time");
+            None
+        })
+    }
+
+    async fn ask_in_turn(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let id = getrandom::u32().ok()?.to_be_bytes();
         let mut asked = query.to_vec();
         asked.get_mut(..2)?.copy_from_slice(&id[..2]);
