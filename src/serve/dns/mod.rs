@@ -4,10 +4,11 @@
 //! of queries then shares a core with HTTP as the system divides it, and does not stand in front of it.
 //!
 //! ```text
-//! UDP   a worker takes what has come, some queries a turn; an answer that the system has no room for is dropped and counted
+//! UDP   a worker takes what has come, a batch of queries a call; an answer that the system has no room for is dropped and counted
 //! TCP   messages behind their lengths, answered in order; idle connections are closed, and those beyond a number not taken
 //! ```
 
+mod datagrams;
 mod recursors;
 mod tcp;
 #[cfg(test)]
@@ -145,6 +146,7 @@ fn bind_udp(at: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<std::
         socket.set_reuse_port(true)?;
         // The system gives what it allows; with less, bursts are lost sooner.
         let _ = socket.set_recv_buffer_size(UDP_BUFFER_BYTES);
+        datagrams::tell_addresses(&socket, address)?;
         socket.bind(&address.into())?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
@@ -224,7 +226,7 @@ impl Worker {
     async fn work(self, pairs: Vec<Pair>) -> io::Result<()> {
         let mut tasks = JoinSet::new();
         for pair in pairs {
-            let udp = Arc::new(tokio::net::UdpSocket::from_std(pair.udp)?);
+            let udp = datagrams::Datagrams::new(pair.udp)?;
             let tcp = tokio::net::TcpListener::from_std(pair.tcp)?;
             tasks.spawn(udp::serve(udp, self.clone()));
             tasks.spawn(tcp::accept(tcp, self.clone()));
@@ -244,6 +246,7 @@ impl Worker {
 struct Counters {
     answers: [[Counter; RCODES.len()]; 2],
     short: Counter,
+    long: Counter,
     response: Counter,
     unsent: Counter,
     recursions: Counter,
@@ -264,6 +267,7 @@ impl Counters {
             answers: ["udp", "tcp"]
                 .map(|transport| RCODES.map(|(_, rcode)| answers.get_or_create(&[("transport", transport), ("rcode", rcode)]).clone())),
             short: counter(&ignored, "reason", "short"),
+            long: counter(&ignored, "reason", "long"),
             response: counter(&ignored, "reason", "response"),
             unsent: counter(&ignored, "reason", "unsent"),
             recursions: counter(&recursions, "outcome", "answered"),

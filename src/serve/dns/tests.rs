@@ -70,9 +70,13 @@ struct Scene {
 
 impl Scene {
     fn new(settings: &Dns, workers: usize) -> Self {
+        Self::listening("127.0.0.1:0", settings, workers)
+    }
+
+    fn listening(at: &str, settings: &Dns, workers: usize) -> Self {
         let (handle, driver) = door();
         driver.published().show(view());
-        let bound = bind(&["127.0.0.1:0".parse().unwrap()], workers).unwrap();
+        let bound = bind(&[at.parse().unwrap()], workers).unwrap();
         let at = bound.listening()[0];
         Self { serving: Some(serve(bound, settings, &handle).unwrap()), at, handle, driver }
     }
@@ -184,6 +188,47 @@ fn what_is_no_question_gets_no_answer_and_disturbs_nobody() {
     assert!(!matches!(bad.read(&mut [0; 16]), Ok(1..)));
     good.write_all(&framed(&question(3, "web.service.consul."))).unwrap();
     assert_eq!(read_framed(&mut good).metadata.id, 3);
+}
+
+#[test]
+fn a_burst_is_answered_to_the_last_query() {
+    let scene = Scene::new(&settings(), 1);
+    let socket = scene.udp();
+    // More than two batches, and fewer answers than a client's socket holds.
+    const QUERIES: u16 = 80;
+    (0..QUERIES).for_each(|id| assert!(socket.send(&question(id, "web.service.consul.").to_vec().unwrap()).is_ok()));
+    // Longer than any query is, in the middle of them.
+    socket.send(&[0; 5_000]).unwrap();
+    let mut bytes = [0; 4_096];
+    let mut answered: Vec<u16> =
+        (0..QUERIES).map(|_| socket.recv(&mut bytes).map(|_| u16::from_be_bytes([bytes[0], bytes[1]])).unwrap()).collect();
+    answered.sort_unstable();
+    assert!(answered.into_iter().eq(0..QUERIES));
+    let counted = std::iter::repeat_with(|| scene.metric("tidings_dns_ignored_total{reason=\"long\"} 1"));
+    assert!(counted.take(1_000).any(|is_counted| is_counted));
+}
+
+/// A socket that is connected takes an answer from nobody but whom it asked.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    for (at, asked) in [("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.3")] {
+        if std::net::UdpSocket::bind(at).is_err() {
+            eprintln!("skipped: this host has no {at}");
+            continue;
+        }
+        let mut scene = Scene::listening(at, &settings(), 2);
+        scene.at = SocketAddr::new(asked.parse().unwrap(), scene.at.port());
+        let socket = UdpSocket::bind((if asked.contains(':') { "::1" } else { "127.0.0.1" }, 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(scene.at).unwrap();
+        for id in 1..=3 {
+            socket.send(&question(id, "web.service.consul.").to_vec().unwrap()).unwrap();
+            let mut bytes = [0; 4_096];
+            let length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("{asked} on {at}: {error}"));
+            assert_eq!(Message::from_vec(&bytes[..length]).unwrap().metadata.id, id);
+        }
+    }
 }
 
 #[test]

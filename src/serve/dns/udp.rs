@@ -1,30 +1,30 @@
 //! Queries in datagrams.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::UdpSocket;
-
+use super::datagrams::{Answer, BATCH, Datagrams, Room, Way};
 use super::{FAILURE_PAUSE, Worker};
 use crate::dialects::dns::message::UDP_BYTES_MAX;
 use crate::dialects::dns::{Outcome, Transport};
 
-/// Queries that are answered before others of the same thread have a turn.
-const QUERIES_A_TURN: usize = 64;
+/// Batches of queries that are answered before others of the same thread have a turn.
+const BATCHES_A_TURN: usize = 2;
 
 /// Answers what comes, for ever.
-pub(super) async fn serve(socket: Arc<UdpSocket>, worker: Worker) {
-    let mut datagram = vec![0; UDP_BYTES_MAX];
-    let mut out = Vec::with_capacity(UDP_BYTES_MAX);
+pub(super) async fn serve(datagrams: Datagrams, worker: Worker) {
+    let mut queries = Queries { datagrams: Arc::new(datagrams), worker, answers: Vec::with_capacity(BATCH), spare: Vec::new() };
+    let mut room = Room::new();
     loop {
         // Only ends with the runtime.
-        if socket.readable().await.is_err() {
+        if queries.datagrams.readable().await.is_err() {
             return;
         }
-        for _ in 0..QUERIES_A_TURN {
-            match socket.try_recv_from(&mut datagram) {
-                Ok((length, from)) => answer(&socket, &worker, &datagram[..length], from, &mut out),
+        for _ in 0..BATCHES_A_TURN {
+            match queries.answer_batch(&mut room) {
+                Ok(BATCH..) => {}
+                // No more has come.
+                Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // What an answer before met on its way: its client is gone.
                 Err(error) if is_of_one_client(&error) => {}
@@ -43,33 +43,66 @@ fn is_of_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | ConnectionReset | HostUnreachable | Interrupted | NetworkUnreachable)
 }
 
-fn answer(socket: &Arc<UdpSocket>, worker: &Worker, message: &[u8], from: SocketAddr, out: &mut Vec<u8>) {
-    let outcome = worker.responder().answer(message, &worker.shared.handle.view(), Transport::Udp, out);
-    match outcome {
-        Outcome::Answered(rcode) => {
-            worker.shared.counters.answered(Transport::Udp, rcode);
-            send(socket, worker, out, from);
+/// Queries of one socket, and their answers until they are sent together.
+struct Queries {
+    datagrams: Arc<Datagrams>,
+    worker: Worker,
+    answers: Vec<Answer>,
+    /// Room that answers had which are sent: at most a batch of it.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Queries {
+    fn answer_batch(&mut self, room: &mut Room) -> io::Result<usize> {
+        let datagrams = Arc::clone(&self.datagrams);
+        let taken = datagrams.take(room, |message, way| match message {
+            Some(message) => self.answer(message, way),
+            None => {
+                self.worker.shared.counters.long.inc();
+            }
+        });
+        self.worker.count_unsent(datagrams.send(&self.answers));
+        self.spare.extend(self.answers.drain(..).map(|answer| answer.bytes));
+        taken
+    }
+
+    fn answer(&mut self, message: &[u8], way: Way) {
+        let shared = &self.worker.shared;
+        let mut bytes = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(UDP_BYTES_MAX));
+        let outcome = self.worker.responder().answer(message, &shared.handle.view(), Transport::Udp, &mut bytes);
+        match outcome {
+            Outcome::Answered(rcode) => {
+                shared.counters.answered(Transport::Udp, rcode);
+                self.answers.push(Answer { bytes, way });
+            }
+            Outcome::Ignored(why) => {
+                shared.counters.ignored(why);
+                self.spare.push(bytes);
+            }
+            outcome => self.recurse(message.to_vec(), outcome, bytes, way),
         }
-        Outcome::Ignored(why) => worker.shared.counters.ignored(why),
-        Outcome::Forward | Outcome::Chase { .. } => {
-            let (socket, worker, message, answer) = (Arc::clone(socket), worker.clone(), message.to_vec(), std::mem::take(out));
-            let Some(place) = worker.shared.recursors.place() else {
-                worker.shared.counters.recursions_refused.inc();
-                let answer = worker.give_up(&message, outcome, answer, Transport::Udp);
-                return send(&socket, &worker, &answer, from);
-            };
-            tokio::spawn(async move {
-                let answer = worker.recurse(&message, outcome, answer, Transport::Udp).await;
-                send(&socket, &worker, &answer, from);
-                drop(place);
-            });
-        }
+    }
+
+    /// Answers once recursors have.
+    fn recurse(&mut self, message: Vec<u8>, outcome: Outcome, begun: Vec<u8>, way: Way) {
+        let Some(place) = self.worker.shared.recursors.place() else {
+            self.worker.shared.counters.recursions_refused.inc();
+            let bytes = self.worker.give_up(&message, outcome, begun, Transport::Udp);
+            return self.answers.push(Answer { bytes, way });
+        };
+        let (datagrams, worker) = (Arc::clone(&self.datagrams), self.worker.clone());
+        tokio::spawn(async move {
+            let bytes = worker.recurse(&message, outcome, begun, Transport::Udp).await;
+            worker.count_unsent(datagrams.send(&[Answer { bytes, way }]));
+            drop(place);
+        });
     }
 }
 
-fn send(socket: &UdpSocket, worker: &Worker, answer: &[u8], to: SocketAddr) {
-    // Whoever lost an answer asks again; waiting would let one slow network hold up all.
-    if socket.try_send_to(answer, to).is_err() {
-        worker.shared.counters.unsent.inc();
+impl Worker {
+    fn count_unsent(&self, answers: usize) {
+        if answers > 0 {
+            self.shared.counters.unsent.inc_by(answers as u64);
+        }
     }
 }
