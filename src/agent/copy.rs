@@ -246,7 +246,7 @@ impl CopyFile {
 mod tests {
     use super::*;
     use crate::model::names::NodeId;
-    use crate::model::record::{Base, Content, Head, HeadFlags, Record, RecordState};
+    use crate::model::record::{Base, Content, Head, HeadFlags, Lineage, Record, RecordState};
 
     fn written(dir: &Path, pieces: Vec<Piece>) {
         let mut file = CopyFile { path: dir.join(FILE), open: None };
@@ -266,19 +266,27 @@ mod tests {
     #[test]
     fn what_was_copied_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
-        let whole = [Piece::Origin { head: head(1), sum: Some(5) }, Piece::Records(records()), Piece::Records(records()), Piece::Complete];
-        let broken = [Piece::Origin { head: head(2), sum: None }, Piece::Records(records()), Piece::Broken];
-        let cut = [Piece::Origin { head: head(3), sum: None }, Piece::Records(records())];
+        let whole = [
+            Piece::Origin { head: head(1), sum: Some(5), lineage: Lineage::default() },
+            Piece::Records(records()),
+            Piece::Records(records()),
+            Piece::Complete,
+        ];
+        let broken = [Piece::Origin { head: head(2), sum: None, lineage: Lineage::default() }, Piece::Records(records()), Piece::Broken];
+        let cut = [Piece::Origin { head: head(3), sum: None, lineage: Lineage::default() }, Piece::Records(records())];
         written(dir.path(), whole.into_iter().chain(broken).chain(cut).collect());
         let copied = read(dir.path());
-        assert_eq!(copied, [Copied { head: head(1), sum: Some(5), records: [records(), records()].concat() }]);
+        assert_eq!(copied, [Copied { head: head(1), sum: Some(5), lineage: Lineage::default(), records: [records(), records()].concat() }]);
     }
 
     #[test]
     fn a_damaged_copy_is_left_out_wherever_the_damage_is() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()), [], "there is none");
-        written(dir.path(), vec![Piece::Origin { head: head(1), sum: None }, Piece::Records(records()), Piece::Complete]);
+        written(
+            dir.path(),
+            vec![Piece::Origin { head: head(1), sum: None, lineage: Lineage::default() }, Piece::Records(records()), Piece::Complete],
+        );
         let good = fs::read(dir.path().join(FILE)).unwrap();
         assert_eq!(read(dir.path()).len(), 1);
         for at in 0..good.len() {

@@ -5,7 +5,7 @@
 use super::catalog::copy::Copied;
 use crate::model::command::{Command, Refusal, Reply};
 use crate::model::names::{Datacenter, NodeId};
-use crate::model::record::{Epoch, Head, Record, Uid};
+use crate::model::record::{Epoch, Head, Lineage, Record, Uid};
 use crate::view::View;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -134,6 +134,8 @@ pub enum StoreOp {
     Forget { uid: Uid },
     /// Where the agent's own history stands, with the sum over its live records.
     Head { head: Head, sum: u64 },
+    /// The lives before this one that the agent's own history is made of.
+    Lineage(Lineage),
     /// The agent gave its node id up to a twin and goes on as another.
     Node { node: NodeId },
     /// Where members were last met; replaces the list.
@@ -149,6 +151,7 @@ pub enum StoreOp {
 pub struct Restored {
     pub node: Option<NodeId>,
     pub head: Option<(Head, u64)>,
+    pub lineage: Lineage,
     /// In ascending order of uid.
     pub records: Vec<(Uid, Record)>,
     pub members: Vec<SocketAddr>,
@@ -168,6 +171,7 @@ impl Restored {
             },
             StoreOp::Forget { uid } => self.records.retain(|(known, _)| *known != uid),
             StoreOp::Head { head, sum } => self.head = Some((head, sum)),
+            StoreOp::Lineage(lineage) => self.lineage = lineage,
             StoreOp::Node { node } => self.node = Some(node),
             StoreOp::Members(members) => self.members = members,
             StoreOp::Keys(keys) => self.keys = keys,

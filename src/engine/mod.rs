@@ -107,7 +107,7 @@ impl Engine {
         let mut membership = Membership::new(config.membership.clone(), me, seed_from(&mut rng), now);
         membership.remember(restored.members.clone());
         let sealer = Sealer::new(&config.label, ring(&config.keys, &restored.keys), node, rng.next_u64());
-        let catalog = Catalog::new(config.catalog.clone(), config.node.host(), node, &restored, now);
+        let catalog = Catalog::new(config.catalog.clone(), config.node.host(), node, me.boot, &restored, now);
         let spread = Spread::new(config.spread.clone(), &config.label, node, seed_from(&mut rng), now);
         let forwarding = Forwarding::new(rng.next_u64());
         #[cfg(feature = "sabotage")]

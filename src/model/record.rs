@@ -24,6 +24,64 @@ pub const NUMBER_MAX: u64 = 1 << 62;
 /// The same of this agent's own epochs and seqs, as others remember them: what it numbers after that is still believed by all.
 pub const OWN_NUMBER_MAX: u64 = NUMBER_MAX / 2;
 
+/// Lives of an origin that are remembered: who holds an older one yet has been away for so many restarts.
+const LIVES_MAX: usize = 16;
+
+/// The lives that an origin's history is made of before the one it is in, and of each the seq up to which it is: what a restart found,
+/// what was taken back from others. Whoever holds no more of a life than this loses nothing by taking the history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(Epoch, Seq)>")]
+pub struct Lineage(Vec<(Epoch, Seq)>);
+
+impl Lineage {
+    /// The history holds what was written in `epoch` up to `seq`.
+    pub fn add(&mut self, epoch: Epoch, seq: Seq) {
+        match self.0.binary_search_by_key(&epoch, |(life, _)| *life) {
+            Ok(at) => self.0[at].1 = seq.max(self.0[at].1),
+            Err(0) if self.0.len() == LIVES_MAX => {}
+            Err(at) => {
+                self.0.insert(at, (epoch, seq));
+                if self.0.len() > LIVES_MAX {
+                    self.0.remove(0);
+                }
+            }
+        }
+    }
+
+    /// The history holds what another one does.
+    pub fn merge(&mut self, other: &Lineage) {
+        other.0.iter().for_each(|(epoch, seq)| self.add(*epoch, *seq));
+    }
+
+    /// Whether all that was written in `epoch` up to `seq` is part of the history. Of lives before the oldest that is remembered, it is.
+    pub fn contains(&self, epoch: Epoch, seq: Seq) -> bool {
+        match self.0.binary_search_by_key(&epoch, |(life, _)| *life) {
+            Ok(at) => seq <= self.0[at].1,
+            Err(0) => self.0.len() == LIVES_MAX,
+            Err(_) => false,
+        }
+    }
+
+    /// The latest of them, and how far it goes.
+    pub fn last(&self) -> Option<(Epoch, Seq)> {
+        self.0.last().copied()
+    }
+
+    /// The highest of its epochs and seqs.
+    pub fn highest_number(&self) -> u64 {
+        self.0.iter().map(|(epoch, seq)| (*epoch).max(*seq)).max().unwrap_or(0)
+    }
+}
+
+/// In order and within bounds, whatever a peer says.
+impl From<Vec<(Epoch, Seq)>> for Lineage {
+    fn from(lives: Vec<(Epoch, Seq)>) -> Self {
+        let mut lineage = Self::default();
+        lives.into_iter().for_each(|(epoch, seq)| lineage.add(epoch, seq));
+        lineage
+    }
+}
+
 /// What a record is about. A number rather than an enum: kinds that a newer agent knows are kept and passed on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Kind(pub u8);

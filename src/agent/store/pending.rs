@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::engine::io::StoreOp;
 use crate::model::names::NodeId;
-use crate::model::record::{Head, Record, Uid};
+use crate::model::record::{Head, Lineage, Record, Uid};
 
 /// Its size is bounded by what the agent itself has registered, however long the disk fails.
 #[derive(Debug, Default)]
@@ -13,6 +13,7 @@ pub(super) struct Pending {
     /// None: forgotten.
     pub records: BTreeMap<Uid, Option<Record>>,
     pub head: Option<(Head, u64)>,
+    pub lineage: Option<Lineage>,
     pub node: Option<NodeId>,
     pub members: Option<Vec<SocketAddr>>,
     pub keys: Option<Vec<[u8; 32]>>,
@@ -29,6 +30,7 @@ impl Pending {
                 self.records.insert(uid, None);
             }
             StoreOp::Head { head, sum } => self.head = Some((head, sum)),
+            StoreOp::Lineage(lineage) => self.lineage = Some(lineage),
             StoreOp::Node { node } => self.node = Some(node),
             StoreOp::Members(members) => self.members = Some(members),
             StoreOp::Keys(keys) => self.keys = Some(keys),
@@ -42,6 +44,7 @@ impl Pending {
             self.records.entry(uid).or_insert(record);
         }
         self.head = self.head.or(older.head);
+        self.lineage = self.lineage.take().or(older.lineage);
         self.node = self.node.or(older.node);
         self.members = self.members.take().or(older.members);
         self.keys = self.keys.take().or(older.keys);
@@ -49,7 +52,9 @@ impl Pending {
     }
 
     pub fn is_empty(&self) -> bool {
-        let Pending { records, head, node, members, keys, revision } = self;
-        records.is_empty() && head.is_none() && node.is_none() && members.is_none() && keys.is_none() && revision.is_none()
+        let Pending { records, head, lineage, node, members, keys, revision } = self;
+        let is_any_fact =
+            head.is_some() || lineage.is_some() || node.is_some() || members.is_some() || keys.is_some() || revision.is_some();
+        records.is_empty() && !is_any_fact
     }
 }

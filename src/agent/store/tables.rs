@@ -33,6 +33,7 @@ pub(super) fn read(database: &Database) -> Result<Restored, OpenError> {
     let mut restored = Restored {
         node: fact("node", bytes("node")?)?,
         head: fact("head", bytes("head")?)?,
+        lineage: fact("lineage", bytes("lineage")?)?.unwrap_or_default(),
         records: Vec::new(),
         members: fact("members", bytes("members")?)?.unwrap_or_default(),
         keys: fact("keys", bytes("keys")?)?.unwrap_or_default(),
@@ -76,6 +77,7 @@ pub(super) fn write(database: &Database, pending: &Pending) -> Result<(), redb::
         put("format", Some(encoded(&FORMAT)))?;
         put("node", pending.node.as_ref().map(encoded))?;
         put("head", pending.head.as_ref().map(encoded))?;
+        put("lineage", pending.lineage.as_ref().map(encoded))?;
         put("members", pending.members.as_ref().map(encoded))?;
         put("keys", pending.keys.as_ref().map(encoded))?;
         put("revision", pending.revision.as_ref().map(encoded))?;

@@ -8,11 +8,11 @@ use super::liveness::Life;
 use super::origin::Origin;
 use super::own::kind_of;
 use super::services::ServiceIx;
-use super::table::{OriginIx, Put};
+use super::table::{OriginIx, Put, Slot, State};
 use super::{Catalog, Urgency, claims, epochs};
 use crate::engine::wire::packet::{Advert, Want};
 use crate::model::names::NodeId;
-use crate::model::record::{AsOf, Batch, Head, NUMBER_MAX, OWN_NUMBER_MAX, Record, RecordState, Seq, Uid};
+use crate::model::record::{AsOf, Batch, Claim, Head, Lineage, NUMBER_MAX, OWN_NUMBER_MAX, Record, RecordState, Seq, Uid};
 use crate::model::time::Now;
 use std::collections::{BTreeMap, HashSet};
 
@@ -45,6 +45,7 @@ pub struct Applied {
 pub struct Staged {
     head: Head,
     sum: Option<u64>,
+    lineage: Lineage,
     records: Vec<Record>,
     bytes: usize,
 }
@@ -101,7 +102,8 @@ impl Catalog {
         if batch.from == 0 && (origin.is_disputed || is_back) {
             // All there is, from the first change on: as good as a snapshot.
             let head = batch.head();
-            return self.finish(now, Staged { head, sum: batch.as_of.sum(), records: batch.records, bytes: 0 });
+            let lineage = lineage_of_whole(&batch);
+            return self.finish(now, Staged { head, sum: batch.as_of.sum(), lineage, records: batch.records, bytes: 0 });
         }
         match self.enter_epoch(now, ix, &batch) {
             Footing::Continues => self.apply_interval(now, ix, batch),
@@ -150,13 +152,16 @@ impl Catalog {
         };
         #[cfg(feature = "sabotage")]
         let continues = continues || self.config.sabotage == Some(crate::engine::sabotage::Rule::BaseUnchecked);
-        if !is_blank && !is_reaped && !continues && !epochs::stands_on(&batch.base, &held) && !self.is_out_of_patience(now, ix) {
+        // What a life holds that goes on elsewhere is for its lineage to say, which comes with the snapshot.
+        let loses_tail = batch.base.epoch == held.epoch && batch.base.seq < held.seq;
+        if !is_blank && !is_reaped && !continues && loses_tail && !self.is_out_of_patience(now, ix) {
             return Footing::LosesTail;
         }
         if !continues {
             return Footing::NeedsSnapshot;
         }
         self.table.change_head(ix, |origin| {
+            origin.lineage = if is_blank { lineage_of_whole(batch) } else { origin.lives() };
             (origin.epoch, origin.base, origin.flags) = (batch.epoch, batch.base, batch.flags);
             if is_blank {
                 (origin.seq, origin.floor) = (0, 0);
@@ -284,13 +289,13 @@ impl Catalog {
     }
 
     /// Prepares to take a snapshot, unless it could bring nothing.
-    pub fn stage(&mut self, now: Now, head: Head, sum: Option<u64>) -> Option<Staged> {
+    pub fn stage(&mut self, now: Now, head: Head, sum: Option<u64>, lineage: Lineage) -> Option<Staged> {
         let is_wanted = match self.table.origin_ix(head.origin) {
             _ if head.origin == self.me => self.lacks_own(head.epoch, head.seq),
             Some(ix) => self.is_above(now, ix, &head),
             None => true,
         };
-        is_wanted.then_some(Staged { head, sum, records: Vec::new(), bytes: 0 })
+        is_wanted.then_some(Staged { head, sum, lineage, records: Vec::new(), bytes: 0 })
     }
 
     /// Whether a snapshot as of `head` may replace what is held.
@@ -310,12 +315,12 @@ impl Catalog {
             return Applied::default();
         }
         let highest = staged.records.iter().map(Record::highest_number).max().unwrap_or(0).max(head.highest_number());
-        if highest > self.believed_of(head.origin) {
+        if highest.max(staged.lineage.highest_number()) > self.believed_of(head.origin) {
             self.counters.batches_malformed += 1;
             return Applied::default();
         }
         if head.origin == self.me {
-            return self.adopt(now, head, staged.sum, staged.records);
+            return self.adopt(now, head, &staged.lineage, staged.sum, staged.records);
         }
         let Some(ix) = self.meet(now, head.origin) else { return Applied::default() };
         // While it came, batches may have gone further.
@@ -326,11 +331,21 @@ impl Catalog {
         let origin = self.table.origin(ix);
         let is_new_life = head.epoch > origin.epoch;
         let is_blank = origin.epoch == 0 || origin.flags.reaped.is_some();
-        if is_new_life && !is_blank && !epochs::stands_on(&head.base, &origin.head()) && !self.is_out_of_patience(now, ix) {
+        let loses_tail = is_new_life && origin.last_life().is_some_and(|held| !epochs::holds(&head.base, &staged.lineage, held));
+        if loses_tail && !is_blank && !self.is_out_of_patience(now, ix) {
             return self.refuse_to_lose_tail(ix);
+        }
+        if loses_tail {
+            self.keep_deletes(now, ix, &staged);
         }
         self.counters.snapshots += 1;
         let announced = staged.sum.filter(|_| staged.records.iter().all(|record| record.seq <= head.seq));
+        let origin = self.table.origin_mut(ix);
+        if is_new_life {
+            origin.lineage = staged.lineage;
+        } else {
+            origin.lineage.merge(&staged.lineage);
+        }
         let news = self.swap(now, ix, &head, staged.records, is_new_life, staged.sum.is_some());
         let origin = self.table.origin(ix);
         if origin.seq == head.seq && announced.is_some_and(|sum| origin.is_gapless() && sum != origin.sum) {
@@ -338,6 +353,27 @@ impl Catalog {
             self.counters.sum_mismatches += 1;
         }
         Applied { advanced: true, news: news.then_some(Urgency::Repair), ..Applied::default() }
+    }
+
+    /// What an origin deleted in a life that its new one knows nothing of stays deleted: this agent says so from now on.
+    fn keep_deletes(&mut self, now: Now, ix: OriginIx, staged: &Staged) {
+        let id = staged.head.origin;
+        let mut told: BTreeMap<Uid, (Claim, bool)> = BTreeMap::new();
+        for record in &staged.records {
+            let (uid, service) = self.place(id, record);
+            self.table.services.release(service);
+            told.insert(uid, (record.claim, matches!(record.state, RecordState::Live(_))));
+        }
+        for slot in self.slots_of(ix) {
+            let slot = self.table.slot(slot);
+            let (uid, claim) = (slot.uid(), slot.claim);
+            let State::Deleted(kind) = slot.state else { continue };
+            let is_told = told.get(&uid).is_some_and(|(told, is_live)| *told > claim || *told == claim && !is_live);
+            let is_said = |slot: &Slot| slot.origin != ix && (slot.claim > claim || slot.claim == claim && !slot.is_live());
+            if !is_told && !self.table.chain(uid).any(|ix| is_said(self.table.slot(ix))) {
+                self.write_tombstone(now, uid, kind, claim);
+            }
+        }
     }
 
     /// The swap itself: what the snapshot does not name goes, as far as it speaks of it.
@@ -415,6 +451,12 @@ impl Catalog {
         }
         !touched.is_empty()
     }
+}
+
+/// What a batch from the first change on is made of: only of a first life, or of who knows no more, there are such.
+pub(super) fn lineage_of_whole(batch: &Batch) -> Lineage {
+    let base = batch.base;
+    if base.epoch == 0 { Lineage::default() } else { vec![(base.epoch, base.seq)].into() }
 }
 
 /// Heads as they stand in a batch.

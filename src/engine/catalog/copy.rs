@@ -12,7 +12,7 @@ use super::liveness::Life;
 use super::origin::Origin;
 use super::snapshot::{Chunk, SnapshotReader};
 use crate::model::names::NodeId;
-use crate::model::record::{Head, Record};
+use crate::model::record::{Head, Lineage, Record};
 use crate::model::time::Now;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -23,6 +23,7 @@ pub struct Copied {
     pub head: Head,
     /// Over the live records, where they are exactly the origin's at the head.
     pub sum: Option<u64>,
+    pub lineage: Lineage,
     pub records: Vec<Record>,
 }
 
@@ -30,7 +31,7 @@ pub struct Copied {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Piece {
     /// The next origin, as of this head.
-    Origin { head: Head, sum: Option<u64> },
+    Origin { head: Head, sum: Option<u64>, lineage: Lineage },
     /// Of the origin that was named last.
     Records(Vec<Record>),
     /// The origin is complete.
@@ -60,7 +61,7 @@ impl CopyReader {
         }
         let next = std::iter::from_fn(|| self.origins.pop_front()).find_map(|origin| catalog.snapshot(origin));
         let reader = self.current.insert(next?);
-        Some(Piece::Origin { head: reader.head, sum: reader.sum })
+        Some(Piece::Origin { head: reader.head, sum: reader.sum, lineage: reader.lineage.clone() })
     }
 }
 
@@ -82,7 +83,7 @@ impl Catalog {
         let ix = self.table.add_origin(Origin::new(id, life, now.ns));
         self.reaping.recalled.insert(id);
         self.refresh_life(now, ix);
-        let Some(mut staged) = self.stage(now, copied.head, copied.sum) else { return };
+        let Some(mut staged) = self.stage(now, copied.head, copied.sum, copied.lineage.clone()) else { return };
         if staged.push(copied.records.clone()) {
             self.finish(now, staged);
         }
@@ -99,7 +100,7 @@ pub struct Collector {
 impl Collector {
     pub fn take(&mut self, piece: Piece) {
         match piece {
-            Piece::Origin { head, sum } => self.current = Some(Copied { head, sum, records: Vec::new() }),
+            Piece::Origin { head, sum, lineage } => self.current = Some(Copied { head, sum, lineage, records: Vec::new() }),
             Piece::Records(records) => {
                 if let Some(current) = &mut self.current {
                     current.records.extend(records);

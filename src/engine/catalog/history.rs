@@ -82,8 +82,8 @@ impl Catalog {
     /// What to ask of an origin.
     pub fn want(&self, origin: NodeId) -> Want {
         match self.known(origin) {
-            // What is held is wrong somewhere, or little more than a mark: only the whole helps.
-            Some(known) if !known.is_disputed && known.flags.reaped.is_none() => {
+            // What is held is wrong somewhere, or little more than a mark, or lacks what an earlier life wrote: only the whole helps.
+            Some(known) if !known.is_disputed && known.flags.reaped.is_none() && origin != self.me => {
                 Want { origin, epoch: known.epoch, from: known.seq, sum: known.sum }
             }
             _ => Want { origin, epoch: 0, from: 0, sum: 0 },

@@ -189,7 +189,8 @@ pub struct Catalog {
 
 impl Catalog {
     /// Begins a life of the agent `me` on what its store kept.
-    pub fn new(config: CatalogConfig, host: Host, me: NodeId, restored: &Restored, now: Now) -> Self {
+    /// The nonce is random, and tells this process from another one on a copy of the same disk.
+    pub fn new(config: CatalogConfig, host: Host, me: NodeId, nonce: u16, restored: &Restored, now: Now) -> Self {
         let mut table = table::Table::default();
         #[cfg(feature = "sabotage")]
         {
@@ -203,7 +204,7 @@ impl Catalog {
             fold: fold::Fold::new(&host, me, restored.revision),
             host,
             table,
-            own: own::Own::default(),
+            own: own::Own::of(nonce),
             graves: tombstones::Graves::default(),
             leases: leases::Leases::new(now),
             reaping: reaping::Reaping::default(),
@@ -218,7 +219,7 @@ impl Catalog {
             counters: Counters::default(),
         };
         catalog.refresh_life(now, own_ix);
-        catalog.begin_life(now, restored.head, restored.records.clone());
+        catalog.begin_life(now, restored.head, &restored.lineage, restored.records.clone());
         for ix in catalog.slots_of(own_ix) {
             let uid = catalog.table.slot(ix).uid();
             catalog.resume_lease(now, uid);

@@ -13,7 +13,7 @@ use super::liveness::Life;
 use super::order::Order;
 use crate::engine::wire::packet::Advert;
 use crate::model::names::NodeId;
-use crate::model::record::{Base, Epoch, Head, HeadFlags, Seq, Uid};
+use crate::model::record::{Base, Epoch, Head, HeadFlags, Lineage, Seq, Uid};
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
 
@@ -27,6 +27,8 @@ pub(super) struct Origin {
     /// All up to here is known.
     pub seq: Seq,
     pub base: Base,
+    /// The lives before this one that its history is made of, as far as they are known.
+    pub lineage: Lineage,
     pub flags: HeadFlags,
     pub held: Held,
     /// Its records in order of seq.
@@ -62,6 +64,7 @@ impl Origin {
             epoch: 0,
             seq: 0,
             base: Base::default(),
+            lineage: Lineage::default(),
             flags: HeadFlags::default(),
             held: Held::default(),
             order: Order::default(),
@@ -92,6 +95,20 @@ impl Origin {
     /// As it is told to others in brief.
     pub fn advert(&self) -> Advert {
         Advert { origin: self.id, epoch: self.epoch, seq: self.seq, flags: self.flags }
+    }
+
+    /// The lives that its history is made of, this one included.
+    pub fn lives(&self) -> Lineage {
+        let mut lives = self.lineage.clone();
+        if self.epoch > 0 {
+            lives.add(self.epoch, self.seq);
+        }
+        lives
+    }
+
+    /// The life that is held of it, and up to where; of who was given up, as it was then.
+    pub fn last_life(&self) -> Option<(Epoch, Seq)> {
+        if self.flags.reaped.is_some() { self.lineage.last() } else { (self.epoch > 0).then_some((self.epoch, self.seq)) }
     }
 
     /// Whether the records are exactly the origin's at `seq`.

@@ -1,6 +1,6 @@
 //! This agent as an origin: what it writes, the epochs it takes, and how it takes back what its disk lost (protocol §2, epochs).
 
-use super::apply::Applied;
+use super::apply::{Applied, lineage_of_whole};
 use super::history::Heard;
 use super::liveness::{Life, Word};
 use super::origin::Origin;
@@ -8,9 +8,9 @@ use super::services::ServiceIx;
 use super::table::{Slot, SlotIx};
 use super::{Catalog, Effect, Urgency, claims, epochs};
 use crate::engine::io::StoreOp;
-use crate::engine::wire::packet::{Advert, Want};
+use crate::engine::wire::packet::Advert;
 use crate::model::names::NodeId;
-use crate::model::record::{Base, Batch, Claim, Content, Epoch, Head, HeadFlags, Kind, Record, RecordState, Scope, Seq, Uid};
+use crate::model::record::{Base, Batch, Claim, Content, Epoch, Head, HeadFlags, Kind, Lineage, Record, RecordState, Scope, Seq, Uid};
 use crate::model::time::Now;
 use std::collections::BTreeMap;
 
@@ -20,7 +20,8 @@ const DELETED_MAX: usize = 65_536;
 /// What this agent knows of its own lives.
 #[derive(Debug, Default)]
 pub(super) struct Own {
-    pub lives: epochs::Lives,
+    /// This process's own: sets its epochs apart from a twin's.
+    nonce: u16,
     /// All above was written in this life.
     pub began_at: Seq,
     /// Deleted in this life, the tombstone forgotten since.
@@ -29,9 +30,16 @@ pub(super) struct Own {
     pub is_head_unstored: bool,
 }
 
+impl Own {
+    /// Of a process that has written nothing yet.
+    pub fn of(nonce: u16) -> Self {
+        Self { nonce, ..Self::default() }
+    }
+}
+
 impl Catalog {
     /// Begins a life on what the last one left behind.
-    pub(super) fn begin_life(&mut self, now: Now, stored: Option<(Head, u64)>, records: Vec<(Uid, Record)>) {
+    pub(super) fn begin_life(&mut self, now: Now, stored: Option<(Head, u64)>, lineage: &Lineage, records: Vec<(Uid, Record)>) {
         let (head, stored_sum) = stored.filter(|(head, _)| head.origin == self.me).unzip();
         let is_first = head.is_none() && records.is_empty();
         let highest = records.iter().map(|(_, record)| record.seq).max().unwrap_or(0);
@@ -39,7 +47,7 @@ impl Catalog {
         for (uid, record) in records {
             self.put_own_again(now, uid, record);
         }
-        let epoch = epochs::next(head.map_or(0, |head| head.epoch), 0, now.wall_ms);
+        let epoch = epochs::next(head.map_or(0, |head| head.epoch), 0, now.wall_ms, self.own.nonce);
         #[cfg(feature = "sabotage")]
         let epoch = match head {
             Some(head) if self.config.sabotage == Some(crate::engine::sabotage::Rule::EpochKept) => head.epoch,
@@ -57,9 +65,16 @@ impl Catalog {
             tracing::warn!("the store lacks some of what was written: asking the others");
             self.counters.torn_disks += 1;
         }
+        // Of what a torn disk went through, nothing is sure either.
+        let mut lineage = if is_torn { Lineage::default() } else { lineage.clone() };
+        if base.epoch > 0 {
+            lineage.add(base.epoch, base.seq);
+        }
+        self.effects.push_back(Effect::Store(StoreOp::Lineage(lineage.clone())));
         self.table.change_head(me, |origin| {
             origin.epoch = epoch;
             origin.base = base;
+            origin.lineage = lineage;
             origin.flags = HeadFlags::default();
             origin.seq = stored_seq.max(highest);
             // Which tombstones were forgotten is not stored.
@@ -164,7 +179,6 @@ impl Catalog {
     /// A peer speaks of this agent's own history.
     pub(super) fn hear_of_self(&mut self, now: Now, advert: &Advert) -> Heard {
         let own = self.table.origin(self.own_ix).head();
-        self.own.lives.issued(own.epoch, own.seq);
         if advert.flags.reaped.is_some() {
             if advert.epoch >= own.epoch {
                 self.outlive(now, advert.epoch);
@@ -172,19 +186,14 @@ impl Catalog {
             return Heard::Ahead;
         }
         if self.lacks_own(advert.epoch, advert.seq) {
-            return Heard::Behind(Want { origin: self.me, epoch: 0, from: 0, sum: 0 });
+            return Heard::Behind(self.want(self.me));
         }
         if (advert.epoch, advert.seq) == (own.epoch, own.seq) && advert.flags == own.flags { Heard::Equal } else { Heard::Ahead }
     }
 
-    /// Whether somebody holds words of this agent that it does not know: its disk lost them.
-    pub(super) fn lacks_own(&mut self, epoch: Epoch, seq: Seq) -> bool {
-        let own = self.table.origin(self.own_ix).head();
-        self.own.lives.issued(own.epoch, own.seq);
-        if self.own.lives.contains(epoch, seq) {
-            return false;
-        }
-        epoch >= own.epoch || (epoch, seq) > (own.base.epoch, own.base.seq)
+    /// Whether somebody holds words of this agent that it does not know: its disk lost them, or a twin wrote them.
+    pub(super) fn lacks_own(&self, epoch: Epoch, seq: Seq) -> bool {
+        !self.table.origin(self.own_ix).lives().contains(epoch, seq)
     }
 
     /// Own words come back in a batch.
@@ -193,7 +202,7 @@ impl Catalog {
         match self.hear_of_self(now, &advert) {
             Heard::Behind(_) if batch.from == 0 => {
                 let head = Head { origin: batch.origin, epoch: batch.epoch, seq: batch.to, base: batch.base, flags: batch.flags };
-                self.adopt(now, head, batch.as_of.sum(), batch.records)
+                self.adopt(now, head, &lineage_of_whole(&batch), batch.as_of.sum(), batch.records)
             }
             Heard::Behind(want) => Applied { needs_snapshot: true, gap: Some(want), ..Applied::default() },
             _ => Applied::default(),
@@ -208,26 +217,48 @@ impl Catalog {
     }
 
     fn take_epoch(&mut self, now: Now, heard: Epoch, base: Base) {
-        let own = self.table.origin(self.own_ix).head();
-        self.own.lives.issued(own.epoch, own.seq);
-        let epoch = epochs::next(own.epoch, heard, now.wall_ms);
+        let own = self.table.origin(self.own_ix);
+        let (mut lineage, seq) = (own.lives(), own.seq);
+        lineage.add(base.epoch, base.seq);
+        let epoch = epochs::next(own.epoch, heard, now.wall_ms, self.own.nonce);
         self.counters.epochs_taken += 1;
+        self.effects.push_back(Effect::Store(StoreOp::Lineage(lineage.clone())));
         self.table.change_head(self.own_ix, |origin| {
-            (origin.epoch, origin.base) = (epoch, base);
+            (origin.epoch, origin.base, origin.lineage) = (epoch, base, lineage);
             origin.changed_ns = now.ns;
         });
-        self.effects.push_back(Effect::Fresh { origin: self.me, seq: own.seq, urgency: Urgency::Repair });
+        self.effects.push_back(Effect::Fresh { origin: self.me, seq, urgency: Urgency::Repair });
         self.head_moved(self.own_ix);
     }
 
     /// Takes back what the disk lost: the history as peers hold it becomes this agent's own, and what was written in this life goes on
     /// top, under seqs and an epoch that nobody has seen.
-    pub(super) fn adopt(&mut self, now: Now, head: Head, sum: Option<u64>, records: Vec<Record>) -> Applied {
+    pub(super) fn adopt(&mut self, now: Now, head: Head, lineage: &Lineage, sum: Option<u64>, records: Vec<Record>) -> Applied {
         if !self.lacks_own(head.epoch, head.seq) {
             self.counters.snapshots_stale += 1;
             return Applied::default();
         }
         self.counters.adoptions += 1;
+        let base = self.table.origin(self.own_ix).base;
+        let mut theirs = lineage.clone();
+        theirs.add(head.epoch, head.seq);
+        let goes_on = base.epoch == 0 || theirs.contains(base.epoch, base.seq);
+        self.table.origin_mut(self.own_ix).lineage.merge(&theirs);
+        if goes_on {
+            self.adopt_whole(now, head, sum, records);
+        } else {
+            self.adopt_branch(now, head, records);
+        }
+        let uids: Vec<Uid> = self.slots_of(self.own_ix).into_iter().map(|ix| self.table.slot(ix).uid()).collect();
+        for uid in uids {
+            self.yield_key(now, uid);
+        }
+        self.announce_node(now);
+        Applied { advanced: true, ..Applied::default() }
+    }
+
+    /// Their history began where this life did: it takes the place of all that was there before it.
+    fn adopt_whole(&mut self, now: Now, head: Head, sum: Option<u64>, records: Vec<Record>) {
         let me = self.own_ix;
         let began_at = self.own.began_at;
         // With no claim where the tombstone is forgotten: it has nothing to hide but what comes back now.
@@ -274,12 +305,26 @@ impl Catalog {
                 self.resume_lease(now, uid);
             }
         }
-        let uids: Vec<Uid> = self.slots_of(me).into_iter().map(|ix| self.table.slot(ix).uid()).collect();
-        for uid in uids {
-            self.yield_key(now, uid);
+    }
+
+    /// Their history and this one parted before this life began: a disk lost what they have, and went on without it, or a twin did. What
+    /// was said on a key with the higher claim counts, as between origins; of equal ones a delete, then what is here.
+    fn adopt_branch(&mut self, now: Now, head: Head, records: Vec<Record>) {
+        self.outlive(now, head.epoch);
+        for record in records {
+            let (uid, service) = self.place(self.me, &record);
+            self.table.services.release(service);
+            let is_live = matches!(record.state, RecordState::Live(_));
+            let counts = match self.table.find(self.own_ix, uid).map(|ix| self.table.slot(ix)) {
+                Some(own) => record.claim > own.claim || record.claim == own.claim && own.is_live() && !is_live,
+                None => !self.own.deleted.contains_key(&uid),
+            };
+            if counts {
+                self.leases.drop_instance(uid);
+                self.write(now, uid, record.claim, record.state, Urgency::Repair);
+                self.resume_lease(now, uid);
+            }
         }
-        self.announce_node(now);
-        Applied { advanced: true, ..Applied::default() }
     }
 
     /// A twin keeps this agent's id: goes on as `new`, with its own services, under new claims.
@@ -304,11 +349,11 @@ impl Catalog {
         self.table.origin_mut(old_ix).life = Life { word: Some(Word::Alive), ..Life::own(now) };
         self.me = new;
         self.own_ix = self.table.add_origin(Origin::new(new, Life::own(now), now.ns));
-        self.own = Own::default();
+        self.own = Own::of(self.own.nonce);
         self.effects.push_back(Effect::Store(StoreOp::Node { node: new }));
         self.refresh_life(now, old_ix);
         self.refresh_life(now, self.own_ix);
-        self.begin_life(now, None, Vec::new());
+        self.begin_life(now, None, &Lineage::default(), Vec::new());
         for (kind, content) in contents {
             let Ok(uid) = content.key().map(|key| key.uid(new)) else { continue };
             let claim = claims::next(&self.table, uid, now.wall_ms);

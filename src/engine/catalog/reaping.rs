@@ -261,6 +261,9 @@ impl Catalog {
         }
         self.table.change_head(ix, |origin| {
             origin.held.clear();
+            if origin.flags.reaped.is_none() {
+                origin.lineage = origin.lives();
+            }
             origin.epoch = epoch;
             origin.flags.reaped = Some(day);
             origin.is_disputed = false;

@@ -3,15 +3,17 @@
 use super::Catalog;
 use super::history::encoded_bytes;
 use crate::model::names::NodeId;
-use crate::model::record::{Head, Record, Seq};
+use crate::model::record::{Head, Lineage, Record, Seq};
 
 /// A cursor over an origin's records, in order of seq: what changes meanwhile moves to the end and is read there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotReader {
     /// The contiguous head at the start: what the snapshot is as of.
     pub head: Head,
     /// The sum over the live records then, where they were exactly the origin's.
     pub sum: Option<u64>,
+    /// The lives it is made of.
+    pub lineage: Lineage,
     after: Seq,
 }
 
@@ -28,7 +30,7 @@ impl Catalog {
     /// Begins a snapshot of an origin that is told to others. While it is read, keep its tombstones: [`Catalog::hold_tombstones`].
     pub fn snapshot(&self, origin: NodeId) -> Option<SnapshotReader> {
         let origin = self.known(origin).filter(|origin| origin.is_advertised())?;
-        Some(SnapshotReader { head: origin.head(), sum: origin.exact_sum(), after: 0 })
+        Some(SnapshotReader { head: origin.head(), sum: origin.exact_sum(), lineage: origin.lineage.clone(), after: 0 })
     }
 }
 

@@ -197,7 +197,9 @@ impl World {
     fn snapshot(&mut self, from: usize, to: usize, origin: NodeId) -> Applied {
         let now = self.now;
         let Some(mut reader) = self.agents[from].catalog.snapshot(origin) else { return Applied::default() };
-        let Some(mut staged) = self.agents[to].catalog.stage(now, reader.head, reader.sum) else { return Applied::default() };
+        let Some(mut staged) = self.agents[to].catalog.stage(now, reader.head, reader.sum, reader.lineage.clone()) else {
+            return Applied::default();
+        };
         loop {
             match reader.next(&self.agents[from].catalog, 200) {
                 Chunk::Records(records) => assert!(staged.push(records)),
@@ -265,7 +267,7 @@ impl World {
 
 impl Agent {
     fn start(n: usize, disk: Restored, now: Now) -> Self {
-        let catalog = Catalog::new(CatalogConfig::default(), host(&format!("n{n}")), node(n), &disk, now);
+        let catalog = Catalog::new(CatalogConfig::default(), host(&format!("n{n}")), node(n), 0, &disk, now);
         let mut agent = Self { catalog, disk, replies: Vec::new(), forwards: Vec::new(), fresh: Vec::new() };
         agent.drain();
         agent

@@ -220,6 +220,11 @@ impl Spread {
                 if let Some(mark) = mark {
                     self.send_adverts(now, source, &[Advert::from(&mark)]);
                 }
+                // Somebody has an earlier life of ours, and may doubt that this one holds all of it: nobody knows that better.
+                let own = ctx.catalog.head(advert.origin).filter(|head| head.origin == ctx.catalog.me() && head.epoch != advert.epoch);
+                if let Some(own) = own {
+                    self.send_adverts(now, source, &[Advert::from(&own)]);
+                }
             }
             Heard::Equal => {}
         }

@@ -237,8 +237,10 @@ impl Spread {
                 let applied = ctx.catalog.apply(now, batch);
                 self.settle_streamed(now, ctx, stream, &told, &applied);
             }
+            Frame::Lineage(lineage) => stream.lineage = lineage,
             Frame::SnapshotStart { head, sum } => {
-                stream.receiving = Some(Receiving { staged: ctx.catalog.stage(now, head, sum), records: 0 });
+                let lineage = std::mem::take(&mut stream.lineage);
+                stream.receiving = Some(Receiving { staged: ctx.catalog.stage(now, head, sum, lineage), records: 0 });
             }
             Frame::SnapshotRecords(packed) => {
                 let (Some(receiving), Some(records)) = (stream.receiving.as_mut(), unpack_records(&packed)) else { return Taken::Nonsense };

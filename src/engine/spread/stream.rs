@@ -3,8 +3,8 @@
 //! Both ends say the same things in the same order, the opener first:
 //!
 //! ```text
-//!   exchange:  Hello │ Members.. MembersEnd │ Heads.. HeadsEnd │ Wants.. WantsEnd │ (Batch | Snapshot..).. Done
-//!   fetch:     Hello │                        opener: Wants.. WantsEnd  ─►  accepter: (Batch | Snapshot..).. Done
+//!   exchange:  Hello │ Members.. MembersEnd │ Heads.. HeadsEnd │ Wants.. WantsEnd │ (Batch | Lineage Snapshot..).. Done
+//!   fetch:     Hello │                        opener: Wants.. WantsEnd  ─►  accepter: (Batch | Lineage Snapshot..).. Done
 //! ```
 //!
 //! Wants wait for the peer's HeadsEnd; records for the peer's wants. A turn makes a bounded number of frames, and stops while as many
@@ -16,7 +16,7 @@ use crate::engine::catalog::{Catalog, Chunk, SnapshotReader, Staged, Supply};
 use crate::engine::wire::compress;
 use crate::engine::wire::packet::{Frame, Purpose, Want};
 use crate::model::names::NodeId;
-use crate::model::record::{Batch, Head, Record};
+use crate::model::record::{Batch, Head, Lineage, Record};
 use crate::model::time::Now;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -51,6 +51,8 @@ enum Step {
     Wants,
     /// What the peer wants, as it comes in.
     Serve,
+    /// The snapshot whose lineage was said begins.
+    Begin,
     /// Nothing is left to say.
     Said,
 }
@@ -87,6 +89,8 @@ pub struct Stream {
     wants_ended: bool,
     sending: Option<Sending>,
     pub receiving: Option<Receiving>,
+    /// What the next snapshot is made of.
+    pub lineage: Lineage,
     /// The peer said all it had to say, and whether it is ready.
     pub heard_done: Option<bool>,
     /// Bytes handed out and not yet written.
@@ -120,6 +124,7 @@ impl Stream {
             wants_ended: false,
             sending: None,
             receiving: None,
+            lineage: Lineage::default(),
             heard_done: None,
             unwritten: 0,
             moved_ns: now.ns,
@@ -172,6 +177,7 @@ impl Stream {
                 Step::Listen | Step::Said => false,
                 Step::Hello | Step::Members(_) | Step::Heads { .. } => true,
                 Step::Wants => self.heads_ended || self.purpose == Purpose::Fetch,
+                Step::Begin => true,
                 Step::Serve => self.sending.is_some() || !self.serving.is_empty() || self.wants_ended,
             }
     }
@@ -228,6 +234,11 @@ impl Stream {
                 Some((Frame::Wants(self.wants.drain(..count).collect()), count * 48))
             }
             Step::Serve => self.serve(ctx.catalog, is_ready, config.chunk_bytes),
+            Step::Begin => {
+                self.step = Step::Serve;
+                let reader = &self.sending.as_ref()?.reader;
+                Some((Frame::SnapshotStart { head: reader.head, sum: reader.sum }, 0))
+            }
         }
     }
 
@@ -253,9 +264,10 @@ impl Stream {
             Supply::Snapshot => {
                 let reader = catalog.snapshot(want.origin)?;
                 catalog.hold_tombstones(want.origin, reader.head.seq);
-                let (head, sum) = (reader.head, reader.sum);
+                let lineage = reader.lineage.clone();
                 self.sending = Some(Sending { reader, records: 0 });
-                Some((Frame::SnapshotStart { head, sum }, 0))
+                self.step = Step::Begin;
+                Some((Frame::Lineage(lineage), 0))
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use crate::model::command::{Command, Refusal, Reply};
 use crate::model::names::NodeId;
-use crate::model::record::{AsOf, Base, Batch, Epoch, Head, HeadFlags, Record, Seq};
+use crate::model::record::{AsOf, Base, Batch, Epoch, Head, HeadFlags, Lineage, Record, Seq};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -191,6 +191,8 @@ pub enum Frame {
     Done {
         is_ready: bool,
     },
+    /// The lives that the next snapshot is made of.
+    Lineage(Lineage),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -143,6 +143,54 @@ fn whoever_knows_most_of_a_lost_tail_is_heard_in_the_end() {
 }
 
 #[test]
+fn a_life_in_between_does_not_make_a_lost_tail_good() {
+    let mut world = World::new(2);
+    for id in ["1", "deleted"] {
+        world.register(0, "web", id, 80);
+    }
+    let copy = world.agents[0].disk.clone();
+    world.register(0, "web", "2", 80);
+    world.deregister(0, "web", "deleted");
+    world.settle();
+    world.restart(0, copy);
+    world.register(0, "web", "3", 80);
+    // It restarts before anybody told it what it lost: its base is a life that nobody but itself has seen.
+    let disk = world.agents[0].disk.clone();
+    world.restart(0, disk);
+    world.register(0, "web", "4", 80);
+    world.settle();
+    for at in 0..2 {
+        let mut seen = world.see(at, "web");
+        seen.sort();
+        assert_eq!(seen, ["1", "2", "3", "4"].map(|id| (id.to_owned(), 80)), "at agent {at}");
+    }
+    assert_eq!(world.agents[1].catalog.counters.tails_lost, 0);
+}
+
+#[test]
+fn what_a_disk_went_through_is_stored_with_it() {
+    let mut world = World::new(3);
+    world.register(0, "web", "1", 80);
+    world.settle();
+    let copy = world.agents[0].disk.clone();
+    world.register(0, "web", "2", 80);
+    world.tell(0, 1);
+    world.restart(0, copy);
+    // Taken back from agent 1; agent 2 has not heard of it, and the life is not heard of there before its end.
+    world.tell(1, 0);
+    for _ in 0..3 {
+        let disk = world.agents[0].disk.clone();
+        world.restart(0, disk);
+    }
+    assert_eq!(world.agents[0].catalog.counters.adoptions, 0);
+    world.settle();
+    assert_eq!(world.agents[0].catalog.counters.adoptions, 0, "it knows that it has all of it");
+    for at in 0..3 {
+        assert_eq!(world.see(at, "web").len(), 2, "at agent {at}");
+    }
+}
+
+#[test]
 fn a_new_life_is_refused_while_more_is_known_than_it_stands_on() {
     let mut world = World::new(2);
     world.register(0, "web", "1", 80);
@@ -153,7 +201,7 @@ fn a_new_life_is_refused_while_more_is_known_than_it_stands_on() {
     let now = world.now;
     let Supply::Batch(batch) = world.agents[0].catalog.batch_after(node(0), 0, 0, 0, usize::MAX) else {
         let mut reader = world.agents[0].catalog.snapshot(node(0)).unwrap();
-        let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum).unwrap();
+        let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum, reader.lineage.clone()).unwrap();
         while let Chunk::Records(records) = reader.next(&world.agents[0].catalog, 1_000) {
             staged.push(records);
         }
@@ -164,7 +212,7 @@ fn a_new_life_is_refused_while_more_is_known_than_it_stands_on() {
         world.wait(61_000);
         let now = world.now;
         let mut reader = world.agents[0].catalog.snapshot(node(0)).unwrap();
-        let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum).unwrap();
+        let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum, reader.lineage.clone()).unwrap();
         while let Chunk::Records(records) = reader.next(&world.agents[0].catalog, 1_000) {
             staged.push(records);
         }

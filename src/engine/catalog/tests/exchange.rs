@@ -263,7 +263,7 @@ fn a_delta_during_a_snapshot_is_not_undone_by_it() {
     let me = node(0);
     let mut reader = world.agents[0].catalog.snapshot(me).unwrap();
     world.agents[0].catalog.hold_tombstones(me, reader.head.seq);
-    let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum).unwrap();
+    let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum, reader.lineage.clone()).unwrap();
     let Chunk::Records(first) = reader.next(&world.agents[0].catalog, 300) else { panic!("there are ten") };
     assert!(staged.push(first));
     // While it is read: one already read goes, one comes.
@@ -304,7 +304,7 @@ fn a_snapshot_that_came_too_late_is_dropped() {
     world.register(0, "web", "1", 80);
     let now = world.now;
     let mut reader = world.agents[0].catalog.snapshot(node(0)).unwrap();
-    let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum).unwrap();
+    let mut staged = world.agents[1].catalog.stage(now, reader.head, reader.sum, reader.lineage.clone()).unwrap();
     while let Chunk::Records(records) = reader.next(&world.agents[0].catalog, 10_000) {
         staged.push(records);
     }
@@ -312,7 +312,7 @@ fn a_snapshot_that_came_too_late_is_dropped() {
     world.tell(0, 1);
     assert_eq!(world.agents[1].catalog.finish(now, staged), Applied::default());
     assert_eq!(world.see(1, "web"), []);
-    assert!(world.agents[1].catalog.stage(now, reader.head, reader.sum).is_none());
+    assert!(world.agents[1].catalog.stage(now, reader.head, reader.sum, reader.lineage.clone()).is_none());
 }
 
 #[test]
@@ -507,7 +507,7 @@ proptest! {
         for (step, change) in changes.iter().enumerate() {
             if snapshot_at.is_some_and(|(begin, _)| begin == step) {
                 let mut reader = world.agents[0].catalog.snapshot(me).unwrap();
-                staged = world.agents[1].catalog.stage(now, reader.head, reader.sum);
+                staged = world.agents[1].catalog.stage(now, reader.head, reader.sum, reader.lineage.clone());
                 if let Some(staged) = &mut staged {
                     while let Chunk::Records(records) = reader.next(&world.agents[0].catalog, 500) {
                         staged.push(records);

@@ -191,7 +191,7 @@ impl World {
         self.agents.push(Agent {
             id,
             spread: Spread::new(self.config.clone(), "test", id, self.rng.random(), now),
-            catalog: Catalog::new(CatalogConfig::default(), host, id, &Restored::default(), now),
+            catalog: Catalog::new(CatalogConfig::default(), host, id, 0, &Restored::default(), now),
             members: Membership::new(MembershipConfig::lan(), me, [at as u8; 32], now),
             is_up: true,
             wake_ns: u64::MAX,

@@ -59,6 +59,7 @@ fn frame_kind(frame: &Frame) -> &'static str {
         Frame::SnapshotEnd { .. } => "snapshot_end",
         Frame::Busy { .. } => "busy",
         Frame::Done { .. } => "done",
+        Frame::Lineage(_) => "lineage",
     }
 }
 
@@ -369,6 +370,7 @@ fn frames() -> Vec<Frame> {
         Frame::SnapshotEnd { records: 3 },
         Frame::Busy { retry_after_ms: 500, others: vec![([10, 1, 2, 3], 7_946).into()] },
         Frame::Done { is_ready: false },
+        Frame::Lineage(vec![(1_800_000_000_000, 7), (1_800_000_009_000, 12)].into()),
     ]
 }
 
