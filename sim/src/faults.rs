@@ -144,17 +144,6 @@ impl FaultKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Why a kind is left out of the swarm unless it is asked for: what it finds is known, and not settled.
-    pub fn held_back(self) -> Option<&'static str> {
-        match self {
-            FaultKind::Twin => {
-                Some("an epoch of two twins may stand on one base with two meanings, and what a twin held is lost with its id")
-            }
-            FaultKind::LostTail => Some("a disk that loses writes twice is believed the second time: found/65.json"),
-            _ => None,
-        }
-    }
-
     /// Whether an acknowledged write may be lost, or two clocks disagree on which of two writes came later.
     pub fn blurs_history(self) -> bool {
         matches!(

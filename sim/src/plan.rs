@@ -118,14 +118,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What a seed means, without the faults in `masked`, and without those that are held back.
-    pub fn of_seed(seed: u64, masked: &BTreeSet<FaultKind>) -> Self {
-        let held_back = FaultKind::ALL.into_iter().filter(|kind| kind.held_back().is_some());
-        Self::of_seed_with_all(seed, &masked.iter().copied().chain(held_back).collect())
-    }
-
     /// What a seed means, without the faults in `masked`.
-    pub fn of_seed_with_all(seed: u64, masked: &BTreeSet<FaultKind>) -> Self {
+    pub fn of_seed(seed: u64, masked: &BTreeSet<FaultKind>) -> Self {
         let mut rng = Rng::new(seed, "plan", 0);
         let agents = rng.between(AGENTS_MIN, AGENTS_MAX) as u32;
         let is_sealed = rng.chance(0.5);

@@ -50,10 +50,10 @@ pub const COUNTED: &[State] = states![
 ];
 
 /// What only the run sees.
-pub const SEEN: &[&str] = &[CUT_OFF, FORWARDED, REFUSED];
+pub const SEEN: &[&str] = &[CUT_OFF, TWIN, FORWARDED, REFUSED];
 /// An agent that holds itself cut off.
 pub const CUT_OFF: &str = "cut-off";
-/// An agent that gave its node id up; counted, and not asked for while twins are held back.
+/// An agent that gave its node id up.
 pub const TWIN: &str = "twin";
 /// A write that another agent carried out.
 pub const FORWARDED: &str = "forwarded-write";

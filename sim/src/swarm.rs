@@ -39,8 +39,6 @@ pub struct Passed {
 #[derive(Clone, Default)]
 pub struct Options {
     pub masked: BTreeSet<FaultKind>,
-    /// Whether kinds of fault that are held back strike as well.
-    pub with_all: bool,
     /// The name of a broken rule, if any.
     pub sabotage: Option<String>,
     /// How long agents keep tombstones, where it is not as long as usual.
@@ -94,7 +92,7 @@ pub fn again(seed: u64, options: &Options) -> String {
 impl Options {
     /// What a seed means.
     pub fn plan(&self, seed: u64) -> Plan {
-        if self.with_all { Plan::of_seed_with_all(seed, &self.masked) } else { Plan::of_seed(seed, &self.masked) }
+        Plan::of_seed(seed, &self.masked)
     }
 }
 
@@ -104,9 +102,6 @@ impl std::fmt::Display for Options {
         if !self.masked.is_empty() {
             let names: Vec<&str> = self.masked.iter().map(|kind| kind.name()).collect();
             write!(f, " --without {}", names.join(","))?;
-        }
-        if self.with_all {
-            f.write_str(" --with-all")?;
         }
         if let Some(name) = &self.sabotage {
             write!(f, " --sabotage {name}")?;

@@ -2,7 +2,7 @@
 //! superseded or deleted.
 
 use super::{Checker, Scene};
-use crate::history::{History, Operation, Outcome};
+use crate::history::{History, OpId, Operation, Outcome};
 use crate::plan::Intent;
 use crate::violation::Violation;
 use crate::workload::{Client, written_by};
@@ -18,20 +18,23 @@ impl Checker for Writes {
         let Note::Reply { host, token, outcome: Ok(_) } = note else { return Ok(()) };
         let Some(operation) = scene.history.operation(token.0) else { return Ok(()) };
         let Outcome::Acknowledged { written, .. } = &operation.outcome else { return Ok(()) };
-        if written.uid != operation.uid {
+        // An agent that gives its node id up to a twin writes what is of its own scope under the new one.
+        let client = &scene.clients[operation.client as usize];
+        let is_renamed = || scene.node(*host).is_some_and(|node| written.uid == client.uid(node));
+        if written.uid != operation.uid && !is_renamed() {
             return Err(scene.violation("writes-what-was-asked", &[*host], format!("{:?}", operation.uid), format!("{:?}", written.uid)));
         }
         // A client that asked again in the meantime may see its later word.
         if operation.intent == Intent::Register && !is_followed(scene.history, operation) {
             let view = scene.view(*host);
-            let seen = view.and_then(|view| scene.clients[operation.client as usize].seen(view, operation.uid));
-            if !is_durable(scene, operation) {
+            let seen = view.and_then(|view| client.seen(view, written.uid));
+            if !is_durable(scene, written.uid, operation.id) {
                 let expected = format!("operation {} on somebody's disk", operation.id);
                 return Err(scene.violation("durable-before-answered", &[*host], expected, "on nobody's".into()));
             }
             // A later view may already show who superseded it.
             let is_later = view.is_some_and(|view| view.revision > written.revision);
-            let is_there = is_later || is_superseded(scene, *host, operation) || seen.is_some_and(|found| found >= operation.id);
+            let is_there = is_later || is_superseded(scene, *host, written.uid) || seen.is_some_and(|found| found >= operation.id);
             let is_published = view.is_some_and(|view| view.revision >= written.revision);
             if !(is_there && is_published) {
                 let expected = format!("operation {} in the view of revision {}", operation.id, written.revision);
@@ -91,8 +94,11 @@ fn expectations<'a>(scene: &'a Scene<'_>, client: &'a Client) -> impl Iterator<I
 /// late what its client has long given up.
 fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
     let mut allowed: Vec<(Option<u64>, u64, Option<Claim>)> = vec![(None, 0, None)];
-    let mut registered = None;
+    // What the client was told to be registered, and when: what it says again is the last of these that it had heard of.
+    let mut told: Vec<(u64, OpId)> = Vec::new();
     for operation in history.of_client(client) {
+        let known = told.iter().filter(|(at, _)| *at <= operation.asked_at).max_by_key(|(at, _)| *at);
+        let registered = known.map(|(_, id)| *id);
         let word = match operation.intent {
             Intent::Register => Some(operation.id),
             Intent::Deregister => None,
@@ -107,7 +113,7 @@ fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
         match &operation.outcome {
             Outcome::Acknowledged { at, written } => {
                 if operation.intent == Intent::Register {
-                    registered = word;
+                    told.push((*at, operation.id));
                 }
                 // There was nothing to remove at an agent that had not heard of it: what others hold stays. A sign of life ends nothing.
                 if written.result != WriteResult::Absent && !is_sign_of_life {
@@ -127,12 +133,12 @@ fn outcomes(history: &History, client: u32) -> Vec<Option<u64>> {
 }
 
 /// Whether somebody's disk holds what was acknowledged, or what came of it since.
-fn is_durable(scene: &Scene<'_>, operation: &Operation) -> bool {
+fn is_durable(scene: &Scene<'_>, uid: Uid, id: OpId) -> bool {
     scene.world.host_ids().any(|host| {
         let records = &scene.world.host(host).disk.durable().records;
-        let Ok(at) = records.binary_search_by_key(&operation.uid, |(uid, _)| *uid) else { return false };
+        let Ok(at) = records.binary_search_by_key(&uid, |(uid, _)| *uid) else { return false };
         match &records[at].1.state {
-            RecordState::Live(content) => written_by(content) >= Some(operation.id),
+            RecordState::Live(content) => written_by(content) >= Some(id),
             RecordState::Deleted { .. } => true,
         }
     })
@@ -140,9 +146,9 @@ fn is_durable(scene: &Scene<'_>, operation: &Operation) -> bool {
 
 /// Whether somebody else's word is above what a host wrote: it may come before the first view that would have shown the write, as to one
 /// that was frozen and hears all it missed at once.
-fn is_superseded(scene: &Scene<'_>, host: HostId, operation: &Operation) -> bool {
-    let (Some(engine), Some((origin, word))) = (scene.engine(host), scene.truth.visible(operation.uid, |_| true)) else { return false };
-    origin != engine.membership().me().node && engine.catalog().claim(origin, operation.uid) == Some(word.claim)
+fn is_superseded(scene: &Scene<'_>, host: HostId, uid: Uid) -> bool {
+    let (Some(engine), Some((origin, word))) = (scene.engine(host), scene.truth.visible(uid, |_| true)) else { return false };
+    origin != engine.membership().me().node && engine.catalog().claim(origin, uid) == Some(word.claim)
 }
 
 fn is_followed(history: &History, operation: &Operation) -> bool {

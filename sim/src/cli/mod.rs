@@ -30,9 +30,6 @@ pub struct HowArguments {
     /// Kinds of fault to leave out, by name.
     #[arg(long, value_delimiter = ',', value_parser = kind)]
     without: Vec<FaultKind>,
-    /// With the kinds of fault that are held back because what they find is not settled.
-    #[arg(long)]
-    with_all: bool,
     /// Break this rule of the engine (needs `--features sabotage`).
     #[arg(long)]
     sabotage: Option<String>,
@@ -43,12 +40,7 @@ pub struct HowArguments {
 
 impl HowArguments {
     fn options(&self) -> Options {
-        Options {
-            masked: self.without.iter().copied().collect(),
-            with_all: self.with_all,
-            sabotage: self.sabotage.clone(),
-            tombstone_ms: self.tombstone_ms,
-        }
+        Options { masked: self.without.iter().copied().collect(), sabotage: self.sabotage.clone(), tombstone_ms: self.tombstone_ms }
     }
 }
 

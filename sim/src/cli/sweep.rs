@@ -34,9 +34,6 @@ pub struct SweepArguments {
     keep_going: bool,
     #[arg(long, value_delimiter = ',', value_parser = kind)]
     without: Vec<FaultKind>,
-    /// With the kinds of fault that are held back because what they find is not settled.
-    #[arg(long)]
-    with_all: bool,
     /// A file of seeds, one a line, that failed once: they are run first.
     #[arg(long, value_name = "FILE")]
     and_of: Option<PathBuf>,
@@ -69,7 +66,7 @@ pub fn sweep(arguments: &SweepArguments) -> ExitCode {
     log::listen(None);
     // The report says it; the default hook would print every panic between the lines.
     std::panic::set_hook(Box::new(|_| {}));
-    let options = Options { masked: arguments.without.iter().copied().collect(), with_all: arguments.with_all, ..Options::default() };
+    let options = Options { masked: arguments.without.iter().copied().collect(), ..Options::default() };
     let band = match (&arguments.seeds, arguments.from_commit, arguments.commit) {
         (Some(seeds), ..) => seeds.clone(),
         // Far above all seeds that people choose; a million bands, so that two commits rarely share one.
