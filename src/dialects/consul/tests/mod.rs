@@ -6,6 +6,7 @@ mod event;
 mod external;
 mod health;
 mod kv;
+mod round_trip;
 mod status;
 mod writes;
 
