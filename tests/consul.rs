@@ -1,17 +1,18 @@
 //! Consul's clients when agents die and come back: what an agent answers when it is the only one left, and what a restart does to
-//! indexes, to clients that wait, and to services that live by beats. No root needed.
+//! indexes, to clients that wait, and to services that live by beats; and Consul's command line. No root needed.
 #![cfg(feature = "agent")]
 #![allow(clippy::disallowed_methods, reason = "real agents live in real time")]
 
 mod lab;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use lab::agent::{Agent, Site, text};
+use lab::agent::{Agent, Site, binary, text};
 use lab::http::Answer;
 use lab::{wait_for, wait_until};
 use serde_json::{Value, json};
@@ -257,4 +258,110 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
+}
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const DEFINED: &str = r#"
+node_name = "c1"
+colour    = "blue"
+ports {
+  dns = -1
+}
+service {
+  id   = "web-1"
+  name = "web"
+  port = 80
+  meta {
+    team = "red"
+  }
+  check {
+    id     = "one"
+    name   = "One"
+    ttl    = "1h"
+    status = "passing"
+  }
+  check {
+    id   = "two"
+    name = "Two"
+    ttl  = "1h"
+  }
+}
+service {
+  name = "db"
+}
+"#;
+
+/// Runs `tidings consul …` against an agent; what it printed, if it ended well.
+fn consul(at: SocketAddr, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(binary()).arg("consul").args(arguments).env("CONSUL_HTTP_ADDR", at.to_string()).output().expect("it runs");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
+}
+
+#[test]
+fn consuls_command_line_takes_hcl_with_definitions_and_edits_entries() {
+    let site = Site::new();
+    let at = site.agent("c1");
+    let (http, gossip) = (at.http.address, at.gossip);
+    let (dir, data) = (site.path("conf.d"), site.path("data"));
+    std::fs::create_dir(&dir).expect("the scratch directory can be written");
+    let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).expect("the scratch directory can be written");
+    write("a.hcl", DEFINED);
+    write("b.json", r#"{"services": [{"name": "cache", "check": {"ttl": "1h"}}]}"#);
+    let start = || {
+        let mut command = Command::new(binary());
+        command.args(["consul", "agent", "-server", "-insecure", "-bind", &gossip.ip().to_string(), "-client", &http.ip().to_string()]);
+        command.args(["-http-port", &http.port().to_string(), &format!("-serf-lan-port={}", gossip.port())]);
+        command.arg("-config-dir").arg(&dir).arg("-data-dir").arg(&data);
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(site.path("log")).expect("the scratch directory can be written");
+        Process(command.stderr(log).spawn().expect("it runs"))
+    };
+    let ids = || {
+        let services = at.http.json("GET", "/v1/agent/services", None)?;
+        Ok::<Vec<String>, String>(services.as_object().expect("an object").keys().cloned().collect())
+    };
+    let wait_ids = |wanted: &[&str]| {
+        let look = || ids().and_then(|ids| if ids == wanted { Ok(()) } else { Err(format!("it shows {ids:?}")) });
+        wait_for(SPREAD_WITHIN, &format!("{wanted:?} are registered"), look)
+    };
+
+    let first = start();
+    wait_ids(&["cache", "db", "web-1"]);
+    let checks = at.http.json("GET", "/v1/health/checks/web", None).expect("an answer");
+    assert_eq!(checks.as_array().expect("a list").iter().map(|check| text(&check["CheckID"])).collect::<Vec<_>>(), ["one", "two"]);
+    let log = std::fs::read_to_string(site.path("log")).expect("a log");
+    assert!(log.contains("colour is ignored"), "{log}");
+
+    assert_eq!(consul(http, &["kv", "put", "a/b", "one two"]).as_deref(), Ok("Success! Data written to: a/b\n"));
+    assert_eq!(consul(http, &["kv", "put", "-flags=7", "a/é?", "x"]).as_deref(), Ok("Success! Data written to: a/é?\n"));
+    assert_eq!(consul(http, &["kv", "get", "a/b"]).as_deref(), Ok("one two\n"));
+    assert_eq!(consul(http, &["kv", "get", "-recurse", "a/"]).as_deref(), Ok("a/b:one two\na/é?:x\n"));
+    assert_eq!(consul(http, &["kv", "get", "-keys", ""]).as_deref(), Ok("a/\n"));
+    assert!(consul(http, &["kv", "get", "-detailed", "a/é?"]).is_ok_and(|said| said.contains("Flags            7\n")));
+    assert!(consul(http, &["kv", "put", "-cas", "a/b", "x"]).is_err_and(|why| why.contains("501")));
+    assert_eq!(consul(http, &["kv", "delete", "a/b"]).as_deref(), Ok("Success! Deleted key: a/b\n"));
+    assert!(consul(http, &["kv", "get", "a/b"]).is_err_and(|why| why.contains("No key exists at: a/b")));
+    assert_eq!(consul(http, &["kv", "delete", "-recurse", "a"]).as_deref(), Ok("Success! Deleted keys with prefix: a\n"));
+
+    // What a client registered is nobody's to take away.
+    let own = at.http.send("PUT", "/v1/agent/service/register", Some(&json!({"Name": "own"})), READ_WITHIN).expect("an answer");
+    assert_eq!(own.status, 200, "{own}");
+    std::fs::remove_file(dir.join("b.json")).expect("it is there");
+    assert_eq!(consul(http, &["reload"]).as_deref(), Ok("Configuration reload triggered\n"));
+    wait_ids(&["db", "own", "web-1"]);
+    drop(first);
+    write("a.hcl", &DEFINED.replace("\"db\"", "\"db2\""));
+    let _second = start();
+    wait_ids(&["db2", "own", "web-1"]);
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::logging::Logging;
 use super::{Exit, Failure};
-use crate::agent::handle::Facts;
+use crate::agent::handle::{Facts, Handle};
 use crate::agent::{Agent, Ports, lifecycle};
-use crate::serve::{self, tls::Tls};
+use crate::serve::{self, ConsulDefinitions, tls::Tls};
 use crate::settings::{Flags, Layers, Listen, Problem, Settings, security};
 
 #[derive(Debug, clap::Args)]
@@ -145,14 +145,18 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    run_with(|| arguments.flags.flags())
+    run_with(|| arguments.flags.flags(), || Ok(None))
 }
 
-/// Runs an agent. `flags` is asked at the start and whenever the settings are read again.
-pub fn run_with(flags: impl Fn() -> Result<Flags, Problem>) -> Result<(), Failure> {
+/// Runs an agent. `flags` and `definitions` are asked at the start and whenever the settings are read again.
+pub fn run_with(
+    flags: impl Fn() -> Result<Flags, Problem>,
+    definitions: impl Fn() -> Result<Option<ConsulDefinitions>, Problem>,
+) -> Result<(), Failure> {
     let load = || Settings::load(flags()?, environment());
     let (settings, _) = load()?;
     security::check(&settings)?;
+    let defined = definitions()?;
     let speaks_tls = settings.http.listen.iter().any(|at| matches!(at, Listen::Tls(_)));
     let tls = speaks_tls.then(|| Tls::load(&settings.tls)).transpose()?;
     let logging = Logging::start(&settings.log)?;
@@ -170,7 +174,9 @@ pub fn run_with(flags: impl Fn() -> Result<Flags, Problem>) -> Result<(), Failur
         let dns = serve::dns::serve(bound_dns, &settings.dns, agent.handle()).map_err(Failure::failed)?;
         warn_of_open_secrets(&settings);
         warn_of_tokens_in_clear(&settings);
+        define(defined, agent.handle()).await;
         announce(agent.handle().facts(), &serving.listening, &dns.listening, &logging);
+        let agent_handle = agent.handle().clone();
         let reload = || {
             let (settings, _) = load()?;
             security::check(&settings)?;
@@ -183,6 +189,10 @@ pub fn run_with(flags: impl Fn() -> Result<Flags, Problem>) -> Result<(), Failur
             if logging.set_filter(&settings.log).map_err(|why| Problem::new(why.message))? {
                 changed.push("log.filter");
             }
+            if let defined @ Some(_) = definitions()? {
+                let handle = agent_handle.clone();
+                tokio::spawn(async move { define(defined, &handle).await });
+            }
             Ok((settings, changed))
         };
         let ended = lifecycle::run(agent, reload).await.map_err(|why| Failure::new(Exit::Failed, why));
@@ -190,6 +200,16 @@ pub fn run_with(flags: impl Fn() -> Result<Flags, Problem>) -> Result<(), Failur
         dns.join();
         ended
     })
+}
+
+/// Registers what a configuration defines.
+async fn define(definitions: Option<ConsulDefinitions>, handle: &Handle) {
+    let Some(definitions) = definitions else { return };
+    // Without entropy only the order of nothing that is done here would be known beforehand.
+    let seed = getrandom::u64().unwrap_or_default();
+    for refused in definitions.apply(handle, seed).await {
+        tracing::warn!(%refused, "a definition was not carried out");
+    }
 }
 
 fn port(at: &Listen) -> Option<u16> {

@@ -171,6 +171,18 @@ impl Client {
         serde_json::from_slice(bytes).map_err(|why| self.unreadable(why))
     }
 
+    /// Any request with a body as it is: the status of the answer, whatever it says, and its bytes.
+    pub async fn exchange(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), Error> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).body(body);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|why| self.not_reached(&why))?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|why| self.not_reached(&why))?;
+        Ok((status, bytes.to_vec()))
+    }
+
     /// Changes as they happen, from a snapshot on; `query` names services and filters as the API has them.
     pub fn events(&self, query: &str) -> Events {
         Events::new(self.clone(), format!("/api/v1/watch{query}"))

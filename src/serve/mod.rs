@@ -34,9 +34,9 @@ use tokio::task::JoinSet;
 use crate::access::Door;
 use crate::agent::handle::Handle;
 use crate::api::{Api, App, Transport};
-/// The version of Consul that agents say they speak.
-pub use crate::dialects::consul::VERSION as CONSUL_VERSION;
 use crate::dialects::consul::{self, Consul};
+/// The version of Consul that agents say they speak, and what a configuration of Consul's registers.
+pub use crate::dialects::consul::{Definitions as ConsulDefinitions, VERSION as CONSUL_VERSION};
 use crate::settings::{self, Consistent, Listen};
 use linger::Lingering;
 pub use listen::{BindError, Bound, bind};

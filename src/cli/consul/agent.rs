@@ -9,6 +9,7 @@ use super::super::agent as ours;
 use super::file::{self, Said};
 use super::words::Words;
 use super::{Exit, Failure};
+use crate::serve::ConsulDefinitions;
 use crate::settings::{Flags, GOSSIP_PORT, HTTP_PORT, Problem};
 
 /// Flags that are true or false.
@@ -86,7 +87,13 @@ pub fn run(words: &[&str]) -> Result<(), Failure> {
     let _pid = first.pid_file.as_deref().map(PidFile::write).transpose()?;
     // A reload reads the files again.
     let again = || flags(&read()?, words.is_on("dev"), words.is_on("insecure"));
-    ours::run_with(|| again().map_err(|why| Problem::new(why.message)))
+    let defined = || {
+        let said = read().map_err(|why| Problem::new(why.message))?;
+        ConsulDefinitions::read(&said.services, &said.checks)
+            .map(Some)
+            .map_err(|why| Problem::new(format!("a definition cannot be read: {why}")))
+    };
+    ours::run_with(|| again().map_err(|why| Problem::new(why.message)), defined)
 }
 
 /// Files, the environment's JSON, flags: what comes later lies on top.
@@ -299,8 +306,18 @@ mod tests {
     }
 
     #[test]
+    fn hcl_says_what_json_says() {
+        let hcl = "node_name = \"n\"\nports {\n  http = 18500\n  dns  = -1\n}\nretry_join = [\"a\", \"b:1\"]\nservice {\n  name = \"web\"\n}\n\
+                   service {\n  name = \"db\"\n}\n# the end\n";
+        let json =
+            r#"{"node_name":"n","ports":{"http":18500,"dns":-1},"retry_join":["a","b:1"],"services":[{"name":"web"},{"name":"db"}]}"#;
+        let lay = |text: &str| said(&Words::default(), Some(text)).unwrap();
+        assert_eq!(lay(hcl), lay(json));
+    }
+
+    #[test]
     fn what_is_ours_and_wrong_is_refused() {
-        for local in ["{", "[]", r#"{"ports":{"http":"x"}}"#, r#"{"node_name":1}"#, r#"{"start_join":"a"}"#] {
+        for local in ["ports {", "service = 7", "{", "[]", r#"{"ports":{"http":"x"}}"#, r#"{"node_name":1}"#, r#"{"start_join":"a"}"#] {
             assert!(said(&Words::default(), Some(local)).is_err(), "{local}");
         }
         let words = Words::read(&["-bind", "everywhere"], SWITCHES).unwrap();

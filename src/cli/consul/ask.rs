@@ -8,16 +8,16 @@ use super::{Exit, Failure, print};
 use crate::cli::block_on;
 use crate::client::{Client, DEFAULT_ADDRESS, segment};
 
-const SWITCHES: &[&str] = &["wan", "detailed", "tags", "stale", "prune"];
+const SWITCHES: &[&str] = &["wan", "detailed", "tags", "stale", "consistent", "prune", "recurse", "keys", "base64", "cas"];
 
 /// A command line and the agent that it is for.
-struct Asked {
-    words: Words,
-    client: Client,
+pub struct Asked {
+    pub words: Words,
+    pub client: Client,
 }
 
 impl Asked {
-    fn read(words: &[&str]) -> Result<Self, Failure> {
+    pub fn read(words: &[&str]) -> Result<Self, Failure> {
         let words = Words::read(words, SWITCHES)?;
         let set = |flag: &str, variable: &str| words.one(flag).map(str::to_owned).or_else(|| std::env::var(variable).ok());
         let address = set("http-addr", "CONSUL_HTTP_ADDR").filter(|address| !address.is_empty()).unwrap_or(DEFAULT_ADDRESS.to_owned());
@@ -39,7 +39,7 @@ impl Asked {
     }
 
     /// The one word besides flags that a verb needs.
-    fn need(&self, what: &str) -> Result<&str, Failure> {
+    pub fn need(&self, what: &str) -> Result<&str, Failure> {
         self.words.others.first().map(String::as_str).ok_or_else(|| Failure::new(Exit::Usage, format!("{what} is missing")))
     }
 }

@@ -1,4 +1,4 @@
-//! Consul's configuration as JSON, and what of it is ours.
+//! Consul's configuration, JSON or HCL, and what of it is ours.
 //!
 //! Files, directories and `CONSUL_LOCAL_CONFIG` are laid over each other in their order; flags lie on top, as values of the same keys.
 
@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{Exit, Failure};
+
+/// The longest configuration that is read.
+const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Keys that mean nothing here and are part of most configurations: nobody needs to hear that they are ignored.
 const SILENT: &[&str] = &[
@@ -71,6 +74,9 @@ pub struct Said {
     /// By Consul's name: `http`, `dns`.
     pub addresses: BTreeMap<String, String>,
     pub node_meta: BTreeMap<String, String>,
+    /// Definitions, as the bodies of registrations.
+    pub services: Vec<Value>,
+    pub checks: Vec<Value>,
     /// What is ignored, to be warned of.
     pub ignored: Vec<String>,
 }
@@ -102,6 +108,8 @@ impl Said {
                     self.scripts = Some(self.scripts.unwrap_or_default() || is_on);
                 }
                 "ports" => self.lay_ports(value)?,
+                "service" | "services" => self.services.extend(definitions(key, value)?),
+                "check" | "checks" => self.checks.extend(definitions(key, value)?),
                 "addresses" => self.addresses.extend(pairs(key, value)?),
                 "node_meta" => self.node_meta.extend(pairs(key, value)?),
                 other if SILENT.contains(&other) || other.starts_with("verify_") => {}
@@ -119,6 +127,15 @@ impl Said {
         }
         Ok(())
     }
+}
+
+/// One definition or a list of them.
+fn definitions(key: &str, value: &Value) -> Result<Vec<Value>, Failure> {
+    let all = match value {
+        Value::Array(all) => all.clone(),
+        one => vec![one.clone()],
+    };
+    if all.iter().all(Value::is_object) { Ok(all) } else { Err(wrong(key, "an object or a list of objects")) }
 }
 
 fn wrong(key: &str, wanted: &str) -> Failure {
@@ -144,13 +161,22 @@ pub fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
     parse(&path.display().to_string(), &text)
 }
 
+/// JSON where it begins as an object does, else HCL; what a file is called does not matter. Blocks of one name are a list.
+///
 /// # Errors
-/// It is no JSON object. HCL is not read.
+/// It is neither.
 pub fn parse(name: &str, text: &str) -> Result<Map<String, Value>, Failure> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Failure::new(Exit::Usage, format!("{name} holds no JSON object"))),
-        Err(why) => Err(Failure::new(Exit::Usage, format!("{name} is no JSON, and nothing else is read here: {why}"))),
+    let wrong = |what: &str, why: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{name} is no {what}: {why}"));
+    if text.len() > FILE_BYTES_MAX {
+        return Err(wrong("configuration", &format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    let value = match text.trim_start().chars().next() {
+        Some('{' | '[') => serde_json::from_str(text).map_err(|why| wrong("JSON", &why))?,
+        _ => hcl::from_str(text).map_err(|why| wrong("HCL", &why))?,
+    };
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => Err(wrong("configuration", &"it holds no object")),
     }
 }
 

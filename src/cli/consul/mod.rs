@@ -6,6 +6,7 @@
 //! file      configuration files and what of them is ours
 //! agent     `consul agent`: flags and files as our own settings, then the same agent as `tidings agent`
 //! ask       verbs that ask a running agent over HTTP
+//! kv        key-value entries, the same way
 //! ```
 //!
 //! What Consul knows and we do not is ignored with a warning; nothing of this leaks into the other verbs.
@@ -13,6 +14,7 @@
 mod agent;
 mod ask;
 mod file;
+mod kv;
 mod words;
 
 use std::ffi::OsStr;
@@ -22,7 +24,8 @@ use self::words::Words;
 use super::{Exit, Failure, print};
 use crate::serve::CONSUL_VERSION;
 
-const USAGE: &str = "Usage: consul <command> [args]\n\nCommands:\n    agent version members join leave force-leave info catalog reload\n";
+const USAGE: &str =
+    "Usage: consul <command> [args]\n\nCommands:\n    agent version members join leave force-leave info catalog kv reload\n";
 
 /// Whether the binary was started as Consul's.
 pub fn is_called(program: Option<&OsStr>) -> bool {
@@ -51,6 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         "reload" => ask::reload(&words),
         "info" => ask::info(&words),
         "catalog" => ask::catalog(&words),
+        "kv" => kv::run(&words),
         "" | "help" | "-h" | "-help" | "--help" => print(USAGE),
         other => Err(Failure::new(Exit::Usage, format!("{other:?} is no command of Consul's that is known here\n{USAGE}"))),
     }

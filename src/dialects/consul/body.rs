@@ -29,6 +29,8 @@ pub struct Service {
     /// Passing and warning.
     pub weights: Option<(u32, u32)>,
     pub enable_tag_override: bool,
+    /// By a configuration, not by a request.
+    pub is_defined: bool,
     pub connect: Option<Map<String, Value>>,
     pub proxy: Option<Map<String, Value>>,
     pub checks: Vec<Check>,
@@ -259,6 +261,7 @@ impl Service {
             tagged_addresses: read_addresses(fields)?,
             weights: read_weights(fields)?,
             enable_tag_override: fields.flag("EnableTagOverride")?,
+            is_defined: false,
             connect: fields.map("Connect")?,
             proxy: fields.map("Proxy")?,
             checks,

@@ -131,6 +131,9 @@ fn ext(definition: &body::Service, decoded: Vec<String>) -> Option<String> {
     if definition.enable_tag_override {
         keep("EnableTagOverride", json!(true));
     }
+    if definition.is_defined {
+        keep("Defined", json!(true));
+    }
     for (name, map) in [("Connect", &definition.connect), ("Proxy", &definition.proxy)] {
         if let Some(map) = map.as_ref().filter(|map| !map.is_empty()) {
             keep(name, Value::Object(map.clone()));

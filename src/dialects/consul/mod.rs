@@ -12,6 +12,7 @@
 //! gomicro    what Go Micro hides in tags
 //! own        what lives on this agent's node, by Consul's ids
 //! agent      this agent, and all that is registered with it
+//! definitions what a configuration registers
 //! external   nodes that no agent answers for, and what is on them
 //! status     leader and peers: every agent answers with itself
 //! catalog    nodes, services, instances
@@ -35,6 +36,7 @@ mod blocking;
 mod body;
 mod catalog;
 mod coordinate;
+mod definitions;
 mod event;
 mod external;
 mod filter;
@@ -59,6 +61,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 
+pub use self::definitions::Definitions;
 use self::json::service::One;
 use self::mapping::Setting;
 use self::own::Own;

@@ -56,7 +56,12 @@ fn unknown(id: &str) -> Failure {
 async fn register(State(consul): State<Consul>, params: Params, body: Body) -> Result<Response<Body>, Failure> {
     let namespace = params.namespace()?;
     let value = body::object(&request::body(body, BODY_BYTES_MAX).await?)?;
-    let mut definition = body::Check::read(Fields::of(&value, "")?)?;
+    put_definition(&consul, &namespace, body::Check::read(Fields::of(&value, "")?)?).await?;
+    Ok(answer::empty())
+}
+
+/// Puts a check on one of this agent's services, or on its node.
+pub async fn put_definition(consul: &Consul, namespace: &Namespace, mut definition: body::Check) -> Result<(), Failure> {
     if definition.name.is_empty() {
         return Err(Failure::bad("Missing check name"));
     }
@@ -64,7 +69,7 @@ async fn register(State(consul): State<Consul>, params: Params, body: Body) -> R
         return Err(Failure::bad("Bad check status"));
     }
     let view = consul.handle.view();
-    name_alias(&consul, &view, &namespace, &mut definition);
+    name_alias(consul, &view, namespace, &mut definition);
     let mut check = mapping::check(&definition, consul.setting())?;
     if check.id.is_empty() {
         check.id = definition.name.clone().into();
@@ -73,24 +78,24 @@ async fn register(State(consul): State<Consul>, params: Params, body: Body) -> R
         "" => None,
         id => {
             let missing = || Failure::not_found(format!("ServiceID {id:?} does not exist"));
-            Some(consul.own.with_id(&view, &namespace, id).into_iter().next().ok_or_else(missing)?)
+            Some(consul.own.with_id(&view, namespace, id).into_iter().next().ok_or_else(missing)?)
         }
     };
     // An id is one check on a node: where it was on something else before, it moves.
-    match (find(&consul, &view, &namespace, &check.id), &place) {
+    match (find(consul, &view, namespace, &check.id), &place) {
         (Some(Subject::Instance(before, Meant::Check(id))), place) if place.as_ref() != Some(&before) => {
-            remove(&consul, &before, &id).await?
+            remove(consul, &before, &id).await?
         }
-        (Some(Subject::Node), Some(_)) => remove_from_node(&consul, &check.id).await?,
+        (Some(Subject::Node), Some(_)) => remove_from_node(consul, &check.id).await?,
         _ => {}
     }
     match place {
-        Some(place) => put_on(&consul, &place, &definition.service_id, check).await?,
+        Some(place) => put_on(consul, &place, &definition.service_id, check).await?,
         None => {
             consul.handle.call(Command::SetNodeCheck { node: None, check: Box::new(check) }).await?;
         }
     }
-    Ok(answer::empty())
+    Ok(())
 }
 
 async fn put_on(consul: &Consul, place: &Place, service_id: &str, check: Check<'static>) -> Result<(), Failure> {

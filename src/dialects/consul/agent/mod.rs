@@ -21,6 +21,8 @@ mod operate;
 mod services;
 
 pub use change::{change_checks, decide_and_write};
+pub use checks::put_definition as put_check;
+pub use services::put_definition as put_service;
 
 use axum::Router;
 

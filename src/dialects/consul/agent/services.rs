@@ -32,12 +32,21 @@ async fn register(State(consul): State<Consul>, params: Params, body: Body) -> R
     let namespace = params.namespace()?;
     let replaces_checks = params.flag("replace-existing-checks")?;
     let value = body::object(&request::body(body, BODY_BYTES_MAX).await?)?;
-    let mut definition = body::Service::read(Fields::of(&value, "")?)?;
-    let view = consul.handle.view();
-    definition.checks.iter_mut().for_each(|check| name_alias(&consul, &view, &namespace, check));
-    let mapped = mapping::service(&definition, consul.setting())?;
-    register_here(&consul, &namespace, &mapped, replaces_checks).await?;
+    put_definition(&consul, &namespace, body::Service::read(Fields::of(&value, "")?)?, replaces_checks).await?;
     Ok(answer::empty())
+}
+
+/// Registers with this agent what is defined.
+pub async fn put_definition(
+    consul: &Consul,
+    namespace: &Namespace,
+    mut definition: body::Service,
+    replaces_checks: bool,
+) -> Result<(), Failure> {
+    let view = consul.handle.view();
+    definition.checks.iter_mut().for_each(|check| name_alias(consul, &view, namespace, check));
+    let mapped = mapping::service(&definition, consul.setting())?;
+    register_here(consul, namespace, &mapped, replaces_checks).await
 }
 
 /// An alias names the id of a service of this agent: it is as healthy as the service that has it. One that is not known here may be a name.

@@ -34,6 +34,8 @@ struct Kept {
     proxy: Option<Map<String, Value>>,
     /// Metadata that its tags say, and its `Meta` did not.
     decoded: Vec<String>,
+    /// A configuration has it, which takes it away when it has it no longer.
+    defined: bool,
 }
 
 impl<'a> One<'a> {
@@ -75,6 +77,11 @@ impl<'a> One<'a> {
     /// Whether it takes part in the mesh by itself, which `connect` lists ask for.
     pub fn is_connect_native(&self) -> bool {
         self.kept.connect.as_ref().and_then(|connect| connect.get("Native")).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Whether a configuration defined it.
+    pub fn is_defined(&self) -> bool {
+        self.kept.defined
     }
 
     fn indexes(&self) -> Indexes {
