@@ -10,6 +10,9 @@ pub struct Counters {
     pub datagram_bytes_out: u64,
     pub frames_in: u64,
     pub frames_out: u64,
+    /// Sealed, on links with other datacenters, and in the pool of gateways.
+    pub link_bytes_out: u64,
+    pub wan_bytes_out: u64,
     pub views: u64,
     /// What came and was not taken, by reason.
     pub dropped: BTreeMap<&'static str, u64>,

@@ -5,7 +5,7 @@ use super::forwarding::Served;
 use super::io::{Mark, Output, StreamId, Token};
 use super::mail::{self, BadBody};
 use super::spread::{Context, Peer};
-use super::wire::packet::Part;
+use super::wire::packet::{Frame, Part};
 use super::{Engine, operator};
 use crate::model::command::{Command, Refusal};
 use crate::model::time::Now;
@@ -50,7 +50,13 @@ impl Engine {
                 let held = self.proofs.echoed(peer.addr, nonce);
                 held.into_iter().for_each(|bytes| self.datagram_out(peer.addr, bytes));
             }
+            Part::Lane { lane, part } => self.lane_part(now, peer, lane, &part),
+            Part::Datacenters(mentions) => self.take_mentions(now, peer, mentions),
+            Part::Forgotten { datacenter, at_ms } => self.take_forgotten(now, &datacenter, at_ms),
             other => {
+                if let Part::Roots(roots) = &other {
+                    self.compare_datacenters(now, peer, *roots);
+                }
                 let mut context = Context { catalog: &mut self.catalog, members: &self.membership };
                 self.spread.handle_part(now, &mut context, peer, other);
             }
@@ -115,11 +121,20 @@ impl Engine {
     }
 
     pub(super) fn stream_connected(&mut self, now: Now, stream: StreamId) {
+        if self.link_connected(stream) {
+            return;
+        }
+        if let Some((spread, mut context)) = self.lane_of(stream) {
+            return spread.stream_connected(now, &mut context, stream);
+        }
         let mut context = Context { catalog: &mut self.catalog, members: &self.membership };
         self.spread.stream_connected(now, &mut context, stream);
     }
 
     pub(super) fn stream_bytes(&mut self, now: Now, stream: StreamId, bytes: &[u8]) {
+        if self.link_bytes(now, stream, bytes) {
+            return;
+        }
         self.streams.push(stream, bytes);
         loop {
             match self.streams.pop(stream, &mut self.sealer) {
@@ -127,6 +142,18 @@ impl Engine {
                     self.counters.frames_in += 1;
                     let Some(addr) = self.streams.peer(stream) else { return };
                     let peer = Peer { node: arrived.sender, addr };
+                    if let Frame::Lane(lane) = arrived.frame {
+                        if !self.enter_lane(now, stream, addr, lane) {
+                            self.counters.drop("lane_unknown");
+                            self.out.push_back(Output::CloseStream { stream });
+                            return self.stream_closed(now, stream);
+                        }
+                        continue;
+                    }
+                    if let Some((spread, mut context)) = self.lane_of(stream) {
+                        spread.frame(now, &mut context, stream, peer, arrived.frame);
+                        continue;
+                    }
                     let mut context = Context { catalog: &mut self.catalog, members: &self.membership };
                     self.spread.frame(now, &mut context, stream, peer, arrived.frame);
                 }
@@ -141,12 +168,23 @@ impl Engine {
     }
 
     pub(super) fn stream_drained(&mut self, now: Now, stream: StreamId) {
+        if let Some((spread, mut context)) = self.lane_of(stream) {
+            return spread.stream_drained(now, &mut context, stream);
+        }
         let mut context = Context { catalog: &mut self.catalog, members: &self.membership };
         self.spread.stream_drained(now, &mut context, stream);
     }
 
     pub(super) fn stream_closed(&mut self, now: Now, stream: StreamId) {
+        if self.link_closed(now, stream) {
+            return;
+        }
         self.streams.closed(stream);
+        if let Some((spread, mut context)) = self.lane_of(stream) {
+            spread.stream_closed(now, &mut context, stream);
+            self.lanes.remove(&stream);
+            return;
+        }
         let mut context = Context { catalog: &mut self.catalog, members: &self.membership };
         self.spread.stream_closed(now, &mut context, stream);
     }

@@ -3,7 +3,7 @@
 //! A datagram's body is parts, each behind its length, so that a part of a kind unknown to the receiver can be stepped over. Parts of
 //! one turn of the engine are packed in the order they were posted; nothing waits for a later turn.
 
-use super::wire::packet::Part;
+use super::wire::packet::{Lane, Part};
 use super::wire::{BODY_BYTES_MAX, put_varint, take_varint};
 use bytes::{Buf as _, Bytes};
 use std::collections::BTreeMap;
@@ -12,8 +12,11 @@ use std::net::SocketAddr;
 /// The bytes before a part: its length, which is below 2^14.
 const LENGTH_BYTES_MAX: usize = 2;
 
-/// The longest encoded part: one that fills a datagram alone.
-pub const PART_BYTES_MAX: usize = BODY_BYTES_MAX - LENGTH_BYTES_MAX;
+/// What [`Part::Lane`] puts around a part.
+const LANE_BYTES: usize = 1 + 4 + LENGTH_BYTES_MAX;
+
+/// The longest encoded part: one that fills a datagram alone, in a lane.
+pub const PART_BYTES_MAX: usize = BODY_BYTES_MAX - LENGTH_BYTES_MAX - LANE_BYTES;
 
 /// Bodies being packed, by address.
 #[derive(Default)]
@@ -28,7 +31,7 @@ impl Mail {
     /// Puts a part into the datagram to `to`, or begins a new one.
     pub fn post(&mut self, to: SocketAddr, part: &Part) {
         let encoded = postcard::to_stdvec(part).expect("a part is plain data, and memory is at hand");
-        if encoded.len() > PART_BYTES_MAX {
+        if encoded.len() > PART_BYTES_MAX + LANE_BYTES {
             debug_assert!(false, "a part of {} bytes fits no datagram", encoded.len());
             self.oversized += 1;
             return;
@@ -39,6 +42,12 @@ impl Mail {
         }
         put_varint(body, encoded.len() as u64);
         body.extend_from_slice(&encoded);
+    }
+
+    /// Puts a part about another datacenter's origins into the datagram to `to`.
+    pub fn post_in_lane(&mut self, to: SocketAddr, lane: Lane, part: &Part) {
+        let encoded = postcard::to_stdvec(part).expect("a part is plain data, and memory is at hand");
+        self.post(to, &Part::Lane { lane, part: encoded.into() });
     }
 
     /// The bodies that were packed, in the order they filled, then by address.

@@ -17,6 +17,7 @@ mod answers;
 pub mod catalog;
 pub mod config;
 mod counters;
+mod datacenters;
 mod forwarding;
 mod inbound;
 pub mod io;
@@ -51,7 +52,7 @@ use proof::Proofs;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 use spread::Spread;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use streams::Streams;
 use wire::keyring::Keyring;
 use wire::seal::Sealer;
@@ -86,13 +87,21 @@ pub struct Engine {
     store_members_at: Option<u64>,
     /// The store holds no member's address, nor was one handed to it.
     knows_nobody: bool,
+    gateway: Option<wan::gateway::Gateway>,
+    /// What is known of other datacenters.
+    imports: wan::imports::Imports,
+    /// Streams between members here that are about another datacenter's origins.
+    lanes: BTreeMap<io::StreamId, wire::packet::Lane>,
+    /// The datacenters known here are not mentioned again before this.
+    mention_ns: u64,
     out: VecDeque<Output>,
     counters: Counters,
 }
 
 impl Engine {
     /// An agent that starts now, with what its last life left on disk. Its first outputs wait to be polled.
-    pub fn new(config: EngineConfig, restored: Restored, seed: [u8; 32], now: Now) -> Self {
+    pub fn new(mut config: EngineConfig, restored: Restored, seed: [u8; 32], now: Now) -> Self {
+        config.node.is_gateway |= config.gateway.is_some();
         let mut rng = ChaCha12Rng::from_seed(seed);
         let mut journal = Journal::default();
         let node = restored.node.unwrap_or_else(|| {
@@ -137,9 +146,14 @@ impl Engine {
             rtts: rtts::Rtts::default(),
             store_members_at: None,
             knows_nobody: restored.members.is_empty(),
+            gateway: None,
+            imports: wan::imports::Imports::default(),
+            lanes: BTreeMap::new(),
+            mention_ns: 0,
             out: VecDeque::new(),
             counters: Counters::default(),
         };
+        engine.open_gateway(now);
         engine.pump(now);
         engine
     }
@@ -148,9 +162,8 @@ impl Engine {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Datagram { from, bytes } => self.datagram(now, from, &bytes),
-            // Only a gateway has that socket.
-            Input::WanDatagram { .. } => self.counters.drop("wan_unasked"),
-            Input::WanStreamAccepted { stream, .. } => self.out.push_back(Output::CloseStream { stream }),
+            Input::WanDatagram { from, bytes } => self.wan_datagram(now, from, &bytes),
+            Input::WanStreamAccepted { stream, peer, datacenter } => self.wan_stream_accepted(now, stream, peer, datacenter),
             Input::StreamAccepted { stream, peer } => self.stream_accepted(now, stream, peer),
             Input::StreamConnected { stream } => self.stream_connected(now, stream),
             Input::StreamBytes { stream, bytes } => self.stream_bytes(now, stream, &bytes),
@@ -180,6 +193,8 @@ impl Engine {
             self.publish_at,
             self.show_members_at,
             self.store_members_at,
+            self.gateway.as_ref().map(wan::gateway::Gateway::deadline),
+            self.imports.deadline(),
         ]
         .into_iter()
         .flatten()

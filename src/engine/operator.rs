@@ -87,13 +87,28 @@ impl Engine {
             Command::InstallKey(key) => self.change_ring(|ring| ring.install(Key::from_bytes(key.0)).map(|_| ())),
             Command::UseKey(id) => self.change_ring(|ring| ring.use_key(id).map(|_| ())),
             Command::RemoveKey(id) => self.change_ring(|ring| ring.remove(id)),
-            Command::JoinWan(_) | Command::SetWanSeeds(_) => {
-                Err(Refusal::Invalid { what: "this agent is no gateway: start it with --gateway".into() })
-            }
-            Command::ForgetDatacenter(name) => Err(Refusal::NotFound { what: format!("datacenter {name}") }),
+            Command::JoinWan(addrs) => self.in_pool(|gateway| {
+                for addr in addrs {
+                    gateway.proofs.trust(addr);
+                    gateway.membership.join(now, addr);
+                }
+            }),
+            Command::SetWanSeeds(seeds) => self.in_pool(|gateway| {
+                seeds.iter().for_each(|seed| gateway.proofs.trust(*seed));
+                gateway.membership.set_seeds(seeds);
+            }),
+            Command::ForgetDatacenter(name) => self.forget_everywhere(now, &name),
             _ => Err(Refusal::Invalid { what: "this is not an operator's command".into() }),
         };
         self.decide(Asker::Client(token), outcome, true);
+    }
+
+    /// Does what only a gateway can.
+    fn in_pool(&mut self, act: impl FnOnce(&mut super::wan::gateway::Gateway)) -> Result<Reply, Refusal> {
+        let gateway = self.gateway.as_mut();
+        let gateway = gateway.ok_or_else(|| Refusal::Invalid { what: "this agent is no gateway: start it with --gateway".into() })?;
+        act(gateway);
+        Ok(Reply::Done)
     }
 
     fn keys(&self) -> Reply {
@@ -122,6 +137,9 @@ impl Engine {
         match self.leaving {
             Some(Leaving::Head { until_ns }) if until_ns <= now.ns => {
                 self.membership.leave(now);
+                if let Some(gateway) = self.gateway.as_mut() {
+                    gateway.membership.leave(now);
+                }
                 self.leaving = Some(Leaving::Goodbye { until_ns: now.after_ms(GOODBYE_MS) });
             }
             Some(Leaving::Goodbye { until_ns }) if until_ns <= now.ns => {

@@ -43,6 +43,7 @@ impl Engine {
                 Due::GiveUp(asked) => self.catalog.take_over(now, asked.token, asked.command),
             }
         }
+        self.datacenter_timeouts(now);
         self.step_leaving(now);
         if self.rtts.look(now, &self.membership) {
             self.show_members_at.get_or_insert(now.after_ms(SHOW_MEMBERS_MS));
@@ -63,7 +64,7 @@ impl Engine {
                 self.catalog_effect(now, effect);
             } else if let Some(effect) = self.spread.poll() {
                 self.spread_effect(now, effect);
-            } else {
+            } else if !self.pump_datacenters(now) {
                 break;
             }
         }
@@ -74,6 +75,7 @@ impl Engine {
         for (asker, outcome) in std::mem::take(&mut self.decided) {
             self.answers.hold(asker, outcome, mark);
         }
+        self.show_datacenters(now);
         self.publish(now);
         if let Some((mark, ops)) = self.journal.take() {
             self.out.push_back(Output::Persist { mark, ops });
@@ -82,6 +84,7 @@ impl Engine {
             self.answer(asker, outcome);
         }
         self.send_mail(now);
+        self.send_wan_mail(now);
     }
 
     fn membership_effect(&mut self, now: Now, effect: membership::Effect) {
@@ -97,6 +100,7 @@ impl Engine {
                 self.member_event(now, event);
                 let mut context = Context { catalog: &mut self.catalog, members: &self.membership };
                 self.spread.on_member(now, &mut context, event);
+                self.member_of_lanes(now, event);
             }
         }
     }
@@ -140,6 +144,7 @@ impl Engine {
                 self.me_since_ms = now.wall_ms;
                 self.sealer.become_agent(new, self.rng.next_u64());
                 self.catalog.rename(now, new);
+                self.reopen_datacenters(now);
             }
             Event::Rejoined | Event::NeedState { .. } => {}
         }
@@ -166,6 +171,9 @@ impl Engine {
             catalog::Effect::HeadMoved(origin) => {
                 let mut context = Context { catalog: &mut self.catalog, members: &self.membership };
                 self.spread.head_moved(now, &mut context, origin);
+                if let Some(gateway) = self.gateway.as_mut() {
+                    gateway.moved(now, origin);
+                }
                 self.show_members_at.get_or_insert(now.after_ms(SHOW_COUNTS_MS));
             }
             catalog::Effect::Store(op) => self.journal.push(op),
@@ -195,7 +203,7 @@ impl Engine {
         }
     }
 
-    fn spread_effect(&mut self, now: Now, effect: spread::Effect) {
+    pub(super) fn spread_effect(&mut self, now: Now, effect: spread::Effect) {
         match effect {
             spread::Effect::Send { to, part } => self.mail.post(to, &part),
             spread::Effect::OpenStream { stream, to } => {

@@ -101,6 +101,8 @@ impl Kind {
     pub const BLOB: Kind = Kind(6);
     /// A user event, in one of its origin's slots.
     pub const EVENT: Kind = Kind(7);
+    /// What a gateway says of another datacenter, beside that datacenter's own records.
+    pub const LINK: Kind = Kind(8);
 
     /// Whether a record of this kind stays when its origin is gone for good, whatever its scope; see [`Key::outlives_its_origin`].
     pub fn outlives_its_origin(self) -> bool {
@@ -110,7 +112,7 @@ impl Kind {
 
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 8] = ["node", "instance", "lease", "service", "entry", "override", "blob", "event"];
+        const NAMES: [&str; 9] = ["node", "instance", "lease", "service", "entry", "override", "blob", "event", "link"];
         match NAMES.get(usize::from(self.0)) {
             Some(name) => f.write_str(name),
             None => write!(f, "kind {}", self.0),

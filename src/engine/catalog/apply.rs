@@ -121,6 +121,9 @@ impl Catalog {
         if let Some(ix) = self.table.origin_ix(origin) {
             return Some(ix);
         }
+        if self.config.is_import {
+            return self.meet_remote(now, origin);
+        }
         if self.unnamed.len() >= UNNAMED_ORIGINS_MAX {
             self.counters.origins_unnamed += 1;
             return None;
@@ -153,7 +156,7 @@ impl Catalog {
         #[cfg(feature = "sabotage")]
         let continues = continues || self.config.sabotage == Some(crate::engine::sabotage::Rule::BaseUnchecked);
         // What a life holds that goes on elsewhere is for its lineage to say, which comes with the snapshot.
-        let loses_tail = batch.base.epoch == held.epoch && batch.base.seq < held.seq;
+        let loses_tail = !self.config.is_import && batch.base.epoch == held.epoch && batch.base.seq < held.seq;
         if !is_blank && !is_reaped && !continues && loses_tail && !self.is_out_of_patience(now, ix) {
             return Footing::LosesTail;
         }
@@ -331,7 +334,9 @@ impl Catalog {
         let origin = self.table.origin(ix);
         let is_new_life = head.epoch > origin.epoch;
         let is_blank = origin.epoch == 0 || origin.flags.reaped.is_some();
-        let loses_tail = is_new_life && origin.last_life().is_some_and(|held| !epochs::holds(&head.base, &staged.lineage, held));
+        let loses_tail = is_new_life
+            && !self.config.is_import
+            && origin.last_life().is_some_and(|held| !epochs::holds(&head.base, &staged.lineage, held));
         if loses_tail && !is_blank && !self.is_out_of_patience(now, ix) {
             return self.refuse_to_lose_tail(ix);
         }

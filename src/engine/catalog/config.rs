@@ -12,6 +12,9 @@ pub struct CatalogConfig {
     pub reap_after_ms: u64,
     /// How long after its agent's death an instance is listed, as not available.
     pub listed_ms: u64,
+    /// The origins are another datacenter's: they live by its gateways' word, nothing is issued anew for them here, and which of an origin's
+    /// lives is the truth was settled over there.
+    pub is_import: bool,
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<crate::engine::sabotage::Rule>,
 }
@@ -23,6 +26,7 @@ impl Default for CatalogConfig {
             awaiting_tombstones_max: 262_144,
             reap_after_ms: 72 * 3_600_000,
             listed_ms: 3_600_000,
+            is_import: false,
             #[cfg(feature = "sabotage")]
             sabotage: None,
         }

@@ -207,6 +207,9 @@ impl Catalog {
     pub(super) fn end_doomed(&mut self, now: Now) {
         for _ in 0..TURN {
             let Some((uid, doomed)) = self.externals.doomed.pop_front() else { return };
+            if self.config.is_import {
+                continue;
+            }
             let Some(claim) = claims::visible(&self.table, uid).map(|slot| slot.claim).filter(|claim| *claim <= doomed) else { continue };
             self.write_tombstone(now, uid, Kind::INSTANCE, claim);
         }

@@ -8,6 +8,7 @@
 //! snapshot    an origin's history as a whole, in turns        tombstones  when deletes may be forgotten
 //! liveness    what membership says of an origin               reaping     origins that are given up
 //! commands    what clients ask for                            leases      signs of life that run out
+//! import      another datacenter's records, and what gateways here say of it
 //! checks      results of checks, damped                       overrides   an operator's words
 //! nodes       agents' hosts and their names                   external    nodes without an agent
 //! node_checks checks on nodes                                 entries     keys and values
@@ -28,6 +29,7 @@ mod events;
 mod external;
 mod fold;
 mod history;
+mod import;
 mod leases;
 mod liveness;
 mod node_checks;
@@ -191,6 +193,21 @@ impl Catalog {
     /// Begins a life of the agent `me` on what its store kept.
     /// The nonce is random, and tells this process from another one on a copy of the same disk.
     pub fn new(config: CatalogConfig, host: Host, me: NodeId, nonce: u16, restored: &Restored, now: Now) -> Self {
+        let mut catalog = Self::empty(config, host, me, nonce, restored.revision, now);
+        catalog.begin_life(now, restored.head, &restored.lineage, restored.records.clone());
+        for ix in catalog.slots_of(catalog.own_ix) {
+            let uid = catalog.table.slot(ix).uid();
+            catalog.resume_lease(now, uid);
+        }
+        catalog.announce_node(now);
+        for copied in &restored.copies {
+            catalog.recall(now, copied);
+        }
+        catalog
+    }
+
+    /// Without any record, the own ones included.
+    fn empty(config: CatalogConfig, host: Host, me: NodeId, nonce: u16, revision: u64, now: Now) -> Self {
         let mut table = table::Table::default();
         #[cfg(feature = "sabotage")]
         {
@@ -201,7 +218,7 @@ impl Catalog {
             config,
             me,
             own_ix,
-            fold: fold::Fold::new(&host, me, restored.revision),
+            fold: fold::Fold::new(&host, me, revision),
             host,
             table,
             own: own::Own::of(nonce),
@@ -219,15 +236,6 @@ impl Catalog {
             counters: Counters::default(),
         };
         catalog.refresh_life(now, own_ix);
-        catalog.begin_life(now, restored.head, &restored.lineage, restored.records.clone());
-        for ix in catalog.slots_of(own_ix) {
-            let uid = catalog.table.slot(ix).uid();
-            catalog.resume_lease(now, uid);
-        }
-        catalog.announce_node(now);
-        for copied in &restored.copies {
-            catalog.recall(now, copied);
-        }
         catalog
     }
 

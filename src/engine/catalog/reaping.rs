@@ -319,7 +319,7 @@ impl Catalog {
         });
         // With nothing left to hide, here or where nobody looks, a delete needs no heir.
         let is_needed = is_live || others().any(Slot::is_live) || away.concerns(gone_ix);
-        if !is_settled && is_needed {
+        if !is_settled && is_needed && !self.config.is_import {
             self.write(now, uid, claim, state, Urgency::Repair);
         }
         // Tombstones stay as long as any: a delete is not undone by a death.
@@ -328,7 +328,7 @@ impl Catalog {
         }
     }
 
-    fn forget_origin(&mut self, ix: OriginIx) {
+    pub(super) fn forget_origin(&mut self, ix: OriginIx) {
         for slot in self.slots_of(ix) {
             self.drop_slot(slot);
         }

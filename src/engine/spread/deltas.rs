@@ -16,14 +16,14 @@ use crate::engine::mail::PART_BYTES_MAX;
 use crate::engine::membership::Peer;
 use crate::engine::wire::packet::{Advert, Changes, Part, Reach, Want};
 use crate::model::names::NodeId;
-use crate::model::record::Seq;
+use crate::model::record::{Batch, Seq};
 use crate::model::time::Now;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// What is asked of the catalog for one delta. It reckons a batch and its records somewhat larger than they turn out, and a record of
 /// 1,000 bytes is to fit.
-const BATCH_BYTES_MAX: usize = PART_BYTES_MAX + 24;
+const BATCH_BYTES_MAX: usize = PART_BYTES_MAX + 31;
 
 /// Origins in one part of wants: at most 54 bytes each.
 const WANTS_A_PART: usize = 20;
@@ -41,7 +41,7 @@ enum Piece {
 impl Spread {
     /// A change that this agent made, or, of other origins, one that the catalog finds worth passing on.
     pub fn offer(&mut self, now: Now, ctx: &mut Context<'_>, origin: NodeId, seq: Seq, urgency: Urgency) {
-        if origin != self.me {
+        if origin != self.author {
             self.queue.raise(origin, urgency);
             return;
         }
@@ -135,6 +135,23 @@ impl Spread {
             self.tell(now, told.origin);
         }
         self.settle(now, ctx, from.addr, &told, &applied);
+    }
+
+    /// Changes of another datacenter came over a link, in full: taken in, and handed on along the whole ring.
+    pub fn import(&mut self, now: Now, ctx: &mut Context<'_>, batch: Batch) -> Applied {
+        self.ring.refresh(ctx.members);
+        let changes = Changes::from(batch.clone());
+        let applied = ctx.catalog.apply(now, batch);
+        if applied.advanced || applied.news.is_some() {
+            self.pass_on(now, ctx, Reach { first: 0, last: u32::MAX }, &changes, applied.news);
+            self.tell(now, changes.origin);
+        }
+        applied
+    }
+
+    /// A whole origin of another datacenter came over a link.
+    pub fn imported(&mut self, now: Now, origin: NodeId) {
+        self.tell_large(now, origin);
     }
 
     /// What follows from taking changes in, whichever way they came.

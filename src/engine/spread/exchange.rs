@@ -19,6 +19,9 @@ const OTHERS_NAMED: usize = 8;
 /// Origins that wait to be fetched from one peer; peers fetched from at once are few.
 const FETCH_ORIGINS_MAX: usize = 1_024;
 
+/// Streams of different lanes have different numbers: the lane stands above this bit.
+pub const LANE_SHIFT: u32 = 48;
+
 /// Peers that wait to be fetched from, or exchanged with.
 const PEERS_WAITING_MAX: usize = 256;
 
@@ -26,6 +29,8 @@ const PEERS_WAITING_MAX: usize = 256;
 pub struct Exchanges {
     streams: BTreeMap<StreamId, Stream>,
     opened: u64,
+    /// The highest bits of the numbers of streams opened here.
+    lane: u16,
     /// Origins to fetch, by who has them.
     fetches: BTreeMap<SocketAddr, BTreeSet<NodeId>>,
     /// Members to exchange with, whatever readiness says.
@@ -37,6 +42,10 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
+    pub fn set_lane(&mut self, lane: u16) {
+        self.lane = lane;
+    }
+
     fn count(&self, side: Side, purpose: Purpose) -> usize {
         self.streams.values().filter(|stream| stream.side == side && stream.purpose == purpose && stream.is_greeted()).count()
     }
@@ -151,7 +160,7 @@ impl Spread {
 
     fn open(&mut self, stream: Stream) {
         // Streams of the engine have odd numbers.
-        let id = StreamId(2 * self.exchanges.opened + 1);
+        let id = StreamId(u64::from(self.exchanges.lane) << LANE_SHIFT | (2 * self.exchanges.opened + 1));
         self.exchanges.opened += 1;
         self.counters.streams_opened += 1;
         self.effects.push_back(Effect::OpenStream { stream: id, to: stream.peer });
@@ -260,6 +269,7 @@ impl Spread {
                 self.try_others(now, ctx, stream, &others);
                 return Taken::Ended(None);
             }
+            Frame::Lane(_) | Frame::Link(_) => return Taken::Nonsense,
             Frame::Done { is_ready } => {
                 stream.heard_done = Some(is_ready);
                 if let (Purpose::Exchange, Some(node)) = (stream.purpose, stream.node) {

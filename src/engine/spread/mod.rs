@@ -35,6 +35,8 @@ mod tests;
 
 pub use config::SpreadConfig;
 pub use counters::{Counters, Dropped};
+pub use exchange::LANE_SHIFT;
+pub use stream::{pack, unpack_batches, unpack_records};
 
 use self::adverts::Adverts;
 use self::answers::Answers;
@@ -96,6 +98,10 @@ const ROOTS_BYTES: usize = 24;
 pub struct Spread {
     config: SpreadConfig,
     me: NodeId,
+    /// The origin whose changes begin here: this agent, or of another datacenter's origins the one that says what this agent hears of it.
+    author: NodeId,
+    /// The sum over what is known of other datacenters.
+    remote_root: u64,
     rng: ChaCha12Rng,
     ring: Ring,
     pressure: Pressure,
@@ -123,6 +129,8 @@ impl Spread {
     pub fn new(config: SpreadConfig, label: &str, me: NodeId, seed: [u8; 32], now: Now) -> Self {
         Self {
             me,
+            author: me,
+            remote_root: 0,
             rng: ChaCha12Rng::from_seed(seed),
             ring: Ring::default(),
             pressure: Pressure::new(&config),
@@ -143,9 +151,29 @@ impl Spread {
         }
     }
 
+    /// Spreads another datacenter's origins: as one that knows what there is to know, with streams numbered apart from others'.
+    pub fn of_datacenter(config: SpreadConfig, label: &str, me: NodeId, author: NodeId, lane: u16, seed: [u8; 32], now: Now) -> Self {
+        let mut spread = Self::new(config, label, me, seed, now);
+        spread.author = author;
+        spread.exchanges.set_lane(lane);
+        spread.readiness.on_its_own();
+        spread.ring.changed();
+        spread
+    }
+
+    /// The agent that spreads.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// What goes into the second of the two roots from now on.
+    pub fn set_remote_root(&mut self, root: u64) {
+        self.remote_root = root;
+    }
+
     /// Goes on as another origin.
     pub fn become_agent(&mut self, me: NodeId) {
-        self.me = me;
+        (self.me, self.author) = (me, me);
         self.ring.changed();
     }
 
@@ -178,6 +206,7 @@ impl Spread {
             Part::Heads(page) => self.take_page(now, ctx, from, page),
             Part::Compare { root, is_answer } => self.take_compare(now, ctx, from, root, is_answer),
             Part::Swim(_) | Part::Ask { .. } | Part::Answer { .. } | Part::Challenge(_) | Part::Echo(_) => {}
+            Part::Lane { .. } | Part::Datacenters(_) | Part::Forgotten { .. } | Part::Gateway { .. } | Part::Members { .. } => {}
         }
     }
 
@@ -201,7 +230,7 @@ impl Spread {
                 self.ring.changed();
                 if self.ring.peers().is_empty() {
                     // What was written before there was anybody to tell.
-                    self.tell(now, self.me);
+                    self.tell(now, self.author);
                 }
                 if !self.readiness.is_ready() {
                     self.exchange_ns = self.exchange_ns.min(now.ns);
@@ -267,7 +296,7 @@ impl Spread {
 
     /// The sums over our heads, once we speak for them.
     pub fn roots(&self, catalog: &Catalog) -> Option<Roots> {
-        self.is_ready().then(|| Roots { local: catalog.root(), remote: 0 })
+        self.is_ready().then(|| Roots { local: catalog.root(), remote: self.remote_root })
     }
 
     /// Whether this agent has caught up with its datacenter; it stays so.

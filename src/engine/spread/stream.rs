@@ -306,12 +306,17 @@ fn members_step(ctx: &Context<'_>) -> Step {
     Step::Members(ctx.members.state_pages(MEMBERS_PAGE_BYTES).into())
 }
 
-fn pack(value: &impl serde::Serialize) -> Bytes {
+pub fn pack(value: &impl serde::Serialize) -> Bytes {
     compress::pack(&postcard::to_stdvec(value).expect("records are plain data, and memory is at hand")).into()
 }
 
 /// A batch as a frame holds it.
 pub fn unpack_batch(packed: &[u8]) -> Option<Batch> {
+    postcard::from_bytes(&compress::unpack(packed).ok()?).ok()
+}
+
+/// Batches as a frame of a link holds them.
+pub fn unpack_batches(packed: &[u8]) -> Option<Vec<Batch>> {
     postcard::from_bytes(&compress::unpack(packed).ok()?).ok()
 }
 

@@ -1,7 +1,7 @@
-//! Agents on a perfect network with a millisecond of delay, and disks that need two.
+//! Agents on a perfect network with a millisecond of delay, disks that need two, and datacenters 25 ms from each other.
 
 use crate::engine::Engine;
-use crate::engine::config::{EngineConfig, NodeConfig};
+use crate::engine::config::{EngineConfig, ExportPolicy, GatewayConfig, NodeConfig};
 use crate::engine::io::{Input, Mark, Output, Restored, StreamId, Token};
 use crate::model::command::{Command, Refusal, Reply};
 use crate::model::names::{Datacenter, NodeName};
@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 const DELAY_NS: u64 = 1_000_000;
+const WAN_DELAY_NS: u64 = 25_000_000;
 const FSYNC_NS: u64 = 2_000_000;
 const WALL_MS: u64 = 1_790_000_000_000;
 
@@ -20,6 +21,7 @@ struct Host {
     view: Option<Arc<View>>,
     is_alive: bool,
     has_stopped: bool,
+    datacenter: String,
 }
 
 pub struct Net {
@@ -32,13 +34,97 @@ pub struct Net {
     accepted: u64,
     replies: BTreeMap<Token, Result<Reply, Refusal>>,
     tokens: u64,
+    /// Datacenters that reach no other.
+    cut: BTreeSet<String>,
+    pub wan_bytes: u64,
 }
 
 fn addr(host: usize) -> SocketAddr {
     ([10, 0, 0, host as u8 + 1], 7976).into()
 }
 
+fn config(host: usize, datacenter: &str) -> EngineConfig {
+    let node = NodeConfig {
+        name: NodeName::new(&format!("n{host}")).unwrap(),
+        datacenter: Datacenter::new(datacenter).unwrap(),
+        zone: None,
+        advertise: addr(host),
+        http_port: None,
+        dns_port: None,
+        is_gateway: false,
+        version: "test".into(),
+        metadata: Vec::new(),
+    };
+    EngineConfig { keys: vec![[7; 32]], ..EngineConfig::lan(node) }
+}
+
+fn wan_addr(host: usize) -> SocketAddr {
+    ([192, 0, 2, host as u8 + 1], 7977).into()
+}
+
+/// One datacenter: its gateways, which come first, and its other agents.
+#[derive(Clone)]
+pub struct Site {
+    pub name: &'static str,
+    pub gateways: usize,
+    pub others: usize,
+    pub export: ExportPolicy,
+}
+
 impl Net {
+    /// Datacenters that start now; each host's index follows the order given. Gateways know the first gateway of all.
+    pub fn of_datacenters(sites: &[Site]) -> Self {
+        let mut net = Self::new(0);
+        for site in sites {
+            let first = net.hosts.len();
+            for at in 0..site.gateways + site.others {
+                let host = net.hosts.len();
+                let mut config = config(host, site.name);
+                config.gateway = (at < site.gateways).then(|| GatewayConfig {
+                    keys: vec![[8; 32]],
+                    export: site.export.clone(),
+                    ..GatewayConfig::wan("test", wan_addr(host))
+                });
+                net.start(host, config);
+                net.post(host, 0, Input::Command { token: Token(0), command: Command::SetSeeds(vec![addr(first)]) });
+                net.post(host, 0, Input::Command { token: Token(0), command: Command::Join(vec![addr(first)]) });
+                if at < site.gateways {
+                    net.post(host, 0, Input::Command { token: Token(0), command: Command::SetWanSeeds(vec![wan_addr(0)]) });
+                    net.post(host, 0, Input::Command { token: Token(0), command: Command::JoinWan(vec![wan_addr(0)]) });
+                }
+            }
+        }
+        net
+    }
+
+    /// Cuts a datacenter off from all others, or links it again.
+    pub fn set_cut(&mut self, datacenter: &str, is_cut: bool) {
+        if is_cut {
+            self.cut.insert(datacenter.into());
+            let crosses = |net: &Self, host: usize, peer: usize| !net.reaches(host, peer);
+            let broken: Vec<(usize, StreamId)> =
+                self.streams.iter().filter(|((host, _), (peer, _))| crosses(self, *host, *peer)).map(|(end, _)| *end).collect();
+            for (host, stream) in broken {
+                self.streams.remove(&(host, stream));
+                self.post(host, DELAY_NS, Input::StreamClosed { stream });
+            }
+        } else {
+            self.cut.remove(datacenter);
+        }
+    }
+
+    fn reaches(&self, host: usize, peer: usize) -> bool {
+        let (here, there) = (&self.hosts[host].datacenter, &self.hosts[peer].datacenter);
+        here == there || !self.cut.contains(here) && !self.cut.contains(there)
+    }
+
+    fn start(&mut self, host: usize, config: EngineConfig) {
+        let datacenter = config.node.datacenter.to_string();
+        let engine = Engine::new(config, Restored::default(), [host as u8 + 1; 32], self.now());
+        self.hosts.push(Host { engine, view: None, is_alive: true, has_stopped: false, datacenter });
+        self.drain(host);
+    }
+
     /// Agents that all start now and have the first one for their seed.
     pub fn new(count: usize) -> Self {
         let mut net = Self {
@@ -50,29 +136,21 @@ impl Net {
             accepted: 0,
             replies: BTreeMap::new(),
             tokens: 0,
+            cut: BTreeSet::new(),
+            wan_bytes: 0,
         };
         for host in 0..count {
-            let node = NodeConfig {
-                name: NodeName::new(&format!("n{host}")).unwrap(),
-                datacenter: Datacenter::new("dc1").unwrap(),
-                zone: None,
-                advertise: addr(host),
-                http_port: None,
-                dns_port: None,
-                is_gateway: false,
-                version: "test".into(),
-                metadata: Vec::new(),
-            };
-            let config = EngineConfig { keys: vec![[7; 32]], ..EngineConfig::lan(node) };
-            let engine = Engine::new(config, Restored::default(), [host as u8 + 1; 32], net.now());
-            net.hosts.push(Host { engine, view: None, is_alive: true, has_stopped: false });
-            net.drain(host);
+            net.start(host, config(host, "dc1"));
         }
         for host in 1..count {
             net.post(host, 0, Input::Command { token: Token(0), command: Command::SetSeeds(vec![addr(0)]) });
             net.post(host, 0, Input::Command { token: Token(0), command: Command::Join(vec![addr(0)]) });
         }
         net
+    }
+
+    pub fn wall_ms(&self) -> u64 {
+        self.now().wall_ms
     }
 
     pub fn engine(&self, host: usize) -> &Engine {
@@ -93,6 +171,12 @@ impl Net {
 
     pub fn kill(&mut self, host: usize) {
         self.hosts[host].is_alive = false;
+        let ends: Vec<_> = self.streams.iter().filter(|((at, _), _)| *at == host).map(|(end, peer)| (*end, *peer)).collect();
+        for (end, (peer, stream)) in ends {
+            self.streams.remove(&end);
+            self.streams.remove(&(peer, stream));
+            self.post(peer, DELAY_NS, Input::StreamClosed { stream });
+        }
     }
 
     /// Hands a command in and runs until it is answered.
@@ -158,7 +242,9 @@ impl Net {
                 Output::OpenStream { stream, to } => self.open(host, stream, to),
                 Output::StreamBytes { stream, bytes } => {
                     if let Some(&(peer, theirs)) = self.streams.get(&(host, stream)) {
-                        self.post(peer, DELAY_NS, Input::StreamBytes { stream: theirs, bytes });
+                        let is_far = self.hosts[host].datacenter != self.hosts[peer].datacenter;
+                        self.wan_bytes += if is_far { bytes.len() as u64 } else { 0 };
+                        self.post(peer, if is_far { WAN_DELAY_NS } else { DELAY_NS }, Input::StreamBytes { stream: theirs, bytes });
                         self.post(host, DELAY_NS, Input::StreamDrained { stream });
                     }
                 }
@@ -172,7 +258,14 @@ impl Net {
                 }
                 Output::View(view) => self.hosts[host].view = Some(view),
                 Output::Persist { mark, .. } => self.post(host, FSYNC_NS, Input::Durable { mark: Mark(mark.0) }),
-                Output::WanDatagram { .. } | Output::OpenWanStream { .. } => panic!("no host here is a gateway"),
+                Output::WanDatagram { to, bytes } => {
+                    self.wan_bytes += bytes.len() as u64;
+                    let peer = (0..self.hosts.len()).find(|peer| wan_addr(*peer) == to);
+                    if let Some(peer) = peer.filter(|peer| self.reaches(host, *peer)) {
+                        self.post(peer, WAN_DELAY_NS, Input::WanDatagram { from: wan_addr(host), bytes });
+                    }
+                }
+                Output::OpenWanStream { stream, to, datacenter } => self.open_wan(host, stream, to, datacenter.as_str()),
                 Output::Stopped => (self.hosts[host].has_stopped, self.hosts[host].is_alive) = (true, false),
             }
         }
@@ -189,6 +282,21 @@ impl Net {
                 self.post(host, 2 * DELAY_NS, Input::StreamConnected { stream });
             }
             None => self.post(host, DELAY_NS, Input::StreamClosed { stream }),
+        }
+    }
+
+    fn open_wan(&mut self, host: usize, stream: StreamId, to: SocketAddr, datacenter: &str) {
+        let peer = (0..self.hosts.len()).find(|peer| wan_addr(*peer) == to);
+        match peer.filter(|peer| self.hosts[*peer].is_alive && self.reaches(host, *peer) && self.hosts[*peer].datacenter == datacenter) {
+            Some(peer) => {
+                self.accepted += 2;
+                let theirs = StreamId(self.accepted);
+                self.streams.insert((host, stream), (peer, theirs));
+                self.streams.insert((peer, theirs), (host, stream));
+                self.post(peer, WAN_DELAY_NS, Input::WanStreamAccepted { stream: theirs, peer: wan_addr(host), datacenter: None });
+                self.post(host, 2 * WAN_DELAY_NS, Input::StreamConnected { stream });
+            }
+            None => self.post(host, WAN_DELAY_NS, Input::StreamClosed { stream }),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whole engines in virtual time: a handful of agents on a network without faults. Faults are the simulator's.
 
+mod datacenters;
 mod harness;
 
 use crate::model::command::{Command, Condition, Registration, Reply, Target, WriteResult};

@@ -99,7 +99,7 @@ pub struct ExportRule {
 }
 
 /// The highest edition: it is the lowest bits of an epoch as it crosses, so that a new edition is like a new epoch.
-pub const EDITION_MAX: u16 = 4_095;
+pub const EDITION_MAX: u16 = 2_047;
 
 impl Default for ExportPolicy {
     fn default() -> Self {

@@ -1,3 +1,16 @@
 //! Other datacenters: gateways that find each other, links between them, and what each agent keeps of the rest (protocol.md §6).
+//!
+//! ```text
+//! config    settings: what is kept, what a gateway says, what crosses     gateway   the pool of gateways; who sends what to whom
+//! crossing  the own catalog as it crosses                                 link      one stream to or from another gateway
+//! imports   what every agent keeps of other datacenters
+//! ```
+//!
+//! A gateway is in two pools: its datacenter's, and that of all gateways. Each has a socket, a seal and a label of its own; the label is
+//! part of what a seal authenticates, so that no packet of one pool is ever taken for one of the other.
 
 pub mod config;
+mod crossing;
+pub mod gateway;
+pub mod imports;
+mod link;

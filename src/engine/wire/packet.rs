@@ -4,7 +4,7 @@
 //! part or frame that does not decode drops the rest of its packet, counted.
 
 use crate::model::command::{Command, Refusal, Reply};
-use crate::model::names::NodeId;
+use crate::model::names::{Datacenter, NodeId};
 use crate::model::record::{AsOf, Base, Batch, Epoch, Head, HeadFlags, Lineage, Record, Seq};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,40 @@ pub enum Part {
         root: u64,
         is_answer: bool,
     },
+    /// An encoded part about another datacenter's origins; its lane is the hash of that datacenter's name.
+    Lane {
+        lane: Lane,
+        part: Bytes,
+    },
+    /// The other datacenters the sender knows: to somebody whose sum over all of them is another.
+    Datacenters(Vec<Mention>),
+    /// What is known of a datacenter was dropped at that time, in Unix milliseconds: do likewise, unless it is heard.
+    Forgotten {
+        datacenter: Datacenter,
+        at_ms: u64,
+    },
+    /// Between gateways: the datacenter that the sender is a gateway of.
+    Gateway {
+        datacenter: Datacenter,
+    },
+    /// Between gateways: a page of the pool's members; one that is no answer is answered with the receiver's.
+    Members {
+        page: Bytes,
+        is_answer: bool,
+    },
+}
+
+/// Which datacenter's origins something is about, where it is not the own one.
+pub type Lane = [u8; 4];
+
+/// Another datacenter, as one agent knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mention {
+    pub datacenter: Datacenter,
+    /// The sum over its heads.
+    pub root: u64,
+    /// Some gateway hears it now.
+    pub is_heard: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -193,6 +227,41 @@ pub enum Frame {
     },
     /// The lives that the next snapshot is made of.
     Lineage(Lineage),
+    /// The stream is about the origins of another datacenter; goes before [`Frame::Hello`].
+    Lane(Lane),
+    /// Between gateways of two datacenters.
+    Link(LinkFrame),
+}
+
+/// What a link says beside snapshots and wants. Its opener sends what its own datacenter's origins wrote; the other side says what it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkFrame {
+    /// First from either side: the sender's datacenter, and the edition of its export policy.
+    Hello {
+        datacenter: Datacenter,
+        edition: u16,
+    },
+    /// What the receiver of the link has of the sender's datacenter.
+    Sketch(Vec<SketchCells>),
+    /// The sketch did not decode: all heads; answered by wants.
+    Heads(Vec<Head>),
+    HeadsEnd,
+    /// Postcard of `Vec<Batch>`, compressed.
+    Batches(Bytes),
+    /// These origins are down, or are not any more, by the sender's membership.
+    Down {
+        origins: Vec<NodeId>,
+        is_down: bool,
+    },
+    /// The sum over the sender's heads, and how many origins' changes wait there.
+    Compare {
+        root: u64,
+        backlog: u32,
+    },
+    /// The receiver has taken in so many bytes of frames since it last said so.
+    Taken {
+        bytes: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -41,6 +41,11 @@ fn part_kind(part: &Part) -> &'static str {
         Part::Challenge(_) => "challenge",
         Part::Echo(_) => "echo",
         Part::Compare { .. } => "compare",
+        Part::Lane { .. } => "lane",
+        Part::Datacenters(_) => "datacenters",
+        Part::Forgotten { .. } => "forgotten",
+        Part::Gateway { .. } => "gateway",
+        Part::Members { .. } => "pool_members",
     }
 }
 
@@ -60,6 +65,15 @@ fn frame_kind(frame: &Frame) -> &'static str {
         Frame::Busy { .. } => "busy",
         Frame::Done { .. } => "done",
         Frame::Lineage(_) => "lineage",
+        Frame::Lane(_) => "lane",
+        Frame::Link(LinkFrame::Hello { .. }) => "link_hello",
+        Frame::Link(LinkFrame::Sketch(_)) => "link_sketch",
+        Frame::Link(LinkFrame::Heads(_)) => "link_heads",
+        Frame::Link(LinkFrame::HeadsEnd) => "link_heads_end",
+        Frame::Link(LinkFrame::Batches(_)) => "link_batches",
+        Frame::Link(LinkFrame::Down { .. }) => "link_down",
+        Frame::Link(LinkFrame::Compare { .. }) => "link_compare",
+        Frame::Link(LinkFrame::Taken { .. }) => "link_taken",
     }
 }
 
@@ -331,6 +345,10 @@ fn outcomes() -> Vec<Result<Reply, Refusal>> {
     ]
 }
 
+fn east() -> crate::model::names::Datacenter {
+    crate::model::names::Datacenter::new("east").unwrap()
+}
+
 fn parts() -> Vec<Part> {
     let head = |origin| Advert { origin: NodeId(origin), epoch: 1, seq: 7 + origin as u64 / 25, flags: HeadFlags::default() };
     let sketch = Sketch::build(&HeadKey::new("test"), Size::Small, 2, (3..33).map(head)).parts(1).remove(0);
@@ -350,6 +368,11 @@ fn parts() -> Vec<Part> {
         Part::Challenge(0x0102_0304_0506_0708),
         Part::Echo(0x0102_0304_0506_0708),
         Part::Compare { root: 0xfeed, is_answer: true },
+        Part::Lane { lane: [1, 2, 3, 4], part: Bytes::from_static(b"part") },
+        Part::Datacenters(vec![Mention { datacenter: east(), root: 0xfeed, is_heard: true }]),
+        Part::Forgotten { datacenter: east(), at_ms: 1_700_000_000_000 },
+        Part::Gateway { datacenter: east() },
+        Part::Members { page: Bytes::from_static(b"page"), is_answer: true },
     ];
     others.into_iter().chain(asks).chain(answers).collect()
 }
@@ -371,6 +394,15 @@ fn frames() -> Vec<Frame> {
         Frame::Busy { retry_after_ms: 500, others: vec![([10, 1, 2, 3], 7_946).into()] },
         Frame::Done { is_ready: false },
         Frame::Lineage(vec![(1_800_000_000_000, 7), (1_800_000_009_000, 12)].into()),
+        Frame::Lane([1, 2, 3, 4]),
+        Frame::Link(LinkFrame::Hello { datacenter: east(), edition: 3 }),
+        Frame::Link(LinkFrame::Sketch(vec![])),
+        Frame::Link(LinkFrame::Heads(vec![head()])),
+        Frame::Link(LinkFrame::HeadsEnd),
+        Frame::Link(LinkFrame::Batches(super::compress::pack(&postcard::to_stdvec(&vec![batch()]).unwrap()).into())),
+        Frame::Link(LinkFrame::Down { origins: vec![ORIGIN], is_down: true }),
+        Frame::Link(LinkFrame::Compare { root: 0xfeed, backlog: 2 }),
+        Frame::Link(LinkFrame::Taken { bytes: 70_000 }),
     ]
 }
 
@@ -392,7 +424,7 @@ fn every_part_is_these_bytes() {
         part => part_kind(part),
     };
     check("parts", parts().into_iter().map(|part| (kind(&part), part)).collect());
-    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 15);
+    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 20);
 }
 
 #[test]

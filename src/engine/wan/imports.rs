@@ -1,0 +1,386 @@
+//! What this agent keeps of other datacenters: a catalog of each, spread among the members here like the own one, and apart from it.
+//!
+//! ```text
+//!   gateway ── batches ──► catalog of "east" ──► view of "east"
+//!                              ▲    │
+//!              Part::Lane ─────┘    └──► spread of "east" ──► other agents here
+//! ```
+//!
+//! Which datacenters there are, agents tell each other when their second roots differ. Each gateway says how its link stands
+//! ([`LinkWord`]) and which origins it holds down; every agent folds what gateways that live here say: an origin is down only if all say
+//! so that hear the datacenter, and the datacenter is stale when nobody hears it.
+
+use super::config::WanConfig;
+use crate::engine::catalog::config::CatalogConfig;
+use crate::engine::catalog::{Catalog, Host, Word};
+use crate::engine::membership::{MemberState, Membership};
+use crate::engine::spread::{Spread, SpreadConfig};
+use crate::engine::wire::packet::{Advert, Lane, Mention};
+use crate::model::names::{Datacenter, NodeId, NodeName};
+use crate::model::node::{Liveness, NodeInfo};
+use crate::model::time::Now;
+use crate::view::{DatacenterView, LinkState, LinkView, View};
+use serde::{Deserialize, Serialize};
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Changes of another datacenter's view that come together are shown together, in milliseconds.
+const SHOW_MS: u64 = 5;
+/// Agents mention the datacenters they know to a peer that knows others at most so often, in milliseconds.
+pub const MENTION_MS: u64 = 1_000;
+/// That a datacenter was forgotten is remembered so long, in milliseconds: nobody still tells of it by then.
+const FORGOTTEN_MS: u64 = 3_600_000;
+/// What a gateway says under this name is its [`LinkWord`]; under the other, the id of an origin that is down.
+const LINK: &str = "link";
+const DOWN: &str = "down";
+
+/// How a gateway here hears another datacenter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkWord {
+    /// 0 fresh, 1 lagging, 2 stale.
+    state: u8,
+    /// Since when it is what it is, in Unix milliseconds.
+    since_ms: u64,
+    rtt_us: Option<u32>,
+    peers: Vec<(NodeId, SocketAddr)>,
+}
+
+/// One other datacenter as it is kept here.
+pub struct Import {
+    pub name: Datacenter,
+    pub lane: Lane,
+    pub catalog: Catalog,
+    pub spread: Spread,
+    published: Arc<View>,
+    shown: Option<Arc<DatacenterView>>,
+    show_at: Option<u64>,
+    /// What gateways say, or who of them lives, changed.
+    is_unjudged: bool,
+    state: LinkState,
+    stale_since_ms: Option<u64>,
+    links: Vec<LinkView>,
+    /// When somebody last heard it.
+    heard_ns: u64,
+    /// Its share of the second root.
+    term: u64,
+    /// Somebody is said to be down: whoever comes is looked at.
+    has_downs: bool,
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Imports {
+    pub by_lane: BTreeMap<Lane, Import>,
+    forgotten: BTreeMap<Datacenter, (u64, u64)>,
+    root: u64,
+    numbers: u16,
+    /// Some of what readers see of them changed.
+    pub is_news: bool,
+    pub refused: u64,
+}
+
+/// What an import is made with.
+pub struct Making<'a> {
+    pub catalog: &'a CatalogConfig,
+    pub spread: &'a SpreadConfig,
+    pub label: &'a str,
+    pub me: NodeId,
+    pub is_gateway: bool,
+    pub seed: [u8; 32],
+}
+
+impl Imports {
+    pub fn lane_of(name: &Datacenter) -> Lane {
+        (hash(name, NodeId(0)).0 as u32).to_le_bytes()
+    }
+
+    pub fn find(&mut self, name: &Datacenter) -> Option<&mut Import> {
+        self.by_lane.get_mut(&Self::lane_of(name)).filter(|import| import.name == *name)
+    }
+
+    /// The import of that name, made where there is none; none where there are too many, or it was forgotten.
+    pub fn ensure(&mut self, now: Now, name: &Datacenter, is_heard: bool, wan: &WanConfig, making: &Making<'_>) -> Option<&mut Import> {
+        let lane = Self::lane_of(name);
+        if is_heard {
+            self.forgotten.remove(name);
+        }
+        let is_known = self.by_lane.contains_key(&lane);
+        if !is_known && (self.by_lane.len() >= wan.datacenters_max || self.is_forgotten(now, name).is_some()) {
+            self.refused += 1;
+            return None;
+        }
+        if !is_known {
+            // Streams of former imports are not taken for a later one's.
+            self.numbers = self.numbers % 0x7ffe + 1;
+            let number = self.numbers;
+            self.by_lane.insert(lane, Import::new(name.clone(), lane, number, making, now));
+            self.is_news = true;
+        }
+        self.find(name)
+    }
+
+    /// When a datacenter was forgotten that should not come back by others' memory, in Unix milliseconds.
+    pub fn is_forgotten(&self, now: Now, name: &Datacenter) -> Option<u64> {
+        self.forgotten.get(name).filter(|(until_ns, _)| *until_ns > now.ns).map(|(_, at_ms)| *at_ms)
+    }
+
+    /// Drops all that is known of a datacenter.
+    pub fn forget(&mut self, now: Now, name: &Datacenter, at_ms: u64) {
+        if let Some(import) = self.find(name).map(|import| import.lane).and_then(|lane| self.by_lane.remove(&lane)) {
+            self.root = self.root.wrapping_sub(import.term);
+            self.is_news = true;
+        }
+        self.forgotten.retain(|_, (until_ns, _)| *until_ns > now.ns);
+        self.forgotten.insert(name.clone(), (now.after_ms(FORGOTTEN_MS), at_ms));
+    }
+
+    /// The second root.
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    pub fn mentions(&self) -> Vec<Mention> {
+        let mention = |import: &Import| Mention {
+            datacenter: import.name.clone(),
+            root: import.catalog.root(),
+            is_heard: import.state != LinkState::Stale,
+        };
+        self.by_lane.values().map(mention).collect()
+    }
+
+    /// A head of an import moved.
+    pub fn moved(&mut self, lane: Lane, origin: NodeId) {
+        let Some(import) = self.by_lane.get_mut(&lane) else { return };
+        // Of an import that holds nothing yet nobody needs to know.
+        let root = import.catalog.root();
+        let term = if root == 0 { 0 } else { root ^ hash(&import.name, NodeId(1)).0 as u64 };
+        self.root = self.root.wrapping_sub(std::mem::replace(&mut import.term, term)).wrapping_add(term);
+        import.is_unjudged |= import.has_downs
+            || import.catalog.said(origin).next().is_some()
+            || import.catalog.head(origin).is_some_and(|head| head.seq == 0);
+    }
+
+    pub fn deadline(&self) -> Option<u64> {
+        let of = |import: &Import| {
+            let judge = import.is_unjudged.then_some(0);
+            [judge, import.catalog.deadline(), import.spread.deadline(), import.show_at].into_iter().flatten().min()
+        };
+        self.by_lane.values().filter_map(of).min()
+    }
+
+    /// Lets all that changed be judged again: members here came or went.
+    pub fn members_changed(&mut self) {
+        self.by_lane.values_mut().for_each(|import| import.is_unjudged = true);
+    }
+
+    /// Datacenters that nobody has heard for too long.
+    pub fn expired(&self, now: Now, wan: &WanConfig) -> Vec<Datacenter> {
+        let is_over =
+            |import: &&Import| import.state == LinkState::Stale && now.ns.saturating_sub(import.heard_ns) > wan.retention_ms * 1_000_000;
+        self.by_lane.values().filter(is_over).map(|import| import.name.clone()).collect()
+    }
+
+    pub fn views(&self) -> Vec<Arc<DatacenterView>> {
+        self.by_lane.values().filter_map(|import| import.shown.clone()).collect()
+    }
+
+    /// Whether some datacenter's origin goes by that id here.
+    pub fn has_origin(&self, origin: NodeId, except: &Datacenter) -> bool {
+        self.by_lane.values().any(|import| import.name != *except && import.catalog.head(origin).is_some())
+    }
+}
+
+impl Import {
+    fn new(name: Datacenter, lane: Lane, number: u16, making: &Making<'_>, now: Now) -> Self {
+        let author = author_of(&name, making.me);
+        let nonce = u16::from_le_bytes([making.seed[0], making.seed[1]]);
+        let catalog = Catalog::import(making.catalog, stand_in(&name), author, nonce, making.is_gateway, now);
+        let label = format!("{}/{name}", making.label);
+        let spread = Spread::of_datacenter(making.spread.clone(), &label, making.me, author, number, making.seed, now);
+        Self {
+            name,
+            lane,
+            catalog,
+            spread,
+            published: Arc::new(View::default()),
+            shown: None,
+            show_at: Some(now.ns),
+            is_unjudged: true,
+            state: LinkState::Stale,
+            stale_since_ms: Some(now.wall_ms),
+            links: Vec::new(),
+            heard_ns: now.ns,
+            term: 0,
+            has_downs: false,
+        }
+    }
+
+    pub fn state(&self) -> LinkState {
+        self.state
+    }
+
+    /// The other datacenter's own heads: what both sides of a link compare.
+    pub fn adverts(&self, authors: &BTreeSet<NodeId>) -> Vec<Advert> {
+        self.catalog.heads().filter(|head| !authors.contains(&head.origin)).map(|head| Advert::from(&head)).collect()
+    }
+
+    /// A gateway says how its link stands.
+    pub fn say_link(&mut self, now: Now, state: LinkState, rtt_us: Option<u32>, peers: Vec<(NodeId, SocketAddr)>) {
+        let state = state as u8;
+        let before = self.word_of(author_of(&self.name, self.spread.me()));
+        let since_ms = before.as_ref().filter(|word| word.state == state).map_or(now.wall_ms, |word| word.since_ms);
+        // A round trip alone is no news.
+        let rtt_us = before.as_ref().and_then(|word| word.rtt_us).or(rtt_us);
+        self.catalog.say(now, LINK, "", &LinkWord { state, since_ms, rtt_us, peers });
+    }
+
+    /// A gateway says whom it holds down: exactly these.
+    pub fn say_down(&mut self, now: Now, down: &BTreeSet<NodeId>) {
+        let said = self.down_of(author_of(&self.name, self.spread.me()));
+        for origin in said.difference(down) {
+            self.catalog.unsay(now, DOWN, &origin.to_string());
+        }
+        for origin in down.difference(&said) {
+            self.catalog.say(now, DOWN, &origin.to_string(), &());
+        }
+    }
+
+    /// How this gateway last said that its link stands.
+    pub fn said_state(&self) -> Option<LinkState> {
+        let word = self.word_of(author_of(&self.name, self.spread.me()))?;
+        LinkState::ALL.get(usize::from(word.state)).copied()
+    }
+
+    fn word_of(&self, author: NodeId) -> Option<LinkWord> {
+        self.catalog
+            .said(author)
+            .filter_map(|content| content.decode::<LinkWord>().ok())
+            .find(|(key, _)| *key.name == *LINK)
+            .map(|(_, word)| word)
+    }
+
+    fn down_of(&self, author: NodeId) -> BTreeSet<NodeId> {
+        let keys = self.catalog.said(author).filter_map(|content| content.key().ok()).filter(|key| *key.name == *DOWN);
+        keys.filter_map(|key| key.id.parse().ok()).collect()
+    }
+
+    /// Folds what the gateways that live here say.
+    pub fn judge(&mut self, now: Now, members: &Membership) {
+        if !std::mem::take(&mut self.is_unjudged) {
+            return;
+        }
+        let alive = members.members().filter(|member| member.state != MemberState::Down).map(|member| member.node);
+        let here: Vec<NodeId> = std::iter::once(members.me().node).chain(alive).collect();
+        let mut links = Vec::new();
+        let mut downs: Vec<BTreeSet<NodeId>> = Vec::new();
+        let mut stale_since_ms = None;
+        for gateway in here {
+            let author = author_of(&self.name, gateway);
+            let Some(word) = self.word_of(author) else { continue };
+            let state = LinkState::ALL.get(usize::from(word.state)).copied().unwrap_or(LinkState::Stale);
+            if state == LinkState::Stale {
+                stale_since_ms = stale_since_ms.max(Some(word.since_ms));
+            } else {
+                downs.push(self.down_of(author));
+            }
+            links.push(LinkView { gateway, peers: word.peers, state, rtt_us: word.rtt_us });
+        }
+        let state = links.iter().map(|link| link.state).min().unwrap_or(LinkState::Stale);
+        self.settle_state(now, state, stale_since_ms, links);
+        self.settle_downs(now, &downs);
+    }
+
+    fn settle_state(&mut self, now: Now, state: LinkState, said_stale_ms: Option<u64>, links: Vec<LinkView>) {
+        let before = (self.state, self.stale_since_ms);
+        if state != LinkState::Stale {
+            (self.heard_ns, self.stale_since_ms) = (now.ns, None);
+        } else if self.state != LinkState::Stale {
+            // Who heard it says since when not, or is gone itself.
+            self.heard_ns = now.ns;
+            self.stale_since_ms = Some(said_stale_ms.unwrap_or(now.wall_ms).min(now.wall_ms));
+        } else if let Some(said) = said_stale_ms {
+            self.stale_since_ms = Some(self.stale_since_ms.map_or(said, |known| known.min(said)));
+        }
+        self.state = state;
+        if before != (self.state, self.stale_since_ms) || self.links != links {
+            self.links = links;
+            self.shown = None;
+            self.show_at.get_or_insert(now.ns);
+        }
+    }
+
+    /// Down is who is down for all that hear the datacenter; while nobody does, everybody stays what he was.
+    fn settle_downs(&mut self, now: Now, downs: &[BTreeSet<NodeId>]) {
+        let Some((first, others)) = downs.split_first() else { return };
+        self.has_downs = downs.iter().any(|down| !down.is_empty());
+        let origins: Vec<NodeId> = self.catalog.heads().map(|head| head.origin).collect();
+        for origin in origins {
+            let is_down = first.contains(&origin) && others.iter().all(|down| down.contains(&origin));
+            let was_down = self.catalog.liveness_of(origin, now) == Some(Liveness::Down);
+            if is_down != was_down {
+                self.catalog.on_member(now, origin, if is_down { Word::Down } else { Word::Alive });
+            }
+        }
+    }
+
+    /// Publishes what changed, a few milliseconds after it did. Says whether readers see something new.
+    pub fn show(&mut self, now: Now) -> bool {
+        if self.catalog.is_behind() || self.catalog.editor().is_dirty() {
+            self.show_at.get_or_insert(now.after_ms(SHOW_MS));
+        }
+        if self.show_at.is_none_or(|at| at > now.ns) {
+            return false;
+        }
+        self.show_at = None;
+        if let Some(view) = self.catalog.publish(now) {
+            (self.published, self.shown) = (view, None);
+        }
+        if self.shown.is_some() {
+            return false;
+        }
+        self.shown = Some(Arc::new(DatacenterView {
+            name: self.name.to_string(),
+            state: self.state,
+            stale_since_ms: self.stale_since_ms,
+            rtt_us: self.links.iter().filter_map(|link| link.rtt_us).min(),
+            links: self.links.clone(),
+            view: Arc::clone(&self.published),
+            revision: self.published.revision,
+        }));
+        true
+    }
+}
+
+/// The origin under which an agent here says what it hears of a datacenter.
+pub fn author_of(name: &Datacenter, gateway: NodeId) -> NodeId {
+    hash(name, gateway)
+}
+
+fn hash(name: &Datacenter, node: NodeId) -> NodeId {
+    // A fixed key: these are names, equal at all agents, and guard nothing.
+    let mut hasher = SipHasher24::new_with_keys(0x7469_6469_6e67_7321, 0x6461_7461_6365_6e74);
+    hasher.write(&node.0.to_le_bytes());
+    hasher.write(name.as_str().as_bytes());
+    NodeId(hasher.finish128().as_u128())
+}
+
+/// A catalog is some agent's; another datacenter's is kept by nobody there.
+fn stand_in(name: &Datacenter) -> Host {
+    let text = |text: &str| text.to_owned().into();
+    let info = NodeInfo {
+        address: text(""),
+        gossip: None,
+        http_port: None,
+        dns_port: None,
+        datacenter: text(name.as_str()),
+        zone: None,
+        is_gateway: false,
+        version: text(""),
+        metadata: Vec::new(),
+        checks: Vec::new(),
+    };
+    Host { name: NodeName::new(name.as_str()).expect("a datacenter's name is a name"), info }
+}

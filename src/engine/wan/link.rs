@@ -1,0 +1,280 @@
+//! One link: a stream on which a gateway of one datacenter sends what its origins write to a gateway of another.
+//!
+//! ```text
+//!   opener (sends)                         other side (takes in)
+//!     Hello ─────────────────────────────────►
+//!     ◄──────────────────── Hello, Sketch of what it has
+//!     Batches, snapshots, Down ──────────────►
+//!     ◄─────────────────────────────── Taken, Wants
+//!     Compare, every ten seconds ────────────►
+//!     ◄───────────── Sketch, where sums differ
+//! ```
+//!
+//! The sender remembers of each origin how far the other side is; what moved is sent from there on, as long as no more than a window
+//! of bytes is under way.
+
+use super::crossing::Crossing;
+use crate::engine::catalog::Staged;
+use crate::engine::spread::pack;
+use crate::engine::wire::packet::{Frame, LinkFrame, Want};
+use crate::model::names::{Datacenter, NodeId};
+use crate::model::record::{Batch, Epoch, Head, RecordState, Seq};
+use crate::model::time::Now;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+/// Batches of one frame, in bytes before compression.
+const FRAME_BATCH_BYTES: usize = 48 * 1_024;
+/// What one record may take: a batch of it alone fits a frame.
+const RECORD_BATCH_BYTES: usize = 100 * 1_024;
+
+/// How far the other side is with an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cursor {
+    epoch: Epoch,
+    seq: Seq,
+    left: bool,
+}
+
+impl From<&Head> for Cursor {
+    fn from(head: &Head) -> Self {
+        Self { epoch: head.epoch, seq: head.seq, left: head.flags.left }
+    }
+}
+
+/// A link this gateway opened: it sends.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub to: NodeId,
+    pub datacenter: Datacenter,
+    pub is_greeted: bool,
+    pub heard_ns: u64,
+    pub compare_ns: u64,
+    /// Sketches that came on it.
+    pub sketches: u32,
+    cursors: BTreeMap<NodeId, Cursor>,
+    /// Marks of origins given up that were sent.
+    marked: BTreeSet<NodeId>,
+    dirty: BTreeSet<NodeId>,
+    /// To be sent whoever is first in rank: the other side said that it lacks them.
+    asked: BTreeSet<NodeId>,
+    down: BTreeSet<NodeId>,
+    queue: VecDeque<Frame>,
+    sent: u64,
+    taken: u64,
+}
+
+impl Outgoing {
+    pub fn new(now: Now, to: NodeId, datacenter: Datacenter, reconcile_ms: u64) -> Self {
+        Self {
+            to,
+            datacenter,
+            is_greeted: false,
+            heard_ns: now.ns,
+            compare_ns: now.after_ms(reconcile_ms),
+            sketches: 0,
+            cursors: BTreeMap::new(),
+            marked: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            down: BTreeSet::new(),
+            queue: VecDeque::new(),
+            sent: 0,
+            taken: 0,
+        }
+    }
+
+    pub fn touch(&mut self, origin: NodeId) {
+        self.dirty.insert(origin);
+    }
+
+    pub fn touch_all(&mut self, origins: impl IntoIterator<Item = NodeId>) {
+        self.dirty.extend(origins);
+    }
+
+    /// The other side has these heads.
+    pub fn has(&mut self, heads: impl IntoIterator<Item = Head>) {
+        self.cursors.extend(heads.into_iter().map(|head| (head.origin, Cursor::from(&head))));
+    }
+
+    /// It has an origin up to here only; none: not at all, or of another life.
+    pub fn lacks(&mut self, origin: NodeId, place: Option<(Epoch, Seq)>, is_asked: bool) {
+        match place {
+            Some((epoch, seq)) => self.cursors.insert(origin, Cursor { epoch, seq, left: false }),
+            None => self.cursors.remove(&origin),
+        };
+        if is_asked {
+            self.asked.insert(origin);
+        }
+        self.dirty.insert(origin);
+    }
+
+    pub fn wants(&mut self, wants: &[Want]) {
+        for want in wants {
+            self.lacks(want.origin, (want.epoch > 0).then_some((want.epoch, want.from)), true);
+        }
+    }
+
+    pub fn taken(&mut self, bytes: u64) {
+        self.taken = self.taken.saturating_add(bytes).min(self.sent);
+    }
+
+    pub fn backlog(&self) -> u32 {
+        (self.dirty.len() + self.queue.len()) as u32
+    }
+
+    /// Whether something waits that may be sent.
+    pub fn is_due(&self, window: u64) -> bool {
+        self.is_greeted && self.backlog() > 0 && self.sent - self.taken < window
+    }
+
+    /// Says who went down, and who came back, since it was last said.
+    pub fn say_down(&mut self, down: &BTreeSet<NodeId>) -> Vec<Frame> {
+        let said = |origins: Vec<NodeId>, is_down| (!origins.is_empty()).then_some(Frame::Link(LinkFrame::Down { origins, is_down }));
+        let gone = said(down.difference(&self.down).copied().collect(), true);
+        let back = said(self.down.difference(down).copied().collect(), false);
+        self.down = down.clone();
+        gone.into_iter().chain(back).collect()
+    }
+
+    /// The next frames, as far as the window goes.
+    pub fn speak(&mut self, crossing: &Crossing<'_>, is_mine: impl Fn(NodeId) -> bool, window: u64) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while self.sent - self.taken < window {
+            if let Some(frame) = self.queue.pop_front() {
+                self.sent += weight(&frame);
+                frames.push(frame);
+            } else if !self.fill(crossing, &is_mine) {
+                break;
+            }
+        }
+        frames
+    }
+
+    /// Puts the next frames into the queue; says whether there are any.
+    fn fill(&mut self, crossing: &Crossing<'_>, is_mine: &impl Fn(NodeId) -> bool) -> bool {
+        let mut batches: Vec<Batch> = Vec::new();
+        let mut bytes = 0;
+        while bytes < FRAME_BATCH_BYTES {
+            let Some(origin) = self.dirty.first().copied() else { break };
+            if !self.asked.contains(&origin) && !is_mine(origin) {
+                self.dirty.remove(&origin);
+                continue;
+            }
+            match self.next_of(crossing, origin) {
+                Next::Batch(batch) => {
+                    bytes += batch.records.iter().map(|record| 64 + content_bytes(&record.state)).sum::<usize>() + 96;
+                    batches.push(batch);
+                }
+                Next::Snapshot(frames) => {
+                    self.queue.extend(frames);
+                    break;
+                }
+                Next::Nothing => {
+                    self.dirty.remove(&origin);
+                    self.asked.remove(&origin);
+                }
+            }
+        }
+        if !batches.is_empty() {
+            // Deregistrations first: what is gone must not be handed out any longer than it takes to say so.
+            batches.sort_by_key(|batch| !batch.records.iter().any(|record| matches!(record.state, RecordState::Deleted { .. })));
+            self.queue.push_front(Frame::Link(LinkFrame::Batches(pack(&batches))));
+        }
+        !self.queue.is_empty()
+    }
+
+    fn next_of(&mut self, crossing: &Crossing<'_>, origin: NodeId) -> Next {
+        let Some(head) = crossing.head(origin) else {
+            // Given up over here: the mark is all there is to say, once.
+            let mark = crossing.batch_after(origin, 0, RECORD_BATCH_BYTES).filter(|batch| batch.flags.reaped.is_some());
+            self.cursors.remove(&origin);
+            return mark.filter(|_| self.marked.insert(origin)).map_or(Next::Nothing, Next::Batch);
+        };
+        self.marked.remove(&origin);
+        let cursor = self.cursors.get(&origin).copied().filter(|cursor| cursor.epoch == head.epoch && cursor.seq <= head.seq);
+        if cursor == Some(Cursor::from(&head)) {
+            return Next::Nothing;
+        }
+        let batch = cursor.and_then(|cursor| crossing.batch_after(origin, cursor.seq, RECORD_BATCH_BYTES));
+        if let Some(batch) = batch {
+            let is_end = batch.to >= head.seq;
+            let next = if is_end { Cursor::from(&head) } else { Cursor { epoch: head.epoch, seq: batch.to, left: false } };
+            self.cursors.insert(origin, next);
+            return Next::Batch(batch);
+        }
+        match crossing.snapshot(origin) {
+            Some((head, frames)) => {
+                self.cursors.insert(origin, Cursor::from(&head));
+                Next::Snapshot(frames)
+            }
+            None => Next::Nothing,
+        }
+    }
+}
+
+enum Next {
+    Batch(Batch),
+    Snapshot(Vec<Frame>),
+    Nothing,
+}
+
+/// A link another datacenter's gateway opened: it sends, this one takes in.
+#[derive(Debug)]
+pub struct Incoming {
+    pub from: Option<NodeId>,
+    pub addr: SocketAddr,
+    /// What its certificate says, where one was asked for.
+    pub certified: Option<Datacenter>,
+    /// Once it said hello.
+    pub datacenter: Option<Datacenter>,
+    pub is_fresh: bool,
+    pub heard_ns: u64,
+    /// Whom it holds down.
+    pub down: BTreeSet<NodeId>,
+    pub receiving: Option<(Option<Staged>, u64)>,
+    pub wants: Vec<Want>,
+    untold: u64,
+}
+
+impl Incoming {
+    pub fn new(now: Now, addr: SocketAddr, certified: Option<Datacenter>) -> Self {
+        Self {
+            from: None,
+            addr,
+            certified,
+            datacenter: None,
+            is_fresh: false,
+            heard_ns: now.ns,
+            down: BTreeSet::new(),
+            receiving: None,
+            wants: Vec::new(),
+            untold: 0,
+        }
+    }
+
+    /// Counts a frame as taken in; the word on it, when it is time for one.
+    pub fn take(&mut self, bytes: u64, is_time: bool) -> Option<Frame> {
+        self.untold += bytes;
+        (is_time || self.untold >= TAKEN_BYTES).then(|| Frame::Link(LinkFrame::Taken { bytes: std::mem::take(&mut self.untold) }))
+    }
+}
+
+/// The sender hears of so many bytes at once.
+const TAKEN_BYTES: u64 = 128 * 1_024;
+
+/// What a frame counts in the window.
+pub fn weight(frame: &Frame) -> u64 {
+    match frame {
+        Frame::Link(LinkFrame::Batches(bytes)) | Frame::SnapshotRecords(bytes) => bytes.len() as u64,
+        Frame::SnapshotStart { .. } | Frame::SnapshotEnd { .. } => 64,
+        _ => 0,
+    }
+}
+
+fn content_bytes(state: &RecordState) -> usize {
+    match state {
+        RecordState::Live(content) => content.as_bytes().len(),
+        RecordState::Deleted { .. } => 20,
+    }
+}
