@@ -119,7 +119,8 @@ impl Engine {
             Event::Moved { .. } => {
                 self.store_members_at.get_or_insert(now.after_ms(STORE_MEMBERS_MS));
             }
-            Event::Suspected(node) => self.catalog.on_member(now, node, self.word_on_silent()),
+            Event::Suspected(node) => self.catalog.on_member(now, node, Word::Suspected),
+            Event::Lost(node) => self.catalog.on_member(now, node, Word::Lost),
             Event::Cleared(node) => self.catalog.on_member(now, node, Word::Alive),
             Event::Down(node) => {
                 self.catalog.on_member(now, node, Word::Down);
@@ -133,11 +134,12 @@ impl Engine {
                 self.catalog.taken_over(now, old);
                 self.origin_gone(now, old);
             }
-            Event::CutOff(_) => {
-                let word = self.word_on_silent();
+            Event::CutOff(true) => {}
+            // What was lost behind a cut may be found: it is suspected anew.
+            Event::CutOff(false) => {
                 let silent = self.membership.members().filter(|member| member.state == MemberState::Suspect);
                 for node in silent.map(|member| member.node).collect::<Vec<_>>() {
-                    self.catalog.on_member(now, node, word);
+                    self.catalog.on_member(now, node, Word::Suspected);
                 }
             }
             Event::LostTwin { new } => {
@@ -148,11 +150,6 @@ impl Engine {
             }
             Event::Rejoined | Event::NeedState { .. } => {}
         }
-    }
-
-    /// What a suspicion means: while this agent must think itself cut off, that it lost the other.
-    fn word_on_silent(&self) -> Word {
-        if self.membership.is_cut_off() { Word::Lost } else { Word::Suspected }
     }
 
     /// Writes that wait for an origin's word need not wait any longer.

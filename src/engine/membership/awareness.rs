@@ -5,20 +5,18 @@
 
 use super::config::MembershipConfig;
 
-/// Probes are stretched at most to this plus one.
-const SCORE_MAX: u64 = 6;
-
 #[derive(Debug, Default)]
 pub(super) struct Awareness {
     score: u64,
+    score_max: u64,
     last_heard: u64,
     /// No verdicts before.
     unsure_until: u64,
 }
 
 impl Awareness {
-    pub fn new(now_ns: u64) -> Self {
-        Self { score: 0, last_heard: now_ns, unsure_until: 0 }
+    pub fn new(now_ns: u64, config: &MembershipConfig) -> Self {
+        Self { score: 0, score_max: config.unwell_max, last_heard: now_ns, unsure_until: 0 }
     }
 
     pub fn score(&self) -> u64 {
@@ -41,12 +39,12 @@ impl Awareness {
 
     /// We were suspected although we live, or someone we accused lives.
     pub fn judged_wrong(&mut self) {
-        self.score = (self.score + 1).min(SCORE_MAX);
+        self.score = (self.score + 1).min(self.score_max);
     }
 
     /// Own timers fired this late; what fell due meanwhile is no evidence against anybody.
     pub fn stalled(&mut self, now_ns: u64, config: &MembershipConfig) {
-        self.score = (self.score + 2).min(SCORE_MAX);
+        self.score = (self.score + 2).min(self.score_max);
         self.unsure_until = now_ns + config.postpone_ms * 1_000_000;
         // The silence of the pause was our own.
         self.last_heard = now_ns;
@@ -55,7 +53,8 @@ impl Awareness {
     /// Whether so little was heard, with `peers` that could have spoken, that this agent is more likely deaf than they are dead. With a
     /// single peer its silence is as likely as ours.
     pub fn is_silent(&self, now_ns: u64, peers: usize, config: &MembershipConfig) -> bool {
-        peers >= 2 && now_ns.saturating_sub(self.last_heard) >= config.silence_ms * 1_000_000 * (1 + self.score)
+        // The unwell probe rarely, so they are answered rarely; but they are not to be trusted for long.
+        peers >= 2 && now_ns.saturating_sub(self.last_heard) >= config.silence_ms * 1_000_000 * (1 + self.score.min(2))
     }
 
     /// When the silence began, for who asks during one.

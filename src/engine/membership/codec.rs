@@ -49,8 +49,8 @@ impl std::error::Error for CodecError {}
 /// What agents tell each other beside foca's updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remark {
-    /// The sender's own probes of this suspect went unanswered. `ask`: please look for yourself and tell me.
-    Accuse { node: NodeId, incarnation: u16, ask: bool },
+    /// Probes of this suspect by `by` itself went unanswered; the sender may only pass it on.
+    Accuse { node: NodeId, incarnation: u16, by: NodeId },
     /// Goes with a TurnUndead: how many members the sender holds alive. Of two that hold each other down the one with fewer gives in.
     Standing { alive: u32 },
     /// A sum over the members that the sender holds up, itself included, and how many it lost in these seconds: who differs is reminded, and
@@ -137,7 +137,7 @@ fn ensure_count(packet: &mut BytesMut, header_len: usize) {
 }
 
 /// The largest remark.
-pub(super) const REMARK_BYTES_MAX: usize = 19;
+pub(super) const REMARK_BYTES_MAX: usize = 35;
 
 pub(super) fn header_len(header: &Header<Identity>) -> usize {
     header_bytes(header).len()
@@ -217,16 +217,16 @@ pub(super) fn decode_update(buf: &mut impl Buf) -> Result<Update, CodecError> {
 }
 
 const ACCUSE: u8 = 0;
-const ASK: u8 = 1;
 const STANDING: u8 = 2;
 const DIGEST: u8 = 3;
 
 fn encode_remark(remark: &Remark, buf: &mut impl BufMut) {
     match *remark {
-        Remark::Accuse { node, incarnation, ask } => {
-            buf.put_u8(if ask { ASK } else { ACCUSE });
+        Remark::Accuse { node, incarnation, by } => {
+            buf.put_u8(ACCUSE);
             buf.put_u128(node.0);
             buf.put_u16(incarnation);
+            buf.put_u128(by.0);
         }
         Remark::Standing { alive } => {
             buf.put_u8(STANDING);
@@ -243,9 +243,9 @@ fn encode_remark(remark: &Remark, buf: &mut impl BufMut) {
 fn decode_remark(buf: &mut impl Buf) -> Result<Remark, CodecError> {
     need(buf, 1)?;
     match buf.get_u8() {
-        tag @ (ACCUSE | ASK) => {
-            need(buf, 18)?;
-            Ok(Remark::Accuse { node: NodeId(buf.get_u128()), incarnation: buf.get_u16(), ask: tag == ASK })
+        ACCUSE => {
+            need(buf, 34)?;
+            Ok(Remark::Accuse { node: NodeId(buf.get_u128()), incarnation: buf.get_u16(), by: NodeId(buf.get_u128()) })
         }
         STANDING => {
             need(buf, 4)?;

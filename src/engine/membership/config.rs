@@ -13,16 +13,16 @@ pub struct MembershipConfig {
     /// Helpers of an indirect probe, and peers of one round of gossip.
     pub fanout: usize,
     /// A suspicion that as many members as expected confirm becomes Down after this. Grows with the decimal logarithm of the
-    /// cluster's size above ten members, half of it a decade.
+    /// cluster's size above ten members, by twice of it a decade: who stands still for two seconds stays a member of a hundred.
     pub suspicion_min_ms: u64,
     /// A suspicion that nobody confirms becomes Down after `suspicion_min_ms` times this.
     pub suspicion_stretch: u64,
     /// Confirmations beside the first accusation that shorten a suspicion all the way.
     pub confirmations_wanted: usize,
-    /// Members that an accuser asks to look for themselves. A few more than are wanted, since some may be dead as well.
-    pub jury: usize,
-    /// A juror pings a suspect twice, this far apart, and speaks after twice this.
-    pub juror_wait_ms: u64,
+    /// Nobody is declared down unheard: before a verdict the suspect is pinged so often ...
+    pub looks: u8,
+    /// ... and given so long to answer each time. A part of `suspicion_min_ms`.
+    pub look_wait_ms: u64,
     /// News waits so long for company before it is gossiped the first time ...
     pub gossip_delay_ms: u64,
     /// ... and while there is any, rounds follow each other at this distance.
@@ -31,6 +31,12 @@ pub struct MembershipConfig {
     pub stall_ms: u64,
     /// An agent of three or more that heard nobody for so long holds that it is deaf, not the others dead.
     pub silence_ms: u64,
+    /// How unwell an agent can become: its probes take up to this plus one times as long. Zero: it never doubts its health.
+    pub unwell_max: u64,
+    /// Who was held down comes back after so much unbroken contact, and waits much longer each time it follows soon on the last ...
+    pub return_wait_ms: u64,
+    /// ... up to this.
+    pub return_wait_max_ms: u64,
     /// Verdicts due during or right after a stall or silence come so much later, once a suspicion.
     pub postpone_ms: u64,
     /// How far back the cut-off viewer compares (protocol section 1).
@@ -71,13 +77,16 @@ impl MembershipConfig {
             fanout: 3,
             suspicion_min_ms: 900,
             suspicion_stretch: 3,
-            confirmations_wanted: 3,
-            jury: 4,
-            juror_wait_ms: 100,
+            confirmations_wanted: 2,
+            looks: 2,
+            look_wait_ms: 100,
             gossip_delay_ms: 5,
-            gossip_period_ms: 60,
+            gossip_period_ms: 150,
             stall_ms: 250,
             silence_ms: 1_000,
+            unwell_max: 6,
+            return_wait_ms: 250,
+            return_wait_max_ms: 20_000,
             postpone_ms: 1_000,
             cutoff_window_ms: 60_000,
             join_min_ms: 1_000,
@@ -100,7 +109,7 @@ impl MembershipConfig {
             probe_period_ms: 2_000,
             probe_rtt_ms: 800,
             suspicion_min_ms: 4_000,
-            juror_wait_ms: 700,
+            look_wait_ms: 700,
             gossip_delay_ms: 20,
             gossip_period_ms: 250,
             stall_ms: 1_000,
@@ -114,7 +123,7 @@ impl MembershipConfig {
     /// How long a suspicion lasts at least and at most among `alive` members.
     pub(super) fn suspicion_bounds_ns(&self, alive: usize) -> (u64, u64) {
         let decades = (alive.max(10) as f64 / 10.0).log10();
-        let min = self.suspicion_min_ms as f64 * (1.0 + decades / 2.0);
+        let min = self.suspicion_min_ms as f64 * (1.0 + decades * 2.0);
         let min = (min * 1e6) as u64;
         (min, min * self.suspicion_stretch)
     }

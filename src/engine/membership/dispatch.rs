@@ -3,7 +3,8 @@
 use super::codec::{self, Packet, Remark, Update};
 use super::config::MembershipConfig;
 use super::identity::Identity;
-use super::swim::{Outbox, Sent, Swim, SwimTimer, swim_config};
+use super::suspicion::Accusation;
+use super::swim::{ACCUSATIONS_MAX, Outbox, Sent, Swim, SwimTimer, swim_config};
 use super::table::{Change, MemberState, Merged};
 use super::{Effect, Event, Membership};
 use crate::model::names::NodeId;
@@ -41,6 +42,7 @@ impl Membership {
         self.is_defunct |= outbox.is_defunct;
         if outbox.probe_failed.is_some() {
             self.counters.probes_failed += 1;
+            self.misses = self.misses.saturating_add(1);
         }
         for sent in outbox.sends {
             self.dispatch(now, sent);
@@ -72,6 +74,13 @@ impl Membership {
         let Sent { mut to, mut packet, mut header } = sent;
         if let Some(header) = &mut header {
             self.incarnation = header.src_incarnation;
+            if self.is_mute(now) {
+                if header.message == Message::Gossip {
+                    return;
+                }
+                packet.truncate(codec::header_len(header));
+                return self.send_bytes(&to, packet.freeze());
+            }
             if header.message == Message::Gossip
                 && let Some(instead) = self.instead_of_suspect(to)
             {
@@ -89,12 +98,23 @@ impl Membership {
             {
                 codec::attach_update(&mut packet, header_len, &member.update());
             }
+            if matches!(header.message, Message::Ping(_) | Message::Ack(_) | Message::Gossip) {
+                for Accusation { node, incarnation, by } in self.suspicions.to_tell(ACCUSATIONS_MAX) {
+                    codec::attach_remark(&mut packet, header_len, &Remark::Accuse { node, incarnation, by });
+                }
+            }
             if matches!(header.message, Message::Ping(_) | Message::Ack(_)) {
                 let lost = u16::try_from(self.lost_lately(now)).unwrap_or(u16::MAX);
                 codec::attach_remark(&mut packet, header_len, &Remark::Digest { sum: self.digest(), lost });
             }
         }
         self.send_bytes(&to, packet.freeze());
+    }
+
+    /// Whether to keep our picture of others to ourselves: we hear nobody, or are held down. It is the one that a deaf agent spreads of
+    /// the living.
+    pub(super) fn is_mute(&self, now: Now) -> bool {
+        self.is_silent(now) || self.probation.is_out()
     }
 
     /// Somebody alive to gossip to, where foca chose a suspect: it is told by pings, and after a cut most gossip would be wasted.
@@ -159,7 +179,6 @@ impl Membership {
         match change.is {
             MemberState::Alive => {
                 let ended = self.suspicions.end(node);
-                self.duties.end(node);
                 self.cutoff.settled(node);
                 if !change.was_up() {
                     self.event(Event::Up(node));
@@ -169,7 +188,7 @@ impl Membership {
                 } else if change.was == Some(MemberState::Suspect) {
                     self.event(Event::Cleared(node));
                 }
-                if ended.is_some_and(|suspicion| suspicion.accusers().any(|accuser| accuser == self.me.node)) {
+                if ended.is_some_and(|suspicion| suspicion.is_accused_by(self.me.node)) {
                     self.counters.suspicions_refuted += 1;
                     self.awareness.judged_wrong();
                 }
@@ -192,7 +211,6 @@ impl Membership {
             }
             MemberState::Down => {
                 self.suspicions.end(node);
-                self.duties.end(node);
                 if left {
                     self.cutoff.settled(node);
                 } else if change.was == Some(MemberState::Alive) {
@@ -252,8 +270,10 @@ impl Membership {
         for doubted in std::mem::take(&mut self.doubted) {
             self.accuse_openly(now, *doubted.id(), doubted.incarnation());
         }
-        if self.is_defunct && !self.has_left {
-            self.renew(now);
+        match (self.has_left, self.is_outdated, self.is_defunct) {
+            (false, true, _) => self.renew(now),
+            (false, false, true) => self.probation.put_out(now.ns),
+            _ => {}
         }
         self.adjust_transmissions();
         self.view_cutoff(now);

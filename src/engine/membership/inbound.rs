@@ -103,6 +103,7 @@ impl Membership {
         }
         self.note_stall(now);
         self.awareness.heard(now.ns);
+        self.probation.heard(now.ns);
         self.admit_sender(now, &header, &remarks)?;
         self.contact = Some(header.src.node);
         self.roll_call.answered(header.src.node);
@@ -170,9 +171,9 @@ impl Membership {
         may
     }
 
-    /// A verdict given in solitude, or before we had to renew ourselves, is worth nothing once the member speaks.
+    /// A verdict given in solitude, or before we were held down ourselves, is worth nothing once the member speaks.
     fn may_withdraw(&self, member: &Member) -> bool {
-        member.verdict == Verdict::Alone || self.renewed_ns.is_some_and(|renewed| member.since.ns <= renewed)
+        member.verdict == Verdict::Alone || self.probation.is_out() || self.renewed_ns.is_some_and(|renewed| member.since.ns <= renewed)
     }
 
     /// Two that hold each other down: the one that holds fewer alive gives in, and renews itself.
@@ -248,6 +249,7 @@ impl Membership {
         }
         probe.is_answered = true;
         self.awareness.probe_answered();
+        self.misses = 0;
         if matches!(header.message, Message::Ack(_)) {
             let sample_us = (now.ns.saturating_sub(probe.sent_ns) / 1_000).min(u64::from(u32::MAX)) as u32;
             let target = probe.target;

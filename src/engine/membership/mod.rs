@@ -10,7 +10,7 @@
 //!   packet --> inbound --+--> table --(only news)--> foca --> outbox --> dispatch --> Send
 //!   time  --> timers ----+      |                     ^
 //!                               +--> events           +-- probes, gossip
-//!                               +--> suspicions, jury, cut-off viewer
+//!                               +--> suspicions, cut-off viewer
 //! ```
 
 mod awareness;
@@ -22,7 +22,7 @@ mod dispatch;
 mod healing;
 mod identity;
 mod inbound;
-mod jury;
+mod probation;
 mod rejoin;
 mod rollcall;
 mod state;
@@ -45,7 +45,7 @@ use self::codec::{SwimCodec, Update};
 use self::cutoff::CutOff;
 use self::healing::Healing;
 use self::identity::Identity;
-use self::jury::Duties;
+use self::probation::Probation;
 use self::rejoin::Rival;
 use self::rollcall::RollCall;
 use self::suspicion::Suspicions;
@@ -77,6 +77,8 @@ pub enum Event {
     /// A member came, or came back.
     Up(NodeId),
     Suspected(NodeId),
+    /// Its suspicion expired while we take ourselves for the one that is cut off: it is lost to us, whatever it is to others.
+    Lost(NodeId),
     /// A suspicion was refuted.
     Cleared(NodeId),
     Down(NodeId),
@@ -119,7 +121,6 @@ pub struct Membership {
     rng: ChaCha12Rng,
     table: Table,
     suspicions: Suspicions,
-    duties: Duties,
     awareness: Awareness,
     cutoff: CutOff,
     healing: Healing,
@@ -131,12 +132,15 @@ pub struct Membership {
     gossip_at: Option<u64>,
     tick_at: u64,
     probe: Option<dispatch::Probe>,
+    /// Own probes that failed since one was answered.
+    misses: u32,
     /// How often foca passes an update on at the moment.
     transmissions: u8,
     /// The highest generation heard of our own node id.
     generation_heard: u32,
     rival: Option<Rival>,
     renewed_ns: Option<u64>,
+    probation: Probation,
     first_contact_ns: Option<u64>,
     state_wanted: Option<StateWanted>,
     /// No exchange because of differing digests before.
@@ -156,6 +160,9 @@ pub struct Membership {
     /// Members at whose address somebody else was met.
     doubted: Vec<Update>,
     is_cut_off: bool,
+    /// Somebody bears a later identity of ours: we outbid it.
+    is_outdated: bool,
+    /// The others hold us down, and foca knows it.
     is_defunct: bool,
     has_left: bool,
     effects: VecDeque<Effect>,
@@ -184,6 +191,8 @@ impl Membership {
         let heal_jitter = rng.random_range(500..1_000);
         Self {
             healing: Healing::new(now.ns, &config, heal_jitter),
+            awareness: Awareness::new(now.ns, &config),
+            probation: Probation::new(&config),
             config,
             me,
             incarnation: 0,
@@ -191,8 +200,6 @@ impl Membership {
             rng,
             table: Table::default(),
             suspicions: Suspicions::default(),
-            duties: Duties::default(),
-            awareness: Awareness::new(now.ns),
             cutoff: CutOff::default(),
             rumours: state::Rumours::default(),
             timers: BTreeMap::new(),
@@ -200,6 +207,7 @@ impl Membership {
             gossip_at: None,
             tick_at: now.after_ms(timeout::TICK_MS),
             probe: None,
+            misses: 0,
             transmissions,
             generation_heard: me.generation,
             rival: None,
@@ -216,6 +224,7 @@ impl Membership {
             contact: None,
             doubted: Vec::new(),
             is_cut_off: false,
+            is_outdated: false,
             is_defunct: false,
             has_left: false,
             effects: VecDeque::new(),

@@ -3,6 +3,7 @@
 use super::codec::Update;
 use super::identity::Identity;
 use super::inbound::PacketRefused;
+use super::probation;
 use super::table::MemberState;
 use super::{Event, Membership};
 use crate::model::names::NodeId;
@@ -44,7 +45,7 @@ impl Membership {
             }
             self.rival = Some(rival);
         }
-        self.is_defunct = true;
+        self.is_outdated = true;
     }
 
     /// We contradict a suspicion by a higher incarnation, which every packet of ours carries; Down cannot be contradicted, only outlived.
@@ -109,7 +110,8 @@ impl Membership {
     }
 
     fn change_identity(&mut self, now: Now) {
-        self.is_defunct = false;
+        (self.is_outdated, self.is_defunct) = (false, false);
+        self.probation.returned(now.ns);
         self.incarnation = 0;
         self.probe = None;
         self.renewed_ns = Some(now.ns);
@@ -122,6 +124,21 @@ impl Membership {
         self.seek_others_lost(now);
         if self.is_lonely() {
             self.healing.join_soon(&self.config);
+        }
+    }
+
+    /// While the others hold us down: asks for signs of life, and comes back when there have been enough.
+    pub(super) fn return_due(&mut self, now: Now) {
+        match self.probation.step(now.ns) {
+            None => {}
+            Some(probation::Step::Return) => self.renew(now),
+            Some(probation::Step::Knock) => {
+                let peers = self.table.peers().len();
+                if peers > 0 {
+                    let addr = self.table.peers()[self.rng.random_range(0..peers)].addr;
+                    self.announce(Identity::stranger(addr));
+                }
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 /// Members that are pinged: all of a small cluster, enough to start the avalanche in a large one.
 pub(super) const SAMPLE: usize = 16;
+/// Each is given twice the time of the one before: machines that share a stalled disk or processor answer late together.
 const PINGS: u8 = 3;
 /// What a roll call found holds for so long.
 const FRESH_NS: u64 = 3_000_000_000;
@@ -15,6 +16,7 @@ const FRESH_NS: u64 = 3_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct RollCall {
     missing: BTreeSet<NodeId>,
+    has_answer: bool,
     pings_left: u8,
     at: Option<u64>,
     closed: Option<u64>,
@@ -32,12 +34,13 @@ pub(super) enum Step {
 impl RollCall {
     pub fn begin(&mut self, now_ns: u64, called: BTreeSet<NodeId>) {
         self.missing = called;
+        self.has_answer = false;
         self.pings_left = PINGS;
         self.at = Some(now_ns);
     }
 
     pub fn answered(&mut self, node: NodeId) {
-        self.missing.remove(&node);
+        self.has_answer |= self.missing.remove(&node);
     }
 
     pub fn is_open(&self) -> bool {
@@ -56,11 +59,13 @@ impl RollCall {
         self.at.filter(|at| *at <= now_ns)?;
         if self.pings_left > 0 && !self.missing.is_empty() {
             self.pings_left -= 1;
-            self.at = Some(now_ns + wait_ns);
+            self.at = Some(now_ns + (wait_ns << (PINGS - 1 - self.pings_left)));
             return Some(Step::Ping(self.missing.iter().copied().collect()));
         }
         self.at = None;
         self.closed = Some(now_ns);
-        Some(Step::Close(std::mem::take(&mut self.missing).into_iter().collect()))
+        let missing = std::mem::take(&mut self.missing);
+        // Where nobody answers, it is more likely the caller who is deaf.
+        Some(Step::Close(if self.has_answer { missing.into_iter().collect() } else { Vec::new() }))
     }
 }

@@ -1,16 +1,19 @@
 //! Suspicions and when they turn into verdicts (Lifeguard's dynamic timeout; foca's own timer is swallowed).
 //!
 //! ```text
-//!            accused here or by hearsay                expires: still Suspect at this incarnation,
-//!   (none) ------------------------------> running ------------------------------------------------> Down, by the caller
-//!     ^                                    |  ^  |          not cut off, not postponed
-//!     |   refuted, renewed, down, left     |  |  | accusation by one more member: expires earlier
-//!     +------------------------------------+  +--+ stall or silence: expires later, once
+//!            accused here or by hearsay            time is up            each look unanswered,
+//!   (none) ------------------------------> running ------------> looking -------------------> Down, by the caller
+//!     ^                                    |  ^  |                  |     not cut off
+//!     |   refuted, renewed, down, left     |  |  | accusation by one more member: up earlier
+//!     +------------------------------------+  +--+ stall: up later, once
+//!     +-------------------------------------------------------------+
 //! ```
+//! Accusations from own probes travel: each agent that hears of one it lacked passes it on a few times, and its own clock runs shorter.
+//!
 //! The table is pure: it knows neither foca nor packets. Who accuses, and how many could, is told to it.
 
 use crate::model::names::NodeId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One member under suspicion.
 #[derive(Debug, Clone)]
@@ -18,42 +21,48 @@ pub(super) struct Suspicion {
     pub incarnation: u16,
     started: u64,
     expires: u64,
-    min: u64,
-    max: u64,
-    /// Confirmations beside the first accusation that shorten it all the way.
-    wanted: usize,
+    terms: Terms,
     /// Who says so from own probes. At most [`ACCUSERS_MAX`].
     accusers: BTreeSet<NodeId>,
     was_postponed: bool,
+    looks_left: u8,
+    /// Its time was up while no verdict could be given.
+    is_lost: bool,
 }
 
 /// Accusers that are told apart.
 const ACCUSERS_MAX: usize = 16;
+/// An accusation that is news is passed on so often: enough to reach nearly all, and one that knows all of them suffices.
+const TELLINGS: u8 = 4;
+/// Accusations that wait to be passed on; further ones are not.
+const UNTOLD_MAX: usize = 256;
+
+/// One member's word against another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accusation {
+    pub node: NodeId,
+    pub incarnation: u16,
+    pub by: NodeId,
+}
 
 impl Suspicion {
-    pub fn accusers(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.accusers.iter().copied()
+    pub fn is_accused_by(&self, node: NodeId) -> bool {
+        self.accusers.contains(&node)
     }
 
     /// Whether its verdict was put off for longer than it ran at the longest.
     pub fn is_overdue(&self, now_ns: u64) -> bool {
-        now_ns > self.started + 2 * self.max
+        now_ns > self.started + 2 * self.terms.max_ns
     }
 
-    /// Whether more confirmations would shorten it.
-    pub fn lacks_confirmations(&self) -> bool {
-        self.accusers.len() <= self.wanted
-    }
-
-    /// `max` without confirmation, `min` with all that were wanted, logarithmic between.
+    /// When to begin to look. A verdict falls `max` after the beginning without confirmation, `min` with all that were wanted, logarithmic
+    /// between.
     fn due(&self) -> u64 {
-        if self.wanted == 0 {
-            return self.started + self.min;
-        }
-        let confirmations = self.accusers.len().saturating_sub(1).min(self.wanted);
-        let share = ((confirmations + 1) as f64).ln() / ((self.wanted + 1) as f64).ln();
-        let span = self.max - self.min;
-        self.started + self.max - (span as f64 * share) as u64
+        let Terms { min_ns, max_ns, wanted, looks, look_ns } = self.terms;
+        let confirmations = self.accusers.len().saturating_sub(1).min(wanted);
+        let share = if wanted == 0 { 1.0 } else { ((confirmations + 1) as f64).ln() / ((wanted + 1) as f64).ln() };
+        let span = max_ns - min_ns;
+        self.started + (max_ns - (span as f64 * share) as u64).saturating_sub(u64::from(looks) * look_ns)
     }
 }
 
@@ -62,6 +71,8 @@ impl Suspicion {
 pub(super) struct Suspicions {
     running: BTreeMap<NodeId, Suspicion>,
     by_expiry: BTreeSet<(u64, NodeId)>,
+    /// News to pass on, and how often yet.
+    untold: VecDeque<(Accusation, u8)>,
 }
 
 /// How long a suspicion runs and what shortens it.
@@ -69,7 +80,11 @@ pub(super) struct Suspicions {
 pub(super) struct Terms {
     pub min_ns: u64,
     pub max_ns: u64,
+    /// Confirmations beside the first accusation that shorten it all the way.
     pub wanted: usize,
+    /// Pings before a verdict, and the wait after each.
+    pub looks: u8,
+    pub look_ns: u64,
 }
 
 impl Suspicions {
@@ -83,11 +98,11 @@ impl Suspicions {
             incarnation,
             started: now_ns,
             expires: 0,
-            min: terms.min_ns,
-            max: terms.max_ns,
-            wanted: terms.wanted,
+            terms,
             accusers: BTreeSet::new(),
             was_postponed: false,
+            looks_left: terms.looks,
+            is_lost: false,
         };
         suspicion.expires = suspicion.due();
         self.by_expiry.insert((suspicion.expires, node));
@@ -95,11 +110,17 @@ impl Suspicions {
         true
     }
 
-    /// One member says so from own probes. Returns whether that is news.
-    pub fn accuse(&mut self, node: NodeId, incarnation: u16, accuser: NodeId) -> bool {
+    /// One member says so from own probes. Returns whether that is news to be passed on.
+    pub fn accuse(&mut self, accusation: Accusation) -> bool {
+        let Accusation { node, incarnation, by } = accusation;
         let Some(suspicion) = self.running.get_mut(&node) else { return false };
-        if suspicion.incarnation != incarnation || suspicion.accusers.len() >= ACCUSERS_MAX || !suspicion.accusers.insert(accuser) {
+        if suspicion.incarnation != incarnation || suspicion.accusers.len() >= ACCUSERS_MAX || !suspicion.accusers.insert(by) {
             return false;
+        }
+        // Beyond those that shorten it, nobody needs to know.
+        let is_of_use = suspicion.terms.wanted > 0 && suspicion.accusers.len() <= suspicion.terms.wanted + 1;
+        if is_of_use && self.untold.len() < UNTOLD_MAX {
+            self.untold.push_back((accusation, TELLINGS));
         }
         let due = suspicion.due();
         if !suspicion.was_postponed && due < suspicion.expires {
@@ -107,6 +128,49 @@ impl Suspicions {
             suspicion.expires = due;
             self.by_expiry.insert((due, node));
         }
+        is_of_use
+    }
+
+    /// Up to `max` accusations to put on a packet.
+    pub fn to_tell(&mut self, max: usize) -> Vec<Accusation> {
+        let mut told = Vec::new();
+        for _ in 0..self.untold.len() {
+            if told.len() == max {
+                break;
+            }
+            let Some((accusation, left)) = self.untold.pop_front() else { break };
+            if !self.stands(&accusation) {
+                continue;
+            }
+            told.push(accusation);
+            if left > 1 {
+                self.untold.push_back((accusation, left - 1));
+            }
+        }
+        told
+    }
+
+    pub fn has_untold(&mut self) -> bool {
+        while let Some((accusation, _)) = self.untold.front() {
+            if self.stands(accusation) {
+                return true;
+            }
+            self.untold.pop_front();
+        }
+        false
+    }
+
+    fn stands(&self, accusation: &Accusation) -> bool {
+        self.running.get(&accusation.node).is_some_and(|suspicion| suspicion.incarnation == accusation.incarnation)
+    }
+
+    /// Whether there is a look left before the verdict on this one, which expired; it expires again at `again`.
+    pub fn look(&mut self, node: NodeId, again: u64) -> bool {
+        let Some(suspicion) = self.running.get_mut(&node).filter(|suspicion| suspicion.looks_left > 0) else { return false };
+        suspicion.looks_left -= 1;
+        // From here on it has its own pace.
+        suspicion.was_postponed = true;
+        self.retry(node, again);
         true
     }
 
@@ -124,6 +188,11 @@ impl Suspicions {
             postponed += 1;
         }
         postponed
+    }
+
+    /// Its time is up and no verdict can be given. Returns whether that is so for the first time.
+    pub fn lose(&mut self, node: NodeId) -> bool {
+        self.running.get_mut(&node).is_some_and(|suspicion| !std::mem::replace(&mut suspicion.is_lost, true))
     }
 
     /// Looks at this one again at `at`: it expired while its verdict could not be given.
@@ -153,6 +222,7 @@ impl Suspicions {
     pub fn clear(&mut self) {
         self.running.clear();
         self.by_expiry.clear();
+        self.untold.clear();
     }
 
     /// All begin anew, unconfirmed: what was held against them is in doubt.
@@ -162,6 +232,8 @@ impl Suspicions {
             suspicion.accusers.clear();
             suspicion.started = now_ns;
             suspicion.was_postponed = false;
+            suspicion.looks_left = suspicion.terms.looks;
+            suspicion.is_lost = false;
             suspicion.expires = suspicion.due();
             self.by_expiry.insert((suspicion.expires, *node));
         }
@@ -186,7 +258,7 @@ mod tests {
     use super::*;
 
     const X: NodeId = NodeId(1);
-    const TERMS: Terms = Terms { min_ns: 100, max_ns: 300, wanted: 3 };
+    const TERMS: Terms = Terms { min_ns: 100, max_ns: 300, wanted: 3, looks: 0, look_ns: 0 };
 
     fn table(wanted: usize) -> Suspicions {
         let mut table = Suspicions::default();
@@ -197,7 +269,7 @@ mod tests {
     #[test]
     fn nobody_confirms_and_it_runs_to_the_end() {
         let mut table = table(3);
-        table.accuse(X, 0, NodeId(10));
+        table.accuse(Accusation { node: X, incarnation: 0, by: NodeId(10) });
         assert_eq!(table.deadline(), Some(1_300));
         assert_eq!(table.expired(1_299), None);
         assert_eq!(table.expired(1_300), Some(X));
@@ -206,28 +278,28 @@ mod tests {
     #[test]
     fn each_independent_confirmation_shortens_it_and_repetitions_do_not() {
         let mut table = table(3);
-        table.accuse(X, 0, NodeId(10));
-        table.accuse(X, 0, NodeId(11));
+        table.accuse(Accusation { node: X, incarnation: 0, by: NodeId(10) });
+        table.accuse(Accusation { node: X, incarnation: 0, by: NodeId(11) });
         assert_eq!(table.deadline(), Some(1_200));
-        assert!(!table.accuse(X, 0, NodeId(11)));
+        assert!(!table.accuse(Accusation { node: X, incarnation: 0, by: NodeId(11) }));
         assert_eq!(table.deadline(), Some(1_200));
-        table.accuse(X, 0, NodeId(12));
-        table.accuse(X, 0, NodeId(13));
+        table.accuse(Accusation { node: X, incarnation: 0, by: NodeId(12) });
+        table.accuse(Accusation { node: X, incarnation: 0, by: NodeId(13) });
         assert_eq!(table.deadline(), Some(1_100));
     }
 
     #[test]
     fn where_nobody_could_confirm_it_is_short() {
         let mut table = table(0);
-        table.accuse(X, 0, NodeId(10));
+        table.accuse(Accusation { node: X, incarnation: 0, by: NodeId(10) });
         assert_eq!(table.deadline(), Some(1_100));
     }
 
     #[test]
     fn an_accusation_of_another_incarnation_counts_for_nothing() {
         let mut table = table(3);
-        assert!(!table.accuse(X, 1, NodeId(10)));
-        assert!(!table.accuse(NodeId(2), 0, NodeId(10)));
+        assert!(!table.accuse(Accusation { node: X, incarnation: 1, by: NodeId(10) }));
+        assert!(!table.accuse(Accusation { node: NodeId(2), incarnation: 0, by: NodeId(10) }));
     }
 
     #[test]
@@ -236,16 +308,16 @@ mod tests {
         assert!(!table.begin(1_050, X, 0, TERMS));
         assert!(table.begin(1_050, X, 1, TERMS));
         assert_eq!(table.deadline(), Some(1_350));
-        assert_eq!(table.find(X).map(|suspicion| suspicion.accusers().count()), Some(0));
+        assert_eq!(table.find(X).map(|suspicion| suspicion.accusers.len()), Some(0));
     }
 
     #[test]
     fn a_verdict_is_postponed_once_and_confirmations_do_not_undo_that() {
         let mut table = table(3);
-        table.accuse(X, 0, NodeId(10));
+        table.accuse(Accusation { node: X, incarnation: 0, by: NodeId(10) });
         assert_eq!(table.postpone(1_500), 1);
         for accuser in 11..14 {
-            table.accuse(X, 0, NodeId(accuser));
+            table.accuse(Accusation { node: X, incarnation: 0, by: NodeId(accuser) });
         }
         assert_eq!(table.deadline(), Some(1_500));
         assert_eq!(table.postpone(1_900), 0);

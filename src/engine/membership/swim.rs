@@ -61,8 +61,11 @@ impl foca::Runtime<Identity> for Outbox {
     }
 }
 
-/// Room that is left in foca's packets for an update and a remark that we attach ourselves.
-const ATTACHED_BYTES_MAX: usize = super::codec::UPDATE_BYTES_MAX + super::codec::REMARK_BYTES_MAX + READDRESSED_BYTES_MAX + 2;
+/// Accusations that ride on one packet.
+pub(super) const ACCUSATIONS_MAX: usize = 4;
+/// Room that is left in foca's packets for an update and the remarks that we attach ourselves: accusations and a digest.
+const ATTACHED_BYTES_MAX: usize =
+    super::codec::UPDATE_BYTES_MAX + (ACCUSATIONS_MAX + 1) * super::codec::REMARK_BYTES_MAX + READDRESSED_BYTES_MAX + 2;
 /// An IPv6 address where an IPv4 one stood.
 const READDRESSED_BYTES_MAX: usize = 12;
 

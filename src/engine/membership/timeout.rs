@@ -10,6 +10,8 @@ use crate::model::time::Now;
 pub(super) const TICK_MS: u64 = 1_000;
 /// foca timers of one turn: more are never due at once unless the clock jumped.
 const TIMERS_MAX: usize = 64;
+/// Who must not gossip looks again after this.
+const MUTE_MS: u64 = 200;
 /// Down members forgotten in one turn.
 const FORGET_MAX: usize = 64;
 
@@ -24,9 +26,9 @@ impl Membership {
             self.timers.first_key_value().map(|((at, _), _)| *at),
             self.gossip_at,
             self.suspicions.deadline(),
-            self.duties.deadline(),
             self.roll_call.deadline(),
             self.rumours.deadline(),
+            self.probation.deadline(),
         ];
         for at in others.into_iter().flatten() {
             deadline = deadline.min(at);
@@ -41,7 +43,7 @@ impl Membership {
         }
         self.note_stall(now);
         self.swim_due(now);
-        self.serve(now);
+        self.return_due(now);
         self.take_roll(now);
         self.judge(now);
         self.judge_rumours(now);
@@ -57,8 +59,9 @@ impl Membership {
 
     /// Notices that own timers are late: this agent stood still, the others did not.
     pub(super) fn note_stall(&mut self, now: Now) {
-        let Some(((at, _), _)) = self.timers.first_key_value() else { return };
-        if now.ns.saturating_sub(*at) < self.config.stall_ms * 1_000_000 || self.awareness.is_unsure(now.ns) {
+        let timers = [self.timers.first_key_value().map(|((at, _), _)| *at), self.suspicions.deadline(), self.roll_call.deadline()];
+        let Some(at) = timers.into_iter().flatten().min() else { return };
+        if now.ns.saturating_sub(at) < self.config.stall_ms * 1_000_000 || self.awareness.is_unsure(now.ns) {
             return;
         }
         self.counters.stalls += 1;
@@ -100,13 +103,21 @@ impl Membership {
             return;
         }
         self.gossip_at = None;
-        if self.swim.updates_backlog() == 0 {
+        if !self.has_news() {
+            return;
+        }
+        if self.is_mute(now) {
+            self.gossip_at = Some(now.after_ms(MUTE_MS));
             return;
         }
         self.swim_call(now, |swim, outbox| swim.gossip(outbox));
-        if self.swim.updates_backlog() > 0 && self.swim.num_members() > 0 {
+        if self.has_news() && self.swim.num_members() > 0 {
             self.gossip_at = Some(now.after_ms(self.config.gossip_period_ms));
         }
+    }
+
+    fn has_news(&mut self) -> bool {
+        self.swim.updates_backlog() > 0 || self.suspicions.has_untold()
     }
 
     pub(super) fn join_due(&mut self, now: Now) {

@@ -1,16 +1,16 @@
 //! From a failed probe to Down.
 //!
 //! ```text
-//! foca's probe fails --> accuse --> Suspect is gossiped, the suspect told, the jury asked
-//!                                     jurors ping it twice; still silent: they confirm to accusers and fellow jurors
-//! suspicion expires --> cut off? then later --> still Suspect at that incarnation? --> Down, gossiped
+//! foca's probe fails --> accuse --> Suspect is gossiped, and who accuses; the suspect is told
+//! time is up --> look: it is pinged, twice --> cut off? then it is lost to us only
+//!                                          --> still Suspect at that incarnation? Down, gossiped
 //! ```
+//! Whoever gives a verdict has looked itself: what it heard of others, or from others too late, condemns nobody.
 
 use super::codec::{Remark, Update};
 use super::identity::Identity;
-use super::jury::{Step, jury};
 use super::rollcall::{self, SAMPLE};
-use super::suspicion::Terms;
+use super::suspicion::{Accusation, Terms};
 use super::table::{MemberState, Merged, Verdict};
 use super::{Event, Membership};
 use crate::model::names::NodeId;
@@ -23,6 +23,8 @@ use std::collections::BTreeSet;
 const RETRY_MS: u64 = 500;
 /// The same, where it only waits for a roll call or for losses to be discovered.
 const RETRY_SOON_MS: u64 = 50;
+/// Own probes that fail one after the other: in a large cluster only then the losses may be a cut of our own.
+const MISSES_SUSPECT: u32 = 2;
 /// Losses are still being discovered while two, or this share of all, came within this time.
 const LOSING_NS: u64 = 400_000_000;
 const LOSING_SHARE: usize = 32;
@@ -51,10 +53,10 @@ impl Membership {
         }
         // It may have been dropped by a renewal of ours.
         self.suspect(now, id.node);
-        self.suspicions.accuse(id.node, incarnation, self.me.node);
+        if self.suspicions.accuse(Accusation { node: id.node, incarnation, by: self.me.node }) {
+            self.gossip_soon(now);
+        }
         self.ping(id.node);
-        self.tell_jury(id.node, incarnation, true);
-        self.duties.remind(now.ns, id.node, incarnation, self.juror_wait_ns());
         self.call_roll(now);
     }
 
@@ -72,7 +74,7 @@ impl Membership {
         let slowed = |ns: u64| ns + ns * self.awareness.score() / 4;
         // Those who could confirm: held alive, so neither the suspect nor other suspects.
         let wanted = self.config.confirmations_wanted.min(self.table.alive());
-        let terms = Terms { min_ns: slowed(min), max_ns: slowed(max), wanted };
+        let terms = Terms { min_ns: slowed(min), max_ns: slowed(max), wanted, looks: self.config.looks, look_ns: self.look_wait_ns() };
         if self.suspicions.begin(now.ns, node, incarnation, terms) {
             self.counters.suspicions += 1;
         }
@@ -85,68 +87,37 @@ impl Membership {
         self.send(id, Message::Ping(0), vec![update], Vec::new());
     }
 
-    /// Tells the jury, and whoever accused before, that we say so too.
-    fn tell_jury(&mut self, node: NodeId, incarnation: u16, ask: bool) {
-        let Some(member) = self.table.find(node) else { return };
-        let update = member.update();
-        let mut told: BTreeSet<NodeId> = jury(self.table.iter(), self.me.node, node, incarnation, self.config.jury).into_iter().collect();
-        if let Some(suspicion) = self.suspicions.find(node) {
-            told.extend(suspicion.accusers().filter(|accuser| *accuser != self.me.node));
-        }
-        for juror in told {
-            let Some(id) = self.table.find(juror).map(|juror| juror.identity()) else { continue };
-            let remark = Remark::Accuse { node, incarnation, ask };
-            self.send(id, Message::Gossip, vec![update.clone()], vec![remark]);
-        }
-    }
-
     /// A member's remark beside its updates.
     pub(super) fn heed(&mut self, now: Now, src: Identity, remark: Remark) {
-        let (node, incarnation, ask) = match remark {
-            Remark::Accuse { node, incarnation, ask } => (node, incarnation, ask),
+        match remark {
+            Remark::Accuse { node, incarnation, by } => self.hear_accusation(now, Accusation { node, incarnation, by }),
             Remark::Digest { sum, lost } => {
                 self.compare_losses(now, src, usize::from(lost));
-                return self.compare_digest(now, src, sum);
+                self.compare_digest(now, src, sum);
             }
             // Read before the sender was let in.
-            Remark::Standing { .. } => return,
-        };
-        let Some(member) = self.table.find(node) else { return };
-        if member.state != MemberState::Suspect || member.incarnation != incarnation {
-            // We know better, or worse.
-            let update = member.update();
-            self.send(src, Message::Gossip, vec![update], Vec::new());
+            Remark::Standing { .. } => {}
+        }
+    }
+
+    fn hear_accusation(&mut self, now: Now, accusation: Accusation) {
+        let Some(member) = self.table.find(accusation.node) else { return };
+        // Our own word counts while we stand by it, not when it comes back.
+        if member.incarnation != accusation.incarnation || accusation.by == self.me.node {
             return;
         }
-        self.suspicions.accuse(node, incarnation, src.node);
-        if ask && !self.is_deaf(now) && self.duties.look(now.ns, node, incarnation) {
-            self.call_roll(now);
+        if member.state == MemberState::Alive {
+            // It came before the suspicion itself.
+            let suspect = Update::new(member.identity(), member.incarnation, State::Suspect);
+            self.take_in(now, &[suspect], true);
+        }
+        if self.suspicions.accuse(accusation) {
+            self.gossip_soon(now);
         }
     }
 
-    /// Duties of a juror that are due.
-    pub(super) fn serve(&mut self, now: Now) {
-        let wait_ns = self.juror_wait_ns();
-        while let Some((node, incarnation, step)) = self.duties.step(now.ns, wait_ns) {
-            let Some(suspicion) = self.suspicions.find(node).filter(|suspicion| suspicion.incarnation == incarnation) else {
-                self.duties.end(node);
-                continue;
-            };
-            match step {
-                Step::AskAgain if !suspicion.lacks_confirmations() => self.duties.end(node),
-                Step::AskAgain => self.tell_jury(node, incarnation, true),
-                Step::Ping => self.ping(node),
-                Step::Confirm if self.is_deaf(now) => {}
-                Step::Confirm => {
-                    self.suspicions.accuse(node, incarnation, self.me.node);
-                    self.tell_jury(node, incarnation, false);
-                }
-            }
-        }
-    }
-
-    fn juror_wait_ns(&self) -> u64 {
-        self.awareness.stretch(self.config.juror_wait_ms * 1_000_000)
+    pub(super) fn look_wait_ns(&self) -> u64 {
+        self.awareness.stretch(self.config.look_wait_ms * 1_000_000)
     }
 
     /// Whether silence around us says more about us than about others.
@@ -154,7 +125,7 @@ impl Membership {
         self.awareness.is_unsure(now.ns) || self.is_silent(now)
     }
 
-    fn is_silent(&self, now: Now) -> bool {
+    pub(super) fn is_silent(&self, now: Now) -> bool {
         self.awareness.is_silent(now.ns, self.table.peers().len(), &self.config)
     }
 
@@ -178,7 +149,14 @@ impl Membership {
                 self.suspicions.retry(node, now.after_ms(RETRY_SOON_MS));
                 continue;
             }
-            if self.is_cut_off {
+            if self.suspicions.look(node, now.ns + self.look_wait_ns()) {
+                self.ping(node);
+                continue;
+            }
+            if self.is_cut_off || self.probation.is_out() {
+                if self.suspicions.lose(node) {
+                    self.event(Event::Lost(node));
+                }
                 self.suspicions.retry(node, now.after_ms(RETRY_MS));
                 continue;
             }
@@ -208,7 +186,9 @@ impl Membership {
         if self.roll_call.is_open() {
             return true;
         }
-        if self.cutoff.lost_lately(now.ns, window_ns) < 2 || self.roll_call.is_fresh(now.ns) {
+        let is_small = self.table.peers().len() <= SAMPLE;
+        if self.cutoff.lost_lately(now.ns, window_ns) < 2 || self.roll_call.is_fresh(now.ns) || !(is_small || self.misses >= MISSES_SUSPECT)
+        {
             return false;
         }
         let mut called = BTreeSet::new();
@@ -225,9 +205,9 @@ impl Membership {
         true
     }
 
-    /// The steps of a roll call that are due. Who missed it is suspected; the jury is left to those who probe it in their turn.
+    /// The steps of a roll call that are due. Who missed it is suspected.
     pub(super) fn take_roll(&mut self, now: Now) {
-        let wait_ns = self.juror_wait_ns();
+        let wait_ns = self.look_wait_ns();
         match self.roll_call.step(now.ns, wait_ns) {
             None => {}
             Some(rollcall::Step::Ping(called)) => {
@@ -241,7 +221,7 @@ impl Membership {
                     let Some(member) = self.table.find(node).filter(|member| member.state == MemberState::Alive) else { continue };
                     let suspect = Update::new(member.identity(), member.incarnation, State::Suspect);
                     self.take_in(now, std::slice::from_ref(&suspect), true);
-                    self.suspicions.accuse(node, suspect.incarnation(), self.me.node);
+                    self.suspicions.accuse(Accusation { node, incarnation: suspect.incarnation(), by: self.me.node });
                     self.ping(node);
                 }
             }

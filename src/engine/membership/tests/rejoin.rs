@@ -114,15 +114,18 @@ fn a_wiped_disk_at_the_same_address_takes_over_from_the_old_id() {
 }
 
 #[test]
-fn who_comes_and_goes_is_marked_unstable() {
+fn who_comes_and_goes_waits_longer_each_time_and_is_marked_unstable() {
     let mut world = World::formed(125, 5);
+    let mut waits = Vec::new();
     for _ in 0..4 {
         world.pause(1);
         world.run(10 * SECOND);
         world.resume(1);
-        world.run(5 * SECOND);
+        waits.push(world.run_until(30 * SECOND, World::is_whole).expect("it does not come back"));
+        world.run(SECOND);
     }
-    assert!(world.is_whole());
+    assert!(waits[0] < 2 * SECOND, "{waits:?}");
+    assert!(waits[1] > 4 * SECOND && waits[2] > 15 * SECOND, "{waits:?}");
     let now = world.clock(0);
     let membership = &world.agents[0].membership;
     assert!(membership.member(world.node(1)).is_some_and(|member| member.is_unstable(now)));
