@@ -25,7 +25,7 @@ pub struct MembershipConfig {
     pub look_wait_ms: u64,
     /// News waits so long for company before it is gossiped the first time ...
     pub gossip_delay_ms: u64,
-    /// ... and while there is any, rounds follow each other at this distance.
+    /// ... and rounds never follow each other closer than this: in a storm, packets are full instead of many.
     pub gossip_period_ms: u64,
     /// Own timers later than this mean that this agent stood still: verdicts wait until it has caught up.
     pub stall_ms: u64,
@@ -81,7 +81,7 @@ impl MembershipConfig {
             looks: 2,
             look_wait_ms: 100,
             gossip_delay_ms: 5,
-            gossip_period_ms: 150,
+            gossip_period_ms: 200,
             stall_ms: 250,
             silence_ms: 1_000,
             unwell_max: 6,

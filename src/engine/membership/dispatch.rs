@@ -259,9 +259,10 @@ impl Membership {
         }
     }
 
-    /// News waits a moment for company, then goes out.
+    /// News waits a moment for company, then goes out, unless a round just did.
     pub(super) fn gossip_soon(&mut self, now: Now) {
-        let at = now.after_ms(self.config.gossip_delay_ms);
+        let earliest = self.gossiped_ns.map_or(0, |last| last + self.config.gossip_period_ms * 1_000_000);
+        let at = now.after_ms(self.config.gossip_delay_ms).max(earliest);
         self.gossip_at = Some(self.gossip_at.map_or(at, |planned| planned.min(at)));
     }
 

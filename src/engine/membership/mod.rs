@@ -130,6 +130,7 @@ pub struct Membership {
     timers: BTreeMap<(u64, u64), SwimTimer>,
     timer_count: u64,
     gossip_at: Option<u64>,
+    gossiped_ns: Option<u64>,
     tick_at: u64,
     probe: Option<dispatch::Probe>,
     /// Own probes that failed since one was answered.
@@ -205,6 +206,7 @@ impl Membership {
             timers: BTreeMap::new(),
             timer_count: 0,
             gossip_at: None,
+            gossiped_ns: None,
             tick_at: now.after_ms(timeout::TICK_MS),
             probe: None,
             misses: 0,

@@ -110,6 +110,7 @@ impl Membership {
             self.gossip_at = Some(now.after_ms(MUTE_MS));
             return;
         }
+        self.gossiped_ns = Some(now.ns);
         self.swim_call(now, |swim, outbox| swim.gossip(outbox));
         if self.has_news() && self.swim.num_members() > 0 {
             self.gossip_at = Some(now.after_ms(self.config.gossip_period_ms));
