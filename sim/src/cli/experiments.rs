@@ -130,8 +130,11 @@ pub struct LifeguardArguments {
     nodes: u32,
     #[arg(long, default_value_t = 0.0)]
     loss: f64,
-    /// Members that stand still together.
-    #[arg(long, value_delimiter = ',', default_value = "4,16,32")]
+    /// What befalls members again and again.
+    #[arg(long, value_enum, default_value = "stall")]
+    anomaly: lifeguard::Anomaly,
+    /// Members that it befalls together.
+    #[arg(long, value_delimiter = ',', default_value = "4,16")]
     stalled: Vec<u32>,
     /// For so many milliseconds.
     #[arg(long, value_delimiter = ',', default_value = "2048,8192,16384")]
@@ -144,9 +147,9 @@ pub struct LifeguardArguments {
     deaths: u32,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only detectors whose names contain this.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only the detectors of these names.
+    #[arg(long, value_delimiter = ';')]
+    only: Vec<String>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -165,8 +168,10 @@ pub fn lifeguard(arguments: &LifeguardArguments) -> ExitCode {
         stall_ms: arguments.stall_ms.clone(),
         pause_ms: arguments.pause_ms.clone(),
         deaths: arguments.deaths,
+        anomaly: arguments.anomaly,
     };
-    let wanted = lifeguard::variants().into_iter().filter(|variant| variant.name.contains(&arguments.only));
+    let is_wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
+    let wanted = lifeguard::variants().into_iter().filter(|variant| is_wanted(variant.name));
     let figures: Vec<_> = wanted.map(|variant| lifeguard::measure(&settings, &variant, &progress)).collect();
     progress("");
     if arguments.json {

@@ -19,9 +19,8 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU8, NonZeroU32};
 use std::time::Duration;
 use tidings::engine::Engine;
-use tidings::engine::config::EngineConfig;
 use tidings::engine::io::Token;
-use tidings::engine::membership::MemberState;
+use tidings::engine::membership::{MemberState, MembershipConfig};
 use tidings::model::command::Command;
 
 const SECOND: u64 = 1_000_000_000;
@@ -47,6 +46,18 @@ pub struct Settings {
     pub pause_ms: Vec<u64>,
     /// Clusters of which eight members die.
     pub deaths: u32,
+    pub anomaly: Anomaly,
+}
+
+/// What befalls members again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Anomaly {
+    /// They neither send nor receive; both are made up for afterwards, as in the paper.
+    Stall,
+    /// Nothing reaches them; what they send arrives.
+    Deaf,
+    /// What they send is lost; they hear all.
+    Mute,
 }
 
 /// One detector.
@@ -57,31 +68,62 @@ pub struct Variant {
 
 #[derive(Clone)]
 pub enum Detector {
-    /// foca alone; its suspicion lasts this many times the decimal logarithm of the cluster's size, in seconds.
-    Plain { alpha: f64 },
+    /// foca alone.
+    Plain(PlainSettings),
     /// The engine, with its settings changed.
-    Ours(fn(&mut EngineConfig)),
+    Ours(fn(&mut MembershipConfig)),
 }
 
-/// What each ingredient contributes: the engine without it.
+/// How plain SWIM is set.
+#[derive(Clone, Copy)]
+pub struct PlainSettings {
+    /// A suspicion lasts this many times the decimal logarithm of the cluster's size, in probe periods.
+    alpha: f64,
+    probe_period_ms: u64,
+    probe_rtt_ms: u64,
+    /// Whether members that are held down are told, so that they come back: foca's default, and what memberlist's gossip brings about.
+    /// Otherwise they are out for good, as in the paper.
+    tells_the_dead: bool,
+}
+
+/// The published setting: a probe a second, half a second for its answer, alpha 5.
+const PUBLISHED: PlainSettings = PlainSettings { alpha: 5.0, probe_period_ms: 1_000, probe_rtt_ms: 500, tells_the_dead: false };
+/// As often as the engine probes.
+const FAST: PlainSettings = PlainSettings { probe_period_ms: 300, probe_rtt_ms: 100, ..PUBLISHED };
+
+/// The engine with plain SWIM's probes, for what is to be compared message by message.
+fn probe_each_second(config: &mut MembershipConfig) {
+    (config.probe_period_ms, config.probe_rtt_ms, config.suspicion_min_ms) = (1_000, 500, 1_500);
+}
+
+/// Plain SWIM and the engine, each at several settings: the curves; and what each ingredient contributes: the engine without it.
 pub fn variants() -> Vec<Variant> {
-    let plain = |name, alpha| Variant { name, detector: Detector::Plain { alpha } };
+    let plain = |name, settings| Variant { name, detector: Detector::Plain(settings) };
     let ours = |name, alter| Variant { name, detector: Detector::Ours(alter) };
     vec![
-        plain("SWIM, alpha 5", 5.0),
-        plain("SWIM, alpha 2", 2.0),
-        plain("SWIM, alpha 1", 1.0),
+        plain("SWIM, alpha 5", PUBLISHED),
+        plain("SWIM, alpha 3", PlainSettings { alpha: 3.0, ..PUBLISHED }),
+        plain("SWIM, alpha 2", PlainSettings { alpha: 2.0, ..PUBLISHED }),
+        plain("SWIM, alpha 1", PlainSettings { alpha: 1.0, ..PUBLISHED }),
+        plain("SWIM, alpha 5, dead told", PlainSettings { tells_the_dead: true, ..PUBLISHED }),
+        plain("SWIM, alpha 2, dead told", PlainSettings { alpha: 2.0, tells_the_dead: true, ..PUBLISHED }),
+        plain("SWIM at 300 ms", FAST),
+        plain("SWIM at 300 ms, dead told", PlainSettings { tells_the_dead: true, ..FAST }),
         ours("tidings", |_| {}),
-        ours("tidings, probing every 1 s", |config| {
-            let membership = &mut config.membership;
-            (membership.probe_period_ms, membership.probe_rtt_ms, membership.suspicion_min_ms) = (1_000, 500, 3_000);
+        ours("tidings, suspicion x 2", |config| config.suspicion_min_ms *= 2),
+        ours("tidings, suspicion / 2", |config| config.suspicion_min_ms /= 2),
+        ours("tidings at 1 s", probe_each_second),
+        ours("at 1 s, suspicion x 2", |config| {
+            probe_each_second(config);
+            config.suspicion_min_ms *= 2;
         }),
-        ours("without confirmations", |config| config.membership.suspicion_stretch = 1),
-        ours("without jury", |config| config.membership.jury = 0),
-        ours("without doubt of itself", |config| {
-            let membership = &mut config.membership;
-            (membership.silence_ms, membership.postpone_ms, membership.stall_ms) = (3_600_000, 0, 3_600_000);
+        ours("without confirmations", |config| config.suspicion_stretch = 1),
+        ours("without looking", |config| config.looks = 0),
+        ours("without sense of health", |config| config.unwell_max = 0),
+        ours("without sense of silence", |config| {
+            (config.silence_ms, config.postpone_ms, config.stall_ms) = (3_600_000, 0, 3_600_000);
         }),
+        ours("without probation", |config| config.return_wait_ms = 0),
     ]
 }
 
@@ -96,6 +138,8 @@ pub struct Figures {
     pub at_healthy: u64,
     /// The stalled that somebody came to hold down.
     pub flaps: u64,
+    /// The stalled that somebody still holds down twenty seconds after the last stall.
+    pub out: u64,
     pub messages_a_node_s: f64,
     pub bytes_a_node_s: f64,
     /// Seconds from a real death to the first that knows, and to the last.
@@ -108,14 +152,14 @@ pub struct Figures {
 /// Measures one detector over the whole matrix.
 pub fn measure(settings: &Settings, variant: &Variant, progress: &dyn Fn(&str)) -> Figures {
     match &variant.detector {
-        Detector::Plain { alpha } => {
-            let config = plain_config(settings.nodes, *alpha);
+        Detector::Plain(plain) => {
+            let config = plain_config(settings.nodes, *plain);
             matrix::<Plain>(settings, variant.name, &|_| config.clone(), progress)
         }
         Detector::Ours(alter) => {
             let config = |number| {
                 let mut config = agent::config(number);
-                alter(&mut config);
+                alter(&mut config.membership);
                 config
             };
             matrix::<Engine>(settings, variant.name, &config, progress)
@@ -123,14 +167,15 @@ pub fn measure(settings: &Settings, variant: &Variant, progress: &dyn Fn(&str)) 
     }
 }
 
-/// memberlist's settings as foca has them, with what it needs to be plain SWIM at its best: as many transmissions as memberlist makes, and
-/// no word to members that were declared down, which SWIM does not have.
-fn plain_config(nodes: u32, alpha: f64) -> foca::Config {
+/// memberlist's settings as foca has them, with what it needs to be plain SWIM at its best: as many transmissions as memberlist makes.
+fn plain_config(nodes: u32, plain: PlainSettings) -> foca::Config {
     let mut config = foca::Config::new_lan(NonZeroU32::new(nodes).unwrap_or(NonZeroU32::MIN));
     let decades = f64::from(nodes).log10();
-    config.suspect_to_down_after = Duration::from_secs_f64(alpha * decades.max(1.0));
+    config.probe_period = Duration::from_millis(plain.probe_period_ms);
+    config.probe_rtt = Duration::from_millis(plain.probe_rtt_ms);
+    config.suspect_to_down_after = config.probe_period.mul_f64(plain.alpha * decades.max(1.0));
     config.max_transmissions = NonZeroU8::new((4.0 * f64::from(nodes + 1).log10().ceil()) as u8).unwrap_or(NonZeroU8::MIN);
-    config.notify_down_members = false;
+    config.notify_down_members = plain.tells_the_dead;
     config
 }
 
@@ -140,6 +185,9 @@ trait Accuser: Machine {
     const TELLS_ALWAYS: bool;
     /// Whom it came to hold down since the last call, by address, as `before` and the machine tell.
     fn accused(&mut self, known: &mut BTreeMap<std::net::SocketAddr, MemberState>) -> Vec<std::net::SocketAddr>;
+    fn holds_down(&self, member: std::net::SocketAddr) -> bool;
+    /// Packets of the membership, and their bytes, that it sent in this life.
+    fn sent(&self) -> (u64, u64);
 }
 
 impl Accuser for Plain {
@@ -147,6 +195,14 @@ impl Accuser for Plain {
 
     fn accused(&mut self, _: &mut BTreeMap<std::net::SocketAddr, MemberState>) -> Vec<std::net::SocketAddr> {
         std::mem::take(&mut self.downs)
+    }
+
+    fn holds_down(&self, member: std::net::SocketAddr) -> bool {
+        self.is_out(member)
+    }
+
+    fn sent(&self) -> (u64, u64) {
+        self.sent
     }
 }
 
@@ -162,6 +218,15 @@ impl Accuser for Engine {
             }
         }
         accused
+    }
+
+    fn holds_down(&self, address: std::net::SocketAddr) -> bool {
+        self.membership().members().any(|member| member.addr == address && member.state == MemberState::Down)
+    }
+
+    fn sent(&self) -> (u64, u64) {
+        let counters = self.membership().counters;
+        (counters.packets_sent, counters.bytes_sent)
     }
 }
 
@@ -223,6 +288,7 @@ fn matrix<M: Accuser>(settings: &Settings, name: &str, config: &dyn Fn(u32) -> M
         false_positives: 0,
         at_healthy: 0,
         flaps: 0,
+        out: 0,
         messages_a_node_s: 0.0,
         bytes_a_node_s: 0.0,
         first_s: None,
@@ -236,7 +302,8 @@ fn matrix<M: Accuser>(settings: &Settings, name: &str, config: &dyn Fn(u32) -> M
                 progress(&format!("{name}: {stalled} stalled for {stall_ms} ms, every {pause_ms} ms"));
                 let mut cluster = Cluster::<M>::form(settings.seed + u64::from(figures.runs), settings, config);
                 let before = traffic(&cluster);
-                anomaly(&mut cluster, settings.seed + u64::from(figures.runs), stalled, stall_ms, pause_ms, &mut figures);
+                let stalls = Stalls { anomaly: settings.anomaly, members: stalled, stall_ms, pause_ms };
+                strike(&mut cluster, settings.seed + u64::from(figures.runs), &stalls, &mut figures);
                 let after = traffic(&cluster);
                 (messages, bytes) = (messages + after.0 - before.0, bytes + after.1 - before.1);
                 figures.runs += 1;
@@ -249,32 +316,65 @@ fn matrix<M: Accuser>(settings: &Settings, name: &str, config: &dyn Fn(u32) -> M
     figures
 }
 
-fn traffic<M: Machine>(cluster: &Cluster<M>) -> (u64, u64) {
+/// What the membership of all has sent, with headers of UDP and IP; what the catalog sends beside it has no counterpart in plain SWIM.
+fn traffic<M: Accuser>(cluster: &Cluster<M>) -> (u64, u64) {
     const HEADER_BYTES: u64 = 28;
     cluster.hosts.iter().fold((0, 0), |(messages, bytes), host| {
-        let traffic = cluster.world.host(*host).traffic;
-        (messages + traffic.datagrams_out, bytes + traffic.bytes_out + traffic.datagrams_out * HEADER_BYTES)
+        let (sent, sent_bytes) = cluster.world.machine(*host).map_or((0, 0), Accuser::sent);
+        (messages + sent, bytes + sent_bytes + sent * HEADER_BYTES)
     })
 }
 
-/// Lets `stalled` members stand still in lock-step, and counts who is accused of what.
-fn anomaly<M: Accuser>(cluster: &mut Cluster<M>, seed: u64, stalled: u32, stall_ms: u64, pause_ms: u64, figures: &mut Figures) {
+/// One cell of the matrix.
+struct Stalls {
+    anomaly: Anomaly,
+    members: u32,
+    stall_ms: u64,
+    pause_ms: u64,
+}
+
+impl<M: Accuser> Cluster<M> {
+    fn begin(&mut self, anomaly: Anomaly, struck: &[HostId], well: &[HostId]) {
+        match anomaly {
+            Anomaly::Stall => struck.iter().for_each(|host| self.world.freeze(*host, Freeze::Packets)),
+            Anomaly::Deaf => self.world.network.cut(well, struck),
+            Anomaly::Mute => self.world.network.cut(struck, well),
+        }
+    }
+
+    fn end(&mut self, anomaly: Anomaly, struck: &[HostId], well: &[HostId]) {
+        match anomaly {
+            Anomaly::Stall => struck.iter().for_each(|host| self.world.thaw(*host)),
+            Anomaly::Deaf => self.world.network.mend(well, struck),
+            Anomaly::Mute => self.world.network.mend(struck, well),
+        }
+    }
+
+    /// How many of `members` somebody of the others holds down, counted for each who does.
+    fn held_down(&self, members: &[HostId], by: &[HostId]) -> u64 {
+        let held = |viewer: &HostId, member: &HostId| {
+            let address = self.world.host(*member).address;
+            self.world.machine(*viewer).is_some_and(|machine| machine.holds_down(address))
+        };
+        by.iter().map(|viewer| members.iter().filter(|member| held(viewer, member)).count() as u64).sum()
+    }
+}
+
+/// Lets members stand still in lock-step, and counts who is accused of what.
+fn strike<M: Accuser>(cluster: &mut Cluster<M>, seed: u64, stalls: &Stalls, figures: &mut Figures) {
     let mut rng = Rng::new(seed, "lifeguard", 0);
     let mut order = cluster.hosts.clone();
     rng.shuffle(&mut order);
-    order.truncate(stalled as usize);
+    let well = order.split_off(order.len().min(stalls.members as usize));
     let end = cluster.world.now() + ANOMALY_NS;
     while cluster.world.now() < end {
-        for host in &order {
-            cluster.world.freeze(*host, Freeze::Packets);
-        }
-        cluster.run_for(stall_ms * MS);
-        for host in &order {
-            cluster.world.thaw(*host);
-        }
-        cluster.run_for(pause_ms * MS);
+        cluster.begin(stalls.anomaly, &order, &well);
+        cluster.run_for(stalls.stall_ms * MS);
+        cluster.end(stalls.anomaly, &order, &well);
+        cluster.run_for(stalls.pause_ms * MS);
     }
     cluster.run_for(AFTER_NS);
+    figures.out += cluster.held_down(&order, &well);
     for (_, accuser, accused) in cluster.accusations.drain(..) {
         if order.contains(&accused) {
             figures.flaps += 1;
@@ -322,9 +422,10 @@ fn deaths<M: Accuser>(settings: &Settings, config: &dyn Fn(u32) -> M::Config, fi
 /// The figures as a table.
 pub fn table(settings: &Settings, figures: &[Figures]) -> String {
     let mut text = format!(
-        "{} members, {:.0} % loss; stalled {:?}, for {:?} ms, every {:?} ms, 120 s each\n{:<28}{:>8}{:>8}{:>9}{:>8}{:>8}  {:<22}{}\n",
+        "{} members, {:.0} % loss; {:?} of {:?} for {:?} ms, with {:?} ms between, 120 s each\n{:<28}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}  {:<22}{}\n",
         settings.nodes,
         settings.loss * 100.0,
+        settings.anomaly,
         settings.stalled,
         settings.stall_ms,
         settings.pause_ms,
@@ -332,6 +433,7 @@ pub fn table(settings: &Settings, figures: &[Figures]) -> String {
         "false",
         "healthy",
         "flaps",
+        "out",
         "msg/s",
         "B/s",
         "first known, s",
@@ -341,11 +443,12 @@ pub fn table(settings: &Settings, figures: &[Figures]) -> String {
         let times =
             |summary: &Option<Summary>| summary.map_or("never".to_owned(), |summary| format!("{:.2} p99 {:.2}", summary.p50, summary.p99));
         text += &format!(
-            "{:<28}{:>8}{:>8}{:>9}{:>8.1}{:>8.0}  {:<22}{}\n",
+            "{:<28}{:>8}{:>8}{:>9}{:>8}{:>8.1}{:>8.0}  {:<22}{}\n",
             row.name,
             row.false_positives,
             row.at_healthy,
             row.flaps,
+            row.out,
             row.messages_a_node_s,
             row.bytes_a_node_s,
             times(&row.first_s),

@@ -45,11 +45,18 @@ pub struct Plain {
     outputs: VecDeque<Output>,
     /// Members that it came to hold down since somebody looked.
     pub downs: Vec<SocketAddr>,
+    /// Packets and bytes.
+    pub sent: (u64, u64),
 }
 
 impl Plain {
+    pub fn is_out(&self, member: SocketAddr) -> bool {
+        !self.foca.iter_members().any(|known| known.id().address == member)
+    }
+
     fn collect(&mut self, now: Now) {
         while let Some((to, bytes)) = self.runtime.to_send() {
+            self.sent = (self.sent.0 + 1, self.sent.1 + bytes.len() as u64);
             self.outputs.push_back(Output::Datagram { to: to.address, bytes });
         }
         while let Some((after, timer)) = self.runtime.to_schedule() {
@@ -92,6 +99,7 @@ impl Machine for Plain {
             seeds: Vec::new(),
             outputs: VecDeque::new(),
             downs: Vec::new(),
+            sent: (0, 0),
         }
     }
 
