@@ -99,7 +99,7 @@ impl Membership {
                 codec::attach_update(&mut packet, header_len, &member.update());
             }
             if matches!(header.message, Message::Ping(_) | Message::Ack(_) | Message::Gossip) {
-                for Accusation { node, incarnation, by } in self.suspicions.to_tell(ACCUSATIONS_MAX) {
+                for Accusation { node, incarnation, by } in self.suspicions.next_told(ACCUSATIONS_MAX) {
                     codec::attach_remark(&mut packet, header_len, &Remark::Accuse { node, incarnation, by });
                 }
             }

@@ -132,7 +132,7 @@ impl Suspicions {
     }
 
     /// Up to `max` accusations to put on a packet.
-    pub fn to_tell(&mut self, max: usize) -> Vec<Accusation> {
+    pub fn next_told(&mut self, max: usize) -> Vec<Accusation> {
         let mut told = Vec::new();
         for _ in 0..self.untold.len() {
             if told.len() == max {
