@@ -7,8 +7,8 @@ use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Uri};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Collected, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -22,8 +22,6 @@ use crate::view::Namespaces;
 
 /// The longest a blocking read waits.
 const WAIT_MS_MAX: u64 = 600_000;
-/// How long a client may take to send a body.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// A body other than a batch. A record has at most 64 KiB; as JSON, with every character escaped, it may be several times that.
 pub const BODY_BYTES_MAX: usize = 512 * 1024;
 /// A batch: a thousand registrations of 8 KiB.
@@ -198,20 +196,11 @@ impl Wanted {
 /// # Errors
 /// It is too large, or does not come.
 pub async fn bytes(body: Body, bytes_max: usize) -> Result<Bytes, No> {
-    let collect = async {
-        let mut stream = body.into_data_stream();
-        let mut whole = BytesMut::new();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|failed| No::new(Kind::BadJson, format!("the body broke off: {failed}")))?;
-            if whole.len() + chunk.len() > bytes_max {
-                return Err(No::new(Kind::TooLarge, "the body is too large").allowed(format!("at most {bytes_max} bytes")));
-            }
-            whole.extend_from_slice(&chunk);
-        }
-        Ok(whole.freeze())
-    };
-    let in_time = tokio::time::timeout(BODY_PATIENCE, collect).await;
-    in_time.unwrap_or_else(|_| Err(No::new(Kind::BadJson, format!("the body did not come within {} s", BODY_PATIENCE.as_secs()))))
+    let collected = Limited::new(body, bytes_max).collect().await;
+    collected.map(Collected::to_bytes).map_err(|failed| match failed.downcast_ref::<LengthLimitError>() {
+        Some(_) => No::new(Kind::TooLarge, "the body is too large").allowed(format!("at most {bytes_max} bytes")),
+        None => No::new(Kind::BadJson, format!("the body broke off: {failed}")),
+    })
 }
 
 /// The body as JSON; none where it is empty.

@@ -7,8 +7,8 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::Uri;
 use axum::http::request::Parts;
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Collected, LengthLimitError, Limited};
 
 use super::refuse::Failure;
 use super::{Consul, go};
@@ -18,8 +18,6 @@ use crate::view::Namespaces;
 /// How long a blocking query waits where it does not say, and at most.
 const WAIT_DEFAULT: Duration = Duration::from_secs(300);
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
-/// How long a client may take to send a body.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// A registration. A record has at most 64 KiB; as JSON, with every character escaped, it may be several times that.
 pub const BODY_BYTES_MAX: usize = 512 * 1024;
 
@@ -153,18 +151,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Tail {
 /// # Errors
 /// It is too large, or does not come.
 pub async fn body(body: Body, bytes_max: usize) -> Result<Bytes, Failure> {
-    let collect = async {
-        let mut stream = body.into_data_stream();
-        let mut whole = BytesMut::new();
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|failed| Failure::bad(format!("Request decode failed: {failed}")))?;
-            if whole.len() + chunk.len() > bytes_max {
-                return Err(Failure::too_large(bytes_max));
-            }
-            whole.extend_from_slice(&chunk);
-        }
-        Ok(whole.freeze())
-    };
-    let in_time = tokio::time::timeout(BODY_PATIENCE, collect).await;
-    in_time.unwrap_or_else(|_| Err(Failure::bad(format!("Request decode failed: no body within {} s", BODY_PATIENCE.as_secs()))))
+    let collected = Limited::new(body, bytes_max).collect().await;
+    collected.map(Collected::to_bytes).map_err(|failed| match failed.downcast_ref::<LengthLimitError>() {
+        Some(_) => Failure::too_large(bytes_max),
+        None => Failure::bad(format!("Request decode failed: {failed}")),
+    })
 }
