@@ -93,7 +93,7 @@ impl Membership {
         let Packet { mut header, updates, remarks } = packet;
         let me = self.identity();
         if header.src.node == me.node {
-            return Err(self.meet_namesake(now, header.src));
+            return Err(self.meet_namesake(now, header.src, &updates));
         }
         if header.message == Message::Announce && header.dst.is_stranger() {
             header.dst = me;

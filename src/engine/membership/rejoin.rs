@@ -65,8 +65,9 @@ impl Membership {
         }
     }
 
-    /// A packet from our own node id: either it came back to us, or another process has it. That one is alive for certain.
-    pub(super) fn meet_namesake(&mut self, now: Now, src: Identity) -> PacketRefused {
+    /// A packet from our own node id: it came back to us, or is one of a former life that somebody held up, or another process has it.
+    /// That one is alive for certain when it speaks of us: what it says to others may be an old recording.
+    pub(super) fn meet_namesake(&mut self, now: Now, src: Identity, updates: &[Update]) -> PacketRefused {
         let me = self.identity();
         if src.boot == me.boot && src.addr == me.addr {
             self.counters.dropped_reflected += 1;
@@ -78,11 +79,13 @@ impl Membership {
             self.counters.dropped_reflected += 1;
             return PacketRefused::Reflected;
         }
-        if me.process() < src.process() {
+        let knows_us = updates.iter().any(|update| update.id().node == me.node && update.id().process() == me.process());
+        if knows_us && me.process() < src.process() {
             self.give_node_up(now);
         } else {
+            let theirs = Update::new(src, 0, State::Alive);
             let own = self.own_update();
-            self.send(src, Message::TurnUndead, vec![own], Vec::new());
+            self.send(src, Message::TurnUndead, vec![own, theirs], Vec::new());
         }
         PacketRefused::Twin
     }
