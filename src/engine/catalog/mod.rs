@@ -278,6 +278,11 @@ impl Catalog {
         self.table.live()
     }
 
+    /// Whether records are held aside of origins that membership has not named to this life.
+    pub fn holds_aside(&self) -> bool {
+        !self.unnamed.is_empty() || !self.reaping.recalled.is_empty()
+    }
+
     /// Tombstones that are kept beyond their time because an origin is out of sight.
     pub fn awaiting_tombstones(&self) -> usize {
         self.graves.awaiting()

@@ -216,8 +216,8 @@ impl Membership {
                 } else if change.was == Some(MemberState::Alive) {
                     self.cutoff.lost(now.ns, node);
                 }
-                // Who is new here hears of those that left only now; their origins have to be named as everywhere else.
-                if change.was_up() || left && change.was.is_none() {
+                // Who is new here hears of those that are gone only now; their origins have to be named as everywhere else.
+                if change.was_up() || change.was.is_none() {
                     self.event(if left { Event::Left(node) } else { Event::Down(node) });
                 }
                 if !left {

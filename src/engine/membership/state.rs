@@ -4,7 +4,7 @@
 //! first; who was up here is then accused like any other, who was unknown is held down (protocol section 3).
 
 use super::codec::{self, CodecError, Update};
-use super::{Event, MemberState, Membership};
+use super::{MemberState, Membership};
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use bytes::{Buf, Bytes, BytesMut};
@@ -151,10 +151,7 @@ impl Membership {
             match known {
                 Some((id, incarnation, true)) => self.accuse_openly(now, id, incarnation),
                 Some((_, _, false)) => {}
-                None => {
-                    self.take_in(now, &[told], false);
-                    self.event(Event::Down(node));
-                }
+                None => self.take_in(now, &[told], false),
             }
         }
     }

@@ -37,6 +37,9 @@ const SILENCE_MS: u64 = 2_000;
 /// Whether an exchange found something is known after this.
 const VERDICT_MS: u64 = 2_000;
 
+/// How often the members are compared whole because of origins that are not named here, in milliseconds.
+const MEMBERS_PAUSE_MS: u64 = 20_000;
+
 /// Heads or wants of one answer to a page or sketch.
 const ANSWER_HEADS_MAX: usize = 4 * HEADS_A_PART;
 
@@ -77,6 +80,7 @@ pub struct Repair {
     heard_ns: u64,
     gatherings: BTreeMap<NodeId, Gathering>,
     sketches: u32,
+    members_not_before_ns: u64,
 }
 
 impl Repair {
@@ -93,6 +97,7 @@ impl Repair {
             heard_ns: 0,
             gatherings: BTreeMap::new(),
             sketches: 0,
+            members_not_before_ns: 0,
         }
     }
 
@@ -277,6 +282,12 @@ impl Spread {
                 self.send_adverts(now, from.addr, &tell);
                 if !wants.is_empty() {
                     self.send_repair(now, from, Part::Wants(wants));
+                }
+                let is_aside = !diff.unknown.is_empty() && ctx.catalog.holds_aside();
+                if is_aside && now.ns >= self.repair.members_not_before_ns {
+                    // It is known there from a member that was down before this agent came: nobody speaks of it by himself.
+                    self.repair.members_not_before_ns = now.after_ms(MEMBERS_PAUSE_MS);
+                    self.exchange_with(now, from);
                 }
                 if !diff.unknown.is_empty() {
                     let origins = diff.unknown.iter().map(|short| short.0).collect();
