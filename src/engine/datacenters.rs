@@ -92,8 +92,13 @@ impl Engine {
                     send_pool(gateway, peer.addr, true);
                 }
             }
-            Part::Gateway { datacenter } => {
-                self.with_gateway(|gateway, home, _, _| gateway.announced(now, home, peer.node, datacenter));
+            Part::Gateway { datacenter, is_answer } => {
+                self.with_gateway(|gateway, home, _, _| {
+                    gateway.announced(now, home, peer.node, datacenter);
+                    if !is_answer {
+                        gateway.introduce(home, peer.addr, true);
+                    }
+                });
             }
             Part::Challenge(nonce) => gateway.mail.post(peer.addr, &Part::Echo(nonce)),
             Part::Echo(nonce) => {
@@ -208,7 +213,7 @@ impl Engine {
             membership::Effect::Send { to, body } => gateway.mail.post(to, &Part::Swim(body)),
             membership::Effect::Event(Event::Up(node) | Event::Moved { node, .. }) => {
                 let addr = gateway.membership.member(node).map(|member| member.addr);
-                self.with_gateway(|gateway, home, _, _| addr.into_iter().for_each(|addr| gateway.introduce(home, addr)));
+                self.with_gateway(|gateway, home, _, _| addr.into_iter().for_each(|addr| gateway.introduce(home, addr, false)));
             }
             membership::Effect::Event(Event::Down(node) | Event::Left(node)) => {
                 self.with_gateway(|gateway, _, imports, _| gateway.gone(now, imports, node));

@@ -19,7 +19,7 @@ fn deregister(service: &str, id: &str) -> Command {
 }
 
 fn site(name: &'static str, gateways: usize, others: usize) -> Site {
-    Site { name, gateways, others, export: ExportPolicy::full() }
+    Site { name, gateways, others, export: ExportPolicy::default() }
 }
 
 /// Hosts 0 to 3 are east's, 4 to 7 west's; the first two of each are gateways.
@@ -82,8 +82,14 @@ fn the_death_of_an_agent_crosses() {
     net.run_ms(1_000);
     net.kill(3);
     net.run_ms(6_000);
-    for host in 4..8 {
-        assert_eq!(remote(&net, host, "east", "web"), 0, "host {host}");
+    let all_gone = |net: &Net| (4..8).all(|host| remote(net, host, "east", "web") == 0);
+    assert!(all_gone(&net));
+    net.set_cut("east", true);
+    net.run_ms(30_000);
+    net.set_cut("east", false);
+    for _ in 0..600 {
+        net.run_ms(100);
+        assert!(all_gone(&net), "a new link does not raise the dead");
     }
 }
 
@@ -126,7 +132,7 @@ fn one_gateway_a_side_is_enough() {
 #[test]
 fn only_what_is_exported_crosses() {
     let rule = ExportRule { namespace: None, service: "web*".into(), export: Export::Full };
-    let export = ExportPolicy { rules: vec![rule], otherwise: Export::None, ..ExportPolicy::default() };
+    let export = ExportPolicy { edition: 0, rules: vec![rule], otherwise: Export::None };
     let mut net = Net::of_datacenters(&[Site { export, ..site("east", 1, 1) }, site("west", 1, 1)]);
     net.run_ms(10_000);
     net.call(1, register("web-shop", "1")).unwrap();
@@ -163,4 +169,118 @@ fn an_idle_pair_of_gateways_says_little() {
     net.run_ms(60_000);
     let a_second = (net.wan_bytes - before) / 60;
     assert!(a_second <= 400, "{a_second} B/s both ways");
+}
+
+#[test]
+fn a_wider_policy_brings_what_it_lets_through_and_a_narrower_one_takes_it_back() {
+    let nothing = ExportPolicy { otherwise: Export::None, ..ExportPolicy::default() };
+    let mut net = Net::of_datacenters(&[Site { export: nothing.clone(), ..site("east", 1, 2) }, site("west", 1, 2)]);
+    net.run_ms(10_000);
+    net.call(1, register("web", "1")).unwrap();
+    net.run_ms(2_000);
+    assert_eq!(remote(&net, 4, "east", "web"), 0);
+    for (edition, export, seen) in [(1, ExportPolicy::default(), 1), (2, nothing, 0)] {
+        net.restart(0, |config| config.gateway.as_mut().unwrap().export = ExportPolicy { edition, ..export });
+        net.run_ms(60_000);
+        for host in 3..6 {
+            assert_eq!(remote(&net, host, "east", "web"), seen, "edition {edition}, host {host}");
+        }
+    }
+}
+
+#[test]
+fn gateways_that_die_in_turn_lose_nothing_and_delay_little() {
+    let mut net = Net::of_datacenters(&[site("east", 3, 2), site("west", 3, 2)]);
+    net.wan_loss = 5;
+    net.run_ms(20_000);
+    let mut registered = 0;
+    for killed in [0, 6, 1, 5] {
+        net.kill(killed);
+        for _ in 0..4 {
+            registered += 1;
+            net.call(4, register("web", &registered.to_string())).unwrap();
+        }
+        let killed_ms = net.wall_ms();
+        while remote(&net, 9, "east", "web") < registered {
+            net.run_ms(100);
+            assert!(net.wall_ms() - killed_ms <= 5_000, "after host {killed}: {} of {registered}", remote(&net, 9, "east", "web"));
+        }
+    }
+    net.run_ms(15_000);
+    for host in 7..10 {
+        assert_eq!(remote(&net, host, "east", "web"), registered, "host {host}");
+    }
+}
+
+#[test]
+fn of_a_datacenter_that_splits_nobody_is_down_who_lives_on_either_side() {
+    let mut net = Net::of_datacenters(&[site("east", 2, 4), site("west", 2, 1)]);
+    net.run_ms(15_000);
+    for host in 0..6 {
+        net.call(host, register("web", &host.to_string())).unwrap();
+    }
+    net.run_ms(2_000);
+    net.split(&[0, 2]);
+    for _ in 0..60 {
+        net.run_ms(1_000);
+        for host in 6..9 {
+            assert_eq!(remote(&net, host, "east", "web"), 6, "host {host}");
+        }
+    }
+    net.split(&[]);
+    net.run_ms(150_000);
+    for host in 6..9 {
+        assert_eq!(remote(&net, host, "east", "web"), 6, "host {host}");
+    }
+}
+
+#[test]
+fn local_history_is_the_same_with_and_without_the_wan() {
+    let history = |is_cut: bool| {
+        let mut net = Net::of_datacenters(&[site("east", 2, 1), site("west", 2, 1), site("north", 1, 1)]);
+        net.run_ms(15_000);
+        net.set_cut("east", is_cut);
+        let mut seen = Vec::new();
+        for step in 0..60 {
+            net.call(step % 3, register("web", &step.to_string())).unwrap();
+            net.call(3 + step % 3, register("web", &step.to_string())).unwrap();
+            net.run_ms(500);
+            let of = |host: usize| (net.available(host, "web"), net.engine(host).catalog().record_count());
+            seen.push((0..8).map(of).collect::<Vec<_>>());
+        }
+        net.set_cut("east", false);
+        net.run_ms(60_000);
+        for host in 3..8 {
+            assert_eq!(remote(&net, host, "east", "web"), 60, "host {host}");
+        }
+        for host in (0..3).chain(6..8) {
+            assert_eq!(remote(&net, host, "west", "web"), 60, "host {host}");
+        }
+        seen
+    };
+    assert_eq!(history(false), history(true));
+}
+
+#[test]
+fn what_nobody_hears_for_too_long_is_dropped_and_comes_back_whole() {
+    let mut net = Net::of_datacenters(&[site("east", 1, 1), site("west", 1, 2)]);
+    for host in 2..5 {
+        net.restart(host, |config| config.wan.retention_ms = 60_000);
+    }
+    net.run_ms(30_000);
+    net.call(1, register("web", "1")).unwrap();
+    net.run_ms(2_000);
+    assert_eq!(remote(&net, 4, "east", "web"), 1);
+    net.set_cut("east", true);
+    net.run_ms(50_000);
+    assert_eq!(remote(&net, 4, "east", "web"), 1, "kept so far");
+    net.run_ms(60_000);
+    for host in 2..5 {
+        assert!(net.view(host).datacenter("east").is_none(), "host {host}");
+    }
+    net.set_cut("east", false);
+    net.run_ms(120_000);
+    for host in 2..5 {
+        assert_eq!(remote(&net, host, "east", "web"), 1, "host {host}");
+    }
 }

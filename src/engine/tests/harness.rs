@@ -36,6 +36,12 @@ pub struct Net {
     tokens: u64,
     /// Datacenters that reach no other.
     cut: BTreeSet<String>,
+    /// Hosts that reach no other in their own datacenter, but each other.
+    split: BTreeSet<usize>,
+    /// Of a hundred datagrams between datacenters, so many are lost.
+    pub wan_loss: u64,
+    sent: u64,
+    configs: Vec<EngineConfig>,
     pub wan_bytes: u64,
 }
 
@@ -101,25 +107,65 @@ impl Net {
     pub fn set_cut(&mut self, datacenter: &str, is_cut: bool) {
         if is_cut {
             self.cut.insert(datacenter.into());
-            let crosses = |net: &Self, host: usize, peer: usize| !net.reaches(host, peer);
-            let broken: Vec<(usize, StreamId)> =
-                self.streams.iter().filter(|((host, _), (peer, _))| crosses(self, *host, *peer)).map(|(end, _)| *end).collect();
-            for (host, stream) in broken {
-                self.streams.remove(&(host, stream));
-                self.post(host, DELAY_NS, Input::StreamClosed { stream });
-            }
+            self.break_streams();
         } else {
             self.cut.remove(datacenter);
         }
     }
 
+    fn break_streams(&mut self) {
+        let crosses = |net: &Self, host: usize, peer: usize| !net.reaches(host, peer);
+        let broken: Vec<(usize, StreamId)> =
+            self.streams.iter().filter(|((host, _), (peer, _))| crosses(self, *host, *peer)).map(|(end, _)| *end).collect();
+        for (host, stream) in broken {
+            self.streams.remove(&(host, stream));
+            self.post(host, DELAY_NS, Input::StreamClosed { stream });
+        }
+    }
+
+    /// Splits a datacenter: these hosts from its others; none heals.
+    pub fn split(&mut self, hosts: &[usize]) {
+        self.split = hosts.iter().copied().collect();
+        self.break_streams();
+    }
+
+    /// A process begins anew, on an empty disk and under its old name, told otherwise what to export.
+    pub fn restart(&mut self, host: usize, change: impl FnOnce(&mut EngineConfig)) {
+        self.kill(host);
+        let mut config = self.configs[host].clone();
+        change(&mut config);
+        let seed = [host as u8 + 1; 32];
+        self.hosts[host].engine = Engine::new(config.clone(), Restored::default(), seed, self.now());
+        self.hosts[host].is_alive = true;
+        self.configs[host] = config;
+        self.drain(host);
+        let seeds: Vec<SocketAddr> = (0..self.hosts.len()).filter(|peer| self.is_one_site(host, *peer)).map(addr).collect();
+        self.post(host, 0, Input::Command { token: Token(0), command: Command::SetSeeds(seeds) });
+        let pool: Vec<SocketAddr> = (0..self.hosts.len()).filter(|peer| self.configs[*peer].gateway.is_some()).map(wan_addr).collect();
+        self.post(host, 0, Input::Command { token: Token(0), command: Command::SetWanSeeds(pool) });
+    }
+
+    fn is_one_site(&self, host: usize, peer: usize) -> bool {
+        self.hosts[host].datacenter == self.hosts[peer].datacenter
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.sent += 1;
+        // Spread over a hundred without a pattern that probes could fall in with.
+        self.sent.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & 0xffff < self.wan_loss * 65_536 / 100
+    }
+
     fn reaches(&self, host: usize, peer: usize) -> bool {
         let (here, there) = (&self.hosts[host].datacenter, &self.hosts[peer].datacenter);
-        here == there || !self.cut.contains(here) && !self.cut.contains(there)
+        if here == there {
+            return self.split.contains(&host) == self.split.contains(&peer);
+        }
+        !self.cut.contains(here) && !self.cut.contains(there)
     }
 
     fn start(&mut self, host: usize, config: EngineConfig) {
         let datacenter = config.node.datacenter.to_string();
+        self.configs.push(config.clone());
         let engine = Engine::new(config, Restored::default(), [host as u8 + 1; 32], self.now());
         self.hosts.push(Host { engine, view: None, is_alive: true, has_stopped: false, datacenter });
         self.drain(host);
@@ -137,6 +183,10 @@ impl Net {
             replies: BTreeMap::new(),
             tokens: 0,
             cut: BTreeSet::new(),
+            split: BTreeSet::new(),
+            wan_loss: 0,
+            sent: 0,
+            configs: Vec::new(),
             wan_bytes: 0,
         };
         for host in 0..count {
@@ -235,7 +285,7 @@ impl Net {
         while let Some(output) = self.hosts[host].engine.poll() {
             match output {
                 Output::Datagram { to, bytes } => {
-                    if let Some(peer) = self.host_at(to) {
+                    if let Some(peer) = self.host_at(to).filter(|peer| self.reaches(host, *peer)) {
                         self.post(peer, DELAY_NS, Input::Datagram { from: addr(host), bytes });
                     }
                 }
@@ -260,8 +310,9 @@ impl Net {
                 Output::Persist { mark, .. } => self.post(host, FSYNC_NS, Input::Durable { mark: Mark(mark.0) }),
                 Output::WanDatagram { to, bytes } => {
                     self.wan_bytes += bytes.len() as u64;
-                    let peer = (0..self.hosts.len()).find(|peer| wan_addr(*peer) == to);
-                    if let Some(peer) = peer.filter(|peer| self.reaches(host, *peer)) {
+                    let peer = (0..self.hosts.len()).find(|peer| wan_addr(*peer) == to).filter(|peer| self.reaches(host, *peer));
+                    let is_lost = self.is_lost();
+                    if let Some(peer) = peer.filter(|_| !is_lost) {
                         self.post(peer, WAN_DELAY_NS, Input::WanDatagram { from: wan_addr(host), bytes });
                     }
                 }
@@ -272,7 +323,7 @@ impl Net {
     }
 
     fn open(&mut self, host: usize, stream: StreamId, to: SocketAddr) {
-        match self.host_at(to).filter(|peer| self.hosts[*peer].is_alive) {
+        match self.host_at(to).filter(|peer| self.hosts[*peer].is_alive && self.reaches(host, *peer)) {
             Some(peer) => {
                 self.accepted += 2;
                 let theirs = StreamId(self.accepted);

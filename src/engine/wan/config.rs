@@ -66,13 +66,12 @@ impl GatewayConfig {
     }
 }
 
-/// How much of a service crosses.
+/// How much of a service crosses. Summaries (counts and zones without instances), and with them fetching on demand, do not exist yet: what
+/// is not exported is not known elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Export {
     /// Nothing, not even its name.
     None,
-    /// That it is there, with counts and zones.
-    Summary,
     /// Every instance.
     Full,
 }
@@ -101,18 +100,14 @@ pub struct ExportRule {
 /// The highest edition: it is the lowest bits of an epoch as it crosses, so that a new edition is like a new epoch.
 pub const EDITION_MAX: u16 = 2_047;
 
+/// Everything crosses.
 impl Default for ExportPolicy {
     fn default() -> Self {
-        Self { edition: 0, rules: Vec::new(), otherwise: Export::Summary }
+        Self { edition: 0, rules: Vec::new(), otherwise: Export::Full }
     }
 }
 
 impl ExportPolicy {
-    /// Everything crosses in full.
-    pub fn full() -> Self {
-        Self { otherwise: Export::Full, ..Self::default() }
-    }
-
     pub fn of(&self, namespace: &str, service: &str) -> Export {
         self.rules.iter().find(|rule| rule.fits(namespace, service)).map_or(self.otherwise, |rule| rule.export)
     }
@@ -140,10 +135,10 @@ mod tests {
             export,
         };
         let rules = vec![rule(None, "web-internal", Export::None), rule(None, "web*", Export::Full), rule(Some("team"), "*", Export::Full)];
-        let policy = ExportPolicy { rules, ..ExportPolicy::default() };
+        let policy = ExportPolicy { rules, otherwise: Export::None, ..ExportPolicy::default() };
         assert_eq!(policy.of("default", "web-internal"), Export::None);
         assert_eq!(policy.of("default", "web-1"), Export::Full);
         assert_eq!(policy.of("team", "db"), Export::Full);
-        assert_eq!(policy.of("default", "db"), Export::Summary);
+        assert_eq!(policy.of("default", "db"), Export::None);
     }
 }

@@ -155,8 +155,8 @@ impl Gateway {
     }
 
     /// Our word on where we belong, for whoever came into the pool.
-    pub fn introduce(&mut self, home: &Home<'_>, to: SocketAddr) {
-        self.mail.post(to, &Part::Gateway { datacenter: home.name.clone() });
+    pub fn introduce(&mut self, home: &Home<'_>, to: SocketAddr, is_answer: bool) {
+        self.mail.post(to, &Part::Gateway { datacenter: home.name.clone(), is_answer });
     }
 
     /// A gateway of the pool is gone: its links are.
@@ -208,6 +208,9 @@ impl Gateway {
             self.speak_ns = Some(now.ns);
         }
         self.announced.retain(|node, _| self.membership.member(*node).is_some());
+        let strangers: Vec<SocketAddr> =
+            self.membership.peers().iter().filter(|peer| !self.announced.contains_key(&peer.node)).map(|peer| peer.addr).collect();
+        strangers.into_iter().for_each(|addr| self.introduce(home, addr, false));
         let silent_ns = now.ns.saturating_sub(self.wan.silence_ms * 1_000_000);
         let silent: Vec<StreamId> = self.outgoing.iter().filter(|(_, link)| link.heard_ns < silent_ns).map(|(id, _)| *id).collect();
         let silent_in: Vec<StreamId> = self.incoming.iter().filter(|(_, link)| link.heard_ns < silent_ns).map(|(id, _)| *id).collect();
@@ -232,7 +235,7 @@ impl Gateway {
     fn compare(&mut self, now: Now, id: StreamId, root: u64) {
         let Some(link) = self.outgoing.get_mut(&id) else { return };
         link.compare_ns = now.after_ms(self.wan.reconcile_ms);
-        let backlog = link.backlog();
+        let backlog = link.backlog(self.wan.window_bytes);
         self.send(id, Frame::Link(LinkFrame::Compare { root, backlog }));
     }
 
@@ -297,16 +300,21 @@ impl Gateway {
         let mut said = Vec::new();
         for (id, link) in self.outgoing.iter_mut().filter(|(_, link)| link.is_due(self.wan.window_bytes)) {
             let datacenter = link.datacenter.clone();
-            let was_behind = link.backlog() > 0;
             let frames = link.speak(&crossing, |origin| rank(&self.own, &datacenter, origin, me) == 0, self.wan.window_bytes);
-            said.push((*id, frames, was_behind && link.backlog() == 0 && link.sketches == 1));
+            said.push((*id, frames));
         }
-        for (id, frames, has_caught_up) in said {
+        let window = self.wan.window_bytes;
+        let is_news = |link: &Outgoing| link.sketches > 0 && !link.is_caught_up && link.backlog(window) == 0;
+        let caught_up: Vec<StreamId> = self.outgoing.iter().filter(|(_, link)| is_news(link)).map(|(id, _)| *id).collect();
+        let root = if caught_up.is_empty() { 0 } else { crossing.root() };
+        for (id, frames) in said {
             frames.into_iter().for_each(|frame| self.send(id, frame));
-            if has_caught_up {
-                let root = Crossing { catalog: home.catalog, policy: &self.config.export }.root();
-                self.compare(now, id, root);
+        }
+        for id in caught_up {
+            if let Some(link) = self.outgoing.get_mut(&id) {
+                link.is_caught_up = true;
             }
+            self.compare(now, id, root);
         }
     }
 
@@ -499,11 +507,12 @@ impl Gateway {
                 }
             }
             Frame::Link(LinkFrame::Down { origins, is_down }) => {
+                let down = link.down.get_or_insert_default();
                 for origin in origins {
                     if is_down {
-                        link.down.insert(origin)
+                        down.insert(origin)
                     } else {
-                        link.down.remove(&origin)
+                        down.remove(&origin)
                     };
                 }
                 is_news = true;
@@ -569,6 +578,9 @@ impl Gateway {
             return Err("link_datacenters_full");
         }
         link.datacenter = Some(datacenter.clone());
+        // Who opens a second one has given the first up.
+        let former: Vec<StreamId> = self.incoming.iter().filter(|(_, other)| other.from == link.from).map(|(id, _)| *id).collect();
+        former.into_iter().for_each(|id| self.close(now, imports, id));
         let hello = LinkFrame::Hello { datacenter: home.name.clone(), edition: self.config.export.edition };
         self.send(stream, Frame::Link(hello));
         let adverts = self.theirs(home, imports, &datacenter);
@@ -602,8 +614,9 @@ impl Gateway {
         let peers = peers.into_iter().map(|(node, addr)| (node, self.membership.member(node).map_or(addr, |member| member.addr))).collect();
         let rtt_us = links.iter().filter_map(|link| member(link)?.rtt_us).min();
         import.say_link(now, state, rtt_us, peers);
-        if let Some((first, others)) = links.split_first() {
-            let down = first.down.iter().filter(|origin| others.iter().all(|link| link.down.contains(origin)));
+        let downs: Vec<&BTreeSet<NodeId>> = links.iter().filter_map(|link| link.down.as_ref()).collect();
+        if let Some((first, others)) = downs.split_first() {
+            let down = first.iter().filter(|origin| others.iter().all(|down| down.contains(origin)));
             import.say_down(now, &down.copied().collect());
         }
     }

@@ -57,6 +57,7 @@ pub struct Import {
     published: Arc<View>,
     shown: Option<Arc<DatacenterView>>,
     show_at: Option<u64>,
+    revision: u64,
     /// What gateways say, or who of them lives, changed.
     is_unjudged: bool,
     state: LinkState,
@@ -208,6 +209,7 @@ impl Import {
             published: Arc::new(View::default()),
             shown: None,
             show_at: Some(now.ns),
+            revision: 0,
             is_unjudged: true,
             state: LinkState::Stale,
             stale_since_ms: Some(now.wall_ms),
@@ -341,6 +343,7 @@ impl Import {
         if self.shown.is_some() {
             return false;
         }
+        self.revision = (now.wall_ms << 10).max(self.revision + 1);
         self.shown = Some(Arc::new(DatacenterView {
             name: self.name.to_string(),
             state: self.state,
@@ -348,7 +351,7 @@ impl Import {
             rtt_us: self.links.iter().filter_map(|link| link.rtt_us).min(),
             links: self.links.clone(),
             view: Arc::clone(&self.published),
-            revision: self.published.revision,
+            revision: self.revision,
         }));
         true
     }

@@ -58,7 +58,10 @@ pub struct Outgoing {
     dirty: BTreeSet<NodeId>,
     /// To be sent whoever is first in rank: the other side said that it lacks them.
     asked: BTreeSet<NodeId>,
-    down: BTreeSet<NodeId>,
+    /// Who was said to be down; none before that was said at all.
+    down: Option<BTreeSet<NodeId>>,
+    /// Whether it was said that there is no more to come for now.
+    pub is_caught_up: bool,
     queue: VecDeque<Frame>,
     sent: u64,
     taken: u64,
@@ -77,7 +80,8 @@ impl Outgoing {
             marked: BTreeSet::new(),
             dirty: BTreeSet::new(),
             asked: BTreeSet::new(),
-            down: BTreeSet::new(),
+            down: None,
+            is_caught_up: false,
             queue: VecDeque::new(),
             sent: 0,
             taken: 0,
@@ -119,28 +123,37 @@ impl Outgoing {
         self.taken = self.taken.saturating_add(bytes).min(self.sent);
     }
 
-    pub fn backlog(&self) -> u32 {
-        (self.dirty.len() + self.queue.len()) as u32
+    fn is_full(&self, window: u64) -> bool {
+        self.sent - self.taken >= window
+    }
+
+    /// What waits for the other side. What moved just now waits for company only.
+    pub fn backlog(&self, window: u64) -> u32 {
+        (self.queue.len() + if self.is_full(window) { self.dirty.len() } else { 0 }) as u32
     }
 
     /// Whether something waits that may be sent.
     pub fn is_due(&self, window: u64) -> bool {
-        self.is_greeted && self.backlog() > 0 && self.sent - self.taken < window
+        self.is_greeted && !(self.dirty.is_empty() && self.queue.is_empty()) && !self.is_full(window)
     }
 
     /// Says who went down, and who came back, since it was last said.
     pub fn say_down(&mut self, down: &BTreeSet<NodeId>) -> Vec<Frame> {
-        let said = |origins: Vec<NodeId>, is_down| (!origins.is_empty()).then_some(Frame::Link(LinkFrame::Down { origins, is_down }));
-        let gone = said(down.difference(&self.down).copied().collect(), true);
-        let back = said(self.down.difference(down).copied().collect(), false);
-        self.down = down.clone();
-        gone.into_iter().chain(back).collect()
+        let say = |origins, is_down| Frame::Link(LinkFrame::Down { origins, is_down });
+        let Some(said) = self.down.replace(down.clone()) else {
+            // The first word is said whoever it names: before it the other side believes what it knows.
+            return vec![say(down.iter().copied().collect(), true)];
+        };
+        let gone: Vec<NodeId> = down.difference(&said).copied().collect();
+        let back: Vec<NodeId> = said.difference(down).copied().collect();
+        let said = [(gone, true), (back, false)];
+        said.into_iter().filter(|(origins, _)| !origins.is_empty()).map(|(origins, is_down)| say(origins, is_down)).collect()
     }
 
     /// The next frames, as far as the window goes.
     pub fn speak(&mut self, crossing: &Crossing<'_>, is_mine: impl Fn(NodeId) -> bool, window: u64) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while self.sent - self.taken < window {
+        while !self.is_full(window) {
             if let Some(frame) = self.queue.pop_front() {
                 self.sent += weight(&frame);
                 frames.push(frame);
@@ -230,8 +243,8 @@ pub struct Incoming {
     pub datacenter: Option<Datacenter>,
     pub is_fresh: bool,
     pub heard_ns: u64,
-    /// Whom it holds down.
-    pub down: BTreeSet<NodeId>,
+    /// Whom it holds down; none before it said so.
+    pub down: Option<BTreeSet<NodeId>>,
     pub receiving: Option<(Option<Staged>, u64)>,
     pub wants: Vec<Want>,
     untold: u64,
@@ -246,7 +259,7 @@ impl Incoming {
             datacenter: None,
             is_fresh: false,
             heard_ns: now.ns,
-            down: BTreeSet::new(),
+            down: None,
             receiving: None,
             wants: Vec::new(),
             untold: 0,

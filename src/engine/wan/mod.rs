@@ -6,6 +6,9 @@
 //! imports   what every agent keeps of other datacenters
 //! ```
 //!
+//! Not built: summaries of what is not exported, and fetching it on demand; telling two other datacenters of one name apart (a gateway
+//! refuses only those that use its own's). Addresses of the pool are not stored: a gateway that restarts finds it by its seeds.
+//!
 //! A gateway is in two pools: its datacenter's, and that of all gateways. Each has a socket, a seal and a label of its own; the label is
 //! part of what a seal authenticates, so that no packet of one pool is ever taken for one of the other.
 

@@ -73,9 +73,10 @@ pub enum Part {
         datacenter: Datacenter,
         at_ms: u64,
     },
-    /// Between gateways: the datacenter that the sender is a gateway of.
+    /// Between gateways: the datacenter that the sender is a gateway of; one that is no answer is answered with the receiver's.
     Gateway {
         datacenter: Datacenter,
+        is_answer: bool,
     },
     /// Between gateways: a page of the pool's members; one that is no answer is answered with the receiver's.
     Members {

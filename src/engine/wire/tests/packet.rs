@@ -371,7 +371,7 @@ fn parts() -> Vec<Part> {
         Part::Lane { lane: [1, 2, 3, 4], part: Bytes::from_static(b"part") },
         Part::Datacenters(vec![Mention { datacenter: east(), root: 0xfeed, is_heard: true }]),
         Part::Forgotten { datacenter: east(), at_ms: 1_700_000_000_000 },
-        Part::Gateway { datacenter: east() },
+        Part::Gateway { datacenter: east(), is_answer: true },
         Part::Members { page: Bytes::from_static(b"page"), is_answer: true },
     ];
     others.into_iter().chain(asks).chain(answers).collect()
