@@ -15,7 +15,7 @@ use tidings::{
         command::Command,
         names::{NodeId, NodeName},
         node::NodeInfo,
-        record::{Batch, Head, Record},
+        record::{Batch, Head, Lineage, Record},
         time::Now,
     },
 };
@@ -84,6 +84,7 @@ struct World {
     catalog: Catalog,
     now: Now,
     staged: Option<Staged>,
+    lineage: Lineage,
 }
 
 impl World {
@@ -102,8 +103,8 @@ impl World {
             checks: Vec::new(),
         };
         let host = Host { name: NodeName::new("n1").expect("a plain name"), info };
-        let catalog = Catalog::new(CatalogConfig::default(), host, NodeId(1), &Restored::default(), now);
-        Self { catalog, now, staged: None }
+        let catalog = Catalog::new(CatalogConfig::default(), host, NodeId(1), 0, &Restored::default(), now);
+        Self { catalog, now, staged: None, lineage: Lineage::default() }
     }
 
     fn part(&mut self, operand: &[u8], trace: &mut Trace) {
@@ -134,7 +135,8 @@ impl World {
             }
             Ok(Frame::Heads(heads)) => heads.iter().for_each(|head| self.hear(&advert(head), trace)),
             Ok(Frame::Wants(wants)) => wants.iter().for_each(|want| self.serve(want, trace)),
-            Ok(Frame::SnapshotStart { head, sum }) => self.staged = self.catalog.stage(self.now, head, sum),
+            Ok(Frame::Lineage(lineage)) => self.lineage = lineage,
+            Ok(Frame::SnapshotStart { head, sum }) => self.staged = self.catalog.stage(self.now, head, sum, self.lineage.clone()),
             Ok(Frame::SnapshotRecords(packed)) => {
                 if let (Some(staged), Ok(records)) = (&mut self.staged, postcard::from_bytes::<Vec<Record>>(&unpacked(&packed))) {
                     staged.push(records);
