@@ -284,3 +284,26 @@ fn what_nobody_hears_for_too_long_is_dropped_and_comes_back_whole() {
         assert_eq!(remote(&net, host, "east", "web"), 1, "host {host}");
     }
 }
+
+/// `cargo test -p tidings --lib --no-default-features --release -- --ignored --nocapture what_crosses_in_bytes`
+#[test]
+#[ignore = "prints figures"]
+fn what_crosses_in_bytes() {
+    let mut net = Net::of_datacenters(&[site("east", 1, 1), site("west", 1, 1)]);
+    net.run_ms(30_000);
+    let mut bytes_of = |what: &str, each: u64, act: &mut dyn FnMut(&mut Net)| {
+        let before = net.wan_bytes;
+        act(&mut net);
+        println!("{what}: {} B", (net.wan_bytes - before) / each);
+    };
+    bytes_of("idle, a second, both ways", 60, &mut |net| net.run_ms(60_000));
+    for (what, port) in [("a new id, in batches of a hundred", 80), ("the same registered anew, in batches of a hundred", 81)] {
+        bytes_of(what, 1_000, &mut |net| {
+            for batch in 0..10 {
+                let commands = (0..100).map(|at| super::register(&format!("{}", batch * 100 + at), port)).collect();
+                net.call(1, Command::Batch(commands)).unwrap();
+                net.run_ms(500);
+            }
+        });
+    }
+}
