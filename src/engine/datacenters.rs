@@ -415,6 +415,9 @@ impl Engine {
 
     pub(super) fn send_wan_mail(&mut self, now: Now) {
         let Some(gateway) = self.gateway.as_mut() else { return };
+        for (why, times) in std::mem::take(&mut gateway.refused) {
+            *self.counters.dropped.entry(why).or_default() += times;
+        }
         for (to, body) in gateway.mail.take().collect::<Vec<_>>() {
             let bytes = gateway.sealer.seal(&mut self.rng, &body);
             let passage = match gateway.sealer.keyring() {

@@ -285,6 +285,30 @@ fn what_nobody_hears_for_too_long_is_dropped_and_comes_back_whole() {
     }
 }
 
+#[test]
+fn a_wrong_certificate_a_foreign_cluster_and_a_taken_name_are_refused_and_counted() {
+    let refused = |net: &Net, host: usize, why: &str| net.engine(host).counters().dropped.get(why).copied().unwrap_or(0);
+    let mut net = Net::of_datacenters(&[site("east", 1, 0), site("west", 1, 0)]);
+    net.certificate = Some("north");
+    net.run_ms(20_000);
+    assert!(net.view(0).datacenters.is_empty() && refused(&net, 0, "link_certificate") > 0);
+    net.certificate = Some("west");
+    net.run_ms(90_000);
+    assert_eq!(seen(&net, 0, "west").state, LinkState::Fresh, "the right one is taken after all");
+
+    let mut net = Net::of_datacenters(&[site("east", 1, 0), site("west", 1, 0)]);
+    net.restart(1, |config| config.gateway.as_mut().unwrap().label = "other/*wan*".into());
+    net.run_ms(20_000);
+    assert!(net.view(0).datacenters.is_empty() && refused(&net, 0, "label") > 0);
+
+    let mut net = Net::of_datacenters(&[site("east", 1, 0), site("east", 1, 0)]);
+    net.split(&[0]);
+    net.run_ms(20_000);
+    for host in 0..2 {
+        assert!(net.view(host).datacenters.is_empty() && refused(&net, host, "wan_name_taken") > 0, "host {host}");
+    }
+}
+
 /// `cargo test -p tidings --lib --no-default-features --release -- --ignored --nocapture what_crosses_in_bytes`
 #[test]
 #[ignore = "prints figures"]

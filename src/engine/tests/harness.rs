@@ -40,6 +40,8 @@ pub struct Net {
     split: BTreeSet<usize>,
     /// Of a hundred datagrams between datacenters, so many are lost.
     pub wan_loss: u64,
+    /// What certificates of gateways say, where it is not what they should.
+    pub certificate: Option<&'static str>,
     sent: u64,
     configs: Vec<EngineConfig>,
     pub wan_bytes: u64,
@@ -155,6 +157,11 @@ impl Net {
         self.sent.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & 0xffff < self.wan_loss * 65_536 / 100
     }
 
+    /// Gateways reach each other beside a split of their own datacenter.
+    fn wan_reaches(&self, host: usize, peer: usize) -> bool {
+        self.is_one_site(host, peer) || self.reaches(host, peer)
+    }
+
     fn reaches(&self, host: usize, peer: usize) -> bool {
         let (here, there) = (&self.hosts[host].datacenter, &self.hosts[peer].datacenter);
         if here == there {
@@ -185,6 +192,7 @@ impl Net {
             cut: BTreeSet::new(),
             split: BTreeSet::new(),
             wan_loss: 0,
+            certificate: None,
             sent: 0,
             configs: Vec::new(),
             wan_bytes: 0,
@@ -310,7 +318,7 @@ impl Net {
                 Output::Persist { mark, .. } => self.post(host, FSYNC_NS, Input::Durable { mark: Mark(mark.0) }),
                 Output::WanDatagram { to, bytes } => {
                     self.wan_bytes += bytes.len() as u64;
-                    let peer = (0..self.hosts.len()).find(|peer| wan_addr(*peer) == to).filter(|peer| self.reaches(host, *peer));
+                    let peer = (0..self.hosts.len()).find(|peer| wan_addr(*peer) == to).filter(|peer| self.wan_reaches(host, *peer));
                     let is_lost = self.is_lost();
                     if let Some(peer) = peer.filter(|_| !is_lost) {
                         self.post(peer, WAN_DELAY_NS, Input::WanDatagram { from: wan_addr(host), bytes });
@@ -340,11 +348,12 @@ impl Net {
         let peer = (0..self.hosts.len()).find(|peer| wan_addr(*peer) == to);
         match peer.filter(|peer| self.hosts[*peer].is_alive && self.reaches(host, *peer) && self.hosts[*peer].datacenter == datacenter) {
             Some(peer) => {
+                let datacenter = self.certificate.map(|name| Datacenter::new(name).unwrap());
                 self.accepted += 2;
                 let theirs = StreamId(self.accepted);
                 self.streams.insert((host, stream), (peer, theirs));
                 self.streams.insert((peer, theirs), (host, stream));
-                self.post(peer, WAN_DELAY_NS, Input::WanStreamAccepted { stream: theirs, peer: wan_addr(host), datacenter: None });
+                self.post(peer, WAN_DELAY_NS, Input::WanStreamAccepted { stream: theirs, peer: wan_addr(host), datacenter });
                 self.post(host, 2 * WAN_DELAY_NS, Input::StreamConnected { stream });
             }
             None => self.post(host, WAN_DELAY_NS, Input::StreamClosed { stream }),

@@ -37,6 +37,8 @@ const TICK_MS: u64 = 1_000;
 const FRAME_ITEMS: usize = 1_024;
 /// Wants gathered on one link.
 const WANTS_MAX: usize = 65_536;
+/// Peers and reasons that were said in the log.
+const WARNED_MAX: usize = 256;
 /// Links that other gateways hold with this one.
 const INCOMING_MAX: usize = 64;
 /// Streams of gateways have numbers of their own.
@@ -85,8 +87,8 @@ pub struct Gateway {
     speak_ns: Option<u64>,
     /// Who is down may have changed.
     is_life_new: bool,
-    /// A gateway that calls itself by our datacenter's name was met, and it was said.
-    has_warned: bool,
+    /// What of whom was said in the log: once is enough.
+    warned: BTreeSet<(NodeId, &'static str)>,
     effects: VecDeque<Effect>,
     /// What was refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
@@ -112,7 +114,7 @@ impl Gateway {
             tick_ns: now.ns,
             speak_ns: None,
             is_life_new: true,
-            has_warned: false,
+            warned: BTreeSet::new(),
             effects: VecDeque::new(),
             refused: BTreeMap::new(),
         }
@@ -131,6 +133,14 @@ impl Gateway {
         *self.refused.entry(why).or_default() += 1;
     }
 
+    /// Counts it, and says it once of each peer.
+    fn refuse_peer(&mut self, node: NodeId, why: &'static str) {
+        self.refuse(why);
+        if self.warned.len() < WARNED_MAX && self.warned.insert((node, why)) {
+            tracing::warn!(?node, why, "what a gateway says is refused");
+        }
+    }
+
     fn send(&mut self, stream: StreamId, frame: Frame) {
         self.effects.push_back(Effect::Frame { stream, frame });
     }
@@ -143,11 +153,8 @@ impl Gateway {
     /// Which datacenter a gateway is of.
     pub fn announced(&mut self, now: Now, home: &Home<'_>, node: NodeId, datacenter: Datacenter) {
         if datacenter == *home.name && home.members.member(node).is_none() && home.catalog.head(node).is_none() {
-            self.refuse("wan_name_taken");
-            if !std::mem::replace(&mut self.has_warned, true) {
-                tracing::warn!(?node, %datacenter, "a gateway outside this datacenter calls its own by the same name: it is not linked with");
-            }
-            return;
+            // It calls its own datacenter as we call ours.
+            return self.refuse_peer(node, "wan_name_taken");
         }
         if self.membership.member(node).is_some() && self.announced.insert(node, datacenter.clone()) != Some(datacenter) {
             self.tick_ns = now.ns;
@@ -355,8 +362,7 @@ impl Gateway {
             self.frame_in(now, home, imports, stream, from, frame)
         };
         if let Err(why) = taken {
-            self.refuse(why);
-            tracing::debug!(?from, why, "a link is closed on its peer");
+            self.refuse_peer(from, why);
             self.close(now, imports, stream);
         }
     }
@@ -565,7 +571,6 @@ impl Gateway {
             return Err("link_nonsense");
         }
         if link.certified.as_ref().is_some_and(|certified| *certified != datacenter) {
-            tracing::warn!(peer = %link.addr, %datacenter, "a gateway's certificate is another datacenter's: refused");
             return Err("link_certificate");
         }
         if datacenter == *home.name {
