@@ -204,38 +204,16 @@ fn without_host(plan: &Plan, gone: HostId) -> Plan {
 }
 
 fn stroke_without(mut fault: Scheduled, gone: HostId, moved: &dyn Fn(u32) -> u32) -> Option<Scheduled> {
-    let group = |hosts: &mut Vec<HostId>| {
-        hosts.retain(|host| *host != gone);
-        hosts.iter_mut().for_each(|host| host.0 = moved(host.0));
-        !hosts.is_empty()
-    };
     let stays = match &mut fault.stroke {
-        Stroke::Weather(..) => true,
-        Stroke::Cut { from, to } | Stroke::Mend { from, to } => group(from) & group(to),
-        Stroke::CloneDisk { from, to } => {
-            let stays = *from != gone && *to != gone;
-            (from.0, to.0) = (moved(from.0), moved(to.0));
-            stays
+        // What is cut off from what is left of the others.
+        Stroke::Cut { from, to } | Stroke::Mend { from, to } => {
+            from.retain(|host| *host != gone);
+            to.retain(|host| *host != gone);
+            !from.is_empty() && !to.is_empty()
         }
-        Stroke::Isolate(host)
-        | Stroke::Rejoin(host)
-        | Stroke::Ail(host, _)
-        | Stroke::Kill(host)
-        | Stroke::Start(host, _)
-        | Stroke::Freeze(host, _)
-        | Stroke::Thaw(host)
-        | Stroke::ClockJump(host, _)
-        | Stroke::DiskFull(host, _)
-        | Stroke::Leave(host)
-        | Stroke::Upgrade(host, _)
-        | Stroke::Flood { to: host, .. }
-        | Stroke::Stranger { to: host, .. }
-        | Stroke::Noise { to: host, .. } => {
-            let stays = *host != gone;
-            host.0 = moved(host.0);
-            stays
-        }
+        stroke => !stroke.hosts().contains(&gone),
     };
+    fault.stroke.hosts_mut().into_iter().for_each(|host| host.0 = moved(host.0));
     stays.then_some(fault)
 }
 
