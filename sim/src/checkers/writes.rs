@@ -18,17 +18,17 @@ impl Checker for Writes {
         let Note::Reply { host, token, outcome: Ok(_) } = note else { return Ok(()) };
         let Some(operation) = scene.history.operation(token.0) else { return Ok(()) };
         let Outcome::Acknowledged { written, .. } = &operation.outcome else { return Ok(()) };
-        // An agent that gives its node id up to a twin writes what is of its own scope under the new one.
+        // What is of an agent's own scope goes on under another uid where the agent gives its node id up to a twin.
         let client = &scene.clients[operation.client as usize];
-        let is_renamed = || scene.node(*host).is_some_and(|node| written.uid == client.uid(node));
-        if written.uid != operation.uid && !is_renamed() {
+        let uids = [operation.uid, scene.node(*host).map_or(operation.uid, |node| client.uid(node))];
+        if !uids.contains(&written.uid) {
             return Err(scene.violation("writes-what-was-asked", &[*host], format!("{:?}", operation.uid), format!("{:?}", written.uid)));
         }
         // A client that asked again in the meantime may see its later word.
         if operation.intent == Intent::Register && !is_followed(scene.history, operation) {
             let view = scene.view(*host);
-            let seen = view.and_then(|view| client.seen(view, written.uid));
-            if !is_durable(scene, written.uid, operation.id) {
+            let seen = view.and_then(|view| uids.iter().filter_map(|uid| client.seen(view, *uid)).max());
+            if !uids.iter().any(|uid| is_durable(scene, *uid, operation.id)) {
                 let expected = format!("operation {} on somebody's disk", operation.id);
                 return Err(scene.violation("durable-before-answered", &[*host], expected, "on nobody's".into()));
             }
