@@ -309,6 +309,20 @@ fn a_wrong_certificate_a_foreign_cluster_and_a_taken_name_are_refused_and_counte
     }
 }
 
+#[test]
+fn gateways_without_keys_link_as_well() {
+    let mut net = Net::of_datacenters(&[site("east", 2, 1), site("west", 1, 1)]);
+    for host in [0, 1, 3] {
+        net.restart(host, |config| config.gateway.as_mut().unwrap().keys.clear());
+    }
+    net.run_ms(30_000);
+    net.call(2, register("web", "1")).unwrap();
+    net.run_ms(1_000);
+    for host in 3..5 {
+        assert_eq!(remote(&net, host, "east", "web"), 1, "host {host}");
+    }
+}
+
 /// `cargo test -p tidings --lib --no-default-features --release -- --ignored --nocapture what_crosses_in_bytes`
 #[test]
 #[ignore = "prints figures"]
