@@ -21,7 +21,7 @@ use crate::model::command::{Command, GossipKey, KeyId, Reply};
 use crate::model::duration;
 use crate::model::names::NodeId;
 use crate::schema::{self, Kind};
-use crate::view::{MemberState, MemberView, View};
+use crate::view::{DatacenterView, LinkState, LinkView, MemberState, MemberView, View};
 
 /// Addresses in one join.
 const JOIN_MAX: usize = 64;
@@ -109,11 +109,44 @@ pub async fn datacenters(State(api): State<Api>, uri: Uri) -> Result<Response<Bo
     let own = schema::cluster::Datacenter {
         datacenter: api.handle.facts().datacenter.as_str().into(),
         local: true,
+        state: LinkState::Fresh.as_str().into(),
+        age: "0s".into(),
+        stale_since: None,
+        rtt_ms: None,
         members: counts(&view).alive + counts(&view).suspect,
         services: view.service_count() as u64,
         instances: view.instance_count(),
+        links: Vec::new(),
     };
-    Ok(answer(view.revision, encode::to_bytes(&schema::Datacenters { datacenters: vec![own] })))
+    let datacenters = [own].into_iter().chain(view.datacenters.iter().map(|known| datacenter(known))).collect();
+    Ok(answer(view.revision, encode::to_bytes(&schema::Datacenters { datacenters })))
+}
+
+fn datacenter(known: &DatacenterView) -> schema::cluster::Datacenter<'_> {
+    let ms = |us: u32| f64::from(us) / 1_000.0;
+    let link = |link: &LinkView| schema::cluster::Link {
+        gateway: link.gateway.to_string(),
+        state: link.state.as_str().to_owned(),
+        rtt_ms: link.rtt_us.map(ms),
+        peers: link
+            .peers
+            .iter()
+            .map(|(id, address)| schema::cluster::LinkPeer { node_id: id.to_string(), address: address.to_string() })
+            .collect(),
+    };
+    schema::cluster::Datacenter {
+        datacenter: known.name.as_str().into(),
+        local: false,
+        state: known.state.as_str().into(),
+        // Whole seconds: a person reads it.
+        age: duration::text(known.age_ms(wall_ms()) / 1_000 * 1_000).into(),
+        stale_since: known.stale_since_ms.map(encode::instant),
+        rtt_ms: known.rtt_us.map(ms),
+        members: u32::try_from(known.view.members.len()).unwrap_or(u32::MAX),
+        services: known.view.service_count() as u64,
+        instances: known.view.instance_count(),
+        links: known.links.iter().map(link).collect(),
+    }
 }
 
 /// `POST /api/v1/join`

@@ -44,13 +44,19 @@ pub struct Decoded<'a> {
     pub entry: &'a Entry,
     pub key: Key<'a>,
     pub instance: Instance<'a>,
+    /// How old this knowledge may be: another datacenter's that is not heard.
+    pub age_ms: u64,
 }
 
 impl<'a> Decoded<'a> {
     /// Nothing, if the bytes do not decode; entries are made only of those that do.
     pub fn of(entry: &'a Entry) -> Option<Self> {
         let (key, instance) = entry.instance().ok()?;
-        Some(Self { entry, key, instance })
+        Some(Self { entry, key, instance, age_ms: 0 })
+    }
+
+    pub fn aged(self, age_ms: u64) -> Self {
+        Self { age_ms, ..self }
     }
 
     /// The instance's own address, or its node's.
@@ -63,7 +69,7 @@ impl<'a> Decoded<'a> {
     }
 
     pub fn show(&self, with: With) -> schema::Instance<'_> {
-        let Self { entry, key, instance } = self;
+        let Self { entry, key, instance, age_ms } = self;
         schema::Instance {
             uid: entry.uid.to_string(),
             id: key.id.as_str().into(),
@@ -71,7 +77,8 @@ impl<'a> Decoded<'a> {
             namespace: key.namespace.as_str().into(),
             scope: scope_word(&key.scope).into(),
             datacenter: entry.node.datacenter.as_str().into(),
-            age: "0s".into(),
+            // Whole seconds: a person reads it, and programs compare it with minutes.
+            age: if *age_ms == 0 { "0s".into() } else { duration::text((age_ms / 1_000).max(1) * 1_000).into() },
             node: entry.node.name.as_str().into(),
             node_id: entry.node.id.to_string(),
             zone: self.zone().map(Cow::Borrowed),
@@ -252,11 +259,12 @@ pub fn word(word: &Override<'_>) -> schema::Override {
     }
 }
 
-pub fn summary(service: &Service) -> schema::ServiceSummary<'_> {
+pub fn summary<'v>(datacenter: &'v str, service: &'v Service) -> schema::ServiceSummary<'v> {
     let Counts { by_health: [passing, warning, starting, unknown, critical], available, disabled, down, .. } = service.counts;
     schema::ServiceSummary {
         service: service.key.service.as_str().into(),
         namespace: service.key.namespace.as_str().into(),
+        datacenter: datacenter.into(),
         revision: service.revision,
         instances: u32::try_from(service.entries.len()).unwrap_or(u32::MAX),
         available,

@@ -1,5 +1,7 @@
 //! Targets for Prometheus.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, Uri};
@@ -11,6 +13,7 @@ use super::query::{FILTERS, Query};
 use super::refuse::No;
 use super::request::Parameters;
 use super::state::Api;
+use crate::view::Service;
 
 /// `GET /api/v1/http_sd`: what Prometheus' `http_sd_config` reads.
 pub async fn http_sd(State(api): State<Api>, uri: Uri) -> Result<Response<Body>, No> {
@@ -20,8 +23,10 @@ pub async fn http_sd(State(api): State<Api>, uri: Uri) -> Result<Response<Body>,
     let query = Query::of(&api, &parameters)?;
     let view = api.handle.view();
     let only: Vec<&str> = parameters.all("service").collect();
-    let services =
-        view.services_in(&query.namespaces, None).filter(|service| only.is_empty() || only.contains(&service.key.service.as_str()));
+    let is_wanted = |service: &Arc<Service>| only.is_empty() || only.contains(&service.key.service.as_str());
+    let is_met = |service: &Arc<Service>| is_wanted(service) && query.filter.select(service).next().is_some();
+    let places = query.asked.places(&view, |view| view.services_in(&query.namespaces, None).any(is_met));
+    let services = places.iter().flat_map(|place| place.view.services_in(&query.namespaces, None)).filter(|service| is_wanted(service));
     let groups: Vec<Value> =
         services.flat_map(|service| query.filter.select(service)).filter_map(Decoded::of).filter_map(|one| group(&one)).collect();
     Ok(answer(view.revision, encode::to_bytes(&groups)))

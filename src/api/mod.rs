@@ -10,6 +10,7 @@
 //! cluster    members, status, events, join, leave, keys
 //! state      what all of these share
 //! query, pages, meant  what a reader wants to see; where a page ends; which instance is meant
+//! places     which datacenters are asked
 //! answer     answers with their revision, and waiting for one
 //! encode     a view's entries as JSON
 //! request    query parameters, names in paths, bodies
@@ -35,6 +36,7 @@ mod meant;
 mod page;
 mod pages;
 mod pick;
+mod places;
 mod query;
 mod reads;
 mod refuse;

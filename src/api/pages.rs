@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::places::Place;
 use super::query::Query;
 use super::refuse::No;
 use super::request::{Parameters, service_key, wrong};
 use crate::model::names::{Namespace, ServiceKey};
 use crate::model::record::Uid;
 use crate::schema::Kind;
-use crate::view::{Entry, Service};
+use crate::view::{Entry, Namespaces, Service};
 
 /// Entries of one page, where the reader does not say.
 const PAGE_DEFAULT: u64 = 10_000;
@@ -19,6 +20,7 @@ const PAGE_MAX: u64 = 100_000;
 /// Where a page ends: the next one begins behind this entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cursor {
+    datacenter: String,
     namespace: String,
     service: String,
     is_suspect: bool,
@@ -26,9 +28,8 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    pub fn of(service: &Service, entry: &Entry) -> Self {
-        let (namespace, service) = (service.key.namespace.as_str().to_owned(), service.key.service.as_str().to_owned());
-        Self { namespace, service, is_suspect: entry.is_suspect(), uid: entry.uid }
+    pub fn of(datacenter: &str, service: &Service, entry: &Entry) -> Self {
+        Self { is_suspect: entry.is_suspect(), uid: entry.uid, ..Self::behind(datacenter, service) }
     }
 
     /// The parameter `after`.
@@ -45,19 +46,40 @@ impl Cursor {
     }
 
     /// Behind all of a service.
-    pub fn behind(service: &Service) -> Self {
+    pub fn behind(datacenter: &str, service: &Service) -> Self {
         let (namespace, service) = (service.key.namespace.as_str().to_owned(), service.key.service.as_str().to_owned());
-        Self { namespace, service, is_suspect: true, uid: Uid(u128::MAX) }
+        Self { datacenter: datacenter.to_owned(), namespace, service, is_suspect: true, uid: Uid(u128::MAX) }
     }
 
-    fn is_before(&self, service: &Service, entry: &Entry) -> bool {
-        *self < Self::of(service, entry)
+    fn is_before(&self, datacenter: &str, service: &Service, entry: &Entry) -> bool {
+        *self < Self::of(datacenter, service, entry)
     }
 
-    /// The service it stands in.
-    pub fn key(&self) -> Result<ServiceKey, No> {
-        service_key(Namespace::new(&self.namespace).map_err(|_| bad_cursor())?, &self.service)
+    /// Whether all of a service lies behind it.
+    pub fn is_before_all_of(&self, datacenter: &str, service: &Service) -> bool {
+        *self < Self { is_suspect: false, uid: Uid(0), ..Self::behind(datacenter, service) }
     }
+
+    /// The datacenter and the service it stands in.
+    pub fn place(&self) -> Result<(String, ServiceKey), No> {
+        let namespace = Namespace::new(&self.namespace).map_err(|_| bad_cursor())?;
+        Ok((self.datacenter.clone(), service_key(namespace, &self.service)?))
+    }
+}
+
+/// The services of these places in order, from where a page ended on.
+pub fn services<'v>(
+    places: &'v [Place<'v>],
+    namespaces: &'v Namespaces,
+    from: Option<&'v (String, ServiceKey)>,
+) -> impl Iterator<Item = (&'v str, &'v Arc<Service>)> {
+    let is_left = move |place: &&Place<'_>| from.is_none_or(|(datacenter, _)| place.name >= datacenter.as_str());
+    places.iter().filter(is_left).flat_map(move |place| {
+        let from = from.filter(|(datacenter, _)| place.name == datacenter).map(|(_, key)| key);
+        // The service a page ended in comes again: some of it may be left.
+        let first = from.and_then(|key| place.view.service(key.namespace.as_str(), key.service.as_str()));
+        first.into_iter().chain(place.view.services_in(namespaces, from)).map(|service| (place.name, service))
+    })
 }
 
 fn bad_cursor() -> No {
@@ -72,18 +94,18 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     digits.chunks(2).map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok())).collect()
 }
 
-/// One page out of services in order, and where the next begins.
+/// One page out of services in order, each with its datacenter, and where the next begins.
 pub fn page<'v>(
-    services: impl Iterator<Item = &'v Arc<Service>>,
+    services: impl Iterator<Item = (&'v str, &'v Arc<Service>)>,
     query: &Query,
     after: Option<&Cursor>,
     limit: usize,
 ) -> (Vec<&'v Entry>, Option<String>) {
     let mut entries: Vec<&Entry> = Vec::new();
     let mut last: Option<Cursor> = None;
-    for service in services {
+    for (datacenter, service) in services {
         for entry in service.listed().filter(|entry| query.filter.matches(entry)) {
-            if after.is_some_and(|after| !after.is_before(service, entry)) {
+            if after.is_some_and(|after| !after.is_before(datacenter, service, entry)) {
                 continue;
             }
             if entries.len() == limit {
@@ -91,7 +113,7 @@ pub fn page<'v>(
             }
             entries.push(entry);
             if entries.len() == limit {
-                last = Some(Cursor::of(service, entry));
+                last = Some(Cursor::of(datacenter, service, entry));
             }
         }
     }

@@ -1,18 +1,21 @@
 //! `GET /api/v1/services/{service}/pick`: the agent chooses.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, Uri};
 
 use super::answer::answer;
 use super::encode::{self, Decoded};
+use super::places::{Asked, age_ms};
 use super::query::{FILTERS, Query};
 use super::refuse::No;
 use super::request::{Names, Parameters, service_key, wrong};
 use super::state::Api;
 use crate::schema::{self, Kind};
 use crate::select::{self, Candidate, Distance, Strategy};
-use crate::view::{Entry, Namespaces, View};
+use crate::view::{Entry, Namespaces, Service, View};
 
 const PICKS_MAX: u64 = 1_000;
 
@@ -39,8 +42,11 @@ pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) 
     let n = usize::try_from(parameters.number("n", PICKS_MAX)?.unwrap_or(1)).unwrap_or(1);
     let key = service_key(namespace, &name)?;
     let view = api.handle.view();
-    let service = view.service(key.namespace.as_str(), key.service.as_str());
-    let entries: Vec<&Entry> = service.map(|service| query.filter.select(service).collect()).unwrap_or_default();
+    let select = |view: &'_ View| view.service(key.namespace.as_str(), key.service.as_str()).cloned();
+    let has_any = |view: &View| select(view).is_some_and(|service| query.filter.select(&service).next().is_some());
+    let places = query.asked.places(&view, has_any);
+    let services: Vec<Arc<Service>> = places.iter().filter_map(|place| select(place.view)).collect();
+    let entries: Vec<&Entry> = services.iter().flat_map(|service| query.filter.select(service)).collect();
     let zone = view.agent.zone.as_deref();
     let candidates: Vec<Candidate> =
         entries.iter().map(|entry| Candidate { uid: entry.uid, weight: entry.weight, distance: distance(&view, zone, entry) }).collect();
@@ -49,15 +55,22 @@ pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) 
     let choose = |state: &mut select::State| select::choose(strategy, &candidates, state, random, text, n);
     let chosen = match strategy {
         // Turns are remembered by service and filter: two readers who want different things do not take each other's.
-        Strategy::RoundRobin | Strategy::Weighted => api.turns.with(format!("{strategy:?} {key} {:?}", query.filter), choose),
+        Strategy::RoundRobin | Strategy::Weighted => {
+            api.turns.with(format!("{strategy:?} {key} {:?} {:?}", query.asked, query.filter), choose)
+        }
         Strategy::Random | Strategy::Hash | Strategy::Nearest => choose(&mut select::State::default()),
     };
-    let decoded: Vec<Decoded<'_>> = chosen.into_iter().filter_map(|at| Decoded::of(entries[at])).collect();
-    let revision = view.revision_of(key.namespace.as_str(), key.service.as_str());
+    let aged = |entry: &'_ Entry| age_ms(&places, entry);
+    let chosen = chosen.into_iter().map(|at| entries[at]);
+    let decoded: Vec<Decoded<'_>> = chosen.filter_map(|entry| Some(Decoded::of(entry)?.aged(aged(entry)))).collect();
+    let revision = match query.asked {
+        Asked::Own => view.revision_of(key.namespace.as_str(), key.service.as_str()),
+        _ => view.revision,
+    };
     let body = encode::to_bytes(&schema::Pick {
         service: key.service.as_str().into(),
         namespace: key.namespace.as_str().into(),
-        datacenter: api.handle.facts().datacenter.as_str().into(),
+        datacenter: query.asked.shown(&api).into(),
         revision,
         strategy: strategy.as_str().into(),
         instances: decoded.iter().map(|one| one.show(query.with)).collect(),

@@ -1,22 +1,23 @@
 //! What a reader wants to see: the parameters that all reads of instances share.
 
 use super::encode::With;
+use super::places::Asked;
 use super::refuse::No;
 use super::request::{Parameters, wrong};
 use super::state::Api;
 use crate::model::instance::Health;
-use crate::schema::Kind;
 use crate::view::{Body as Kept, Filter, HealthFilter, Namespaces};
 
 /// Values of one filter parameter.
 const FILTERS_MAX: usize = 64;
 
 /// Parameters that every read of instances knows.
-pub const FILTERS: [&str; 8] = ["namespace", "dc", "tag", "metadata", "zone", "node", "health", "ext"];
+pub const FILTERS: [&str; 10] = ["namespace", "dc", "failover", "max_age", "tag", "metadata", "zone", "node", "health", "ext"];
 
 /// What a reader wants to see and how.
 #[derive(Debug, Clone)]
 pub struct Query {
+    pub asked: Asked,
     pub namespaces: Namespaces,
     pub filter: Filter,
     pub with: With,
@@ -26,9 +27,7 @@ impl Query {
     /// # Errors
     /// A parameter is wrong, or names a datacenter that nobody knows.
     pub fn of(api: &Api, parameters: &Parameters) -> Result<Self, No> {
-        if let Some(datacenter) = parameters.one("dc")? {
-            check_datacenter(api, datacenter)?;
-        }
+        let asked = Asked::of(api, parameters)?;
         let texts = |name: &str| -> Result<Vec<String>, No> {
             let texts: Vec<String> = parameters.all(name).map(str::to_owned).collect();
             if texts.len() > FILTERS_MAX { Err(wrong(name, format!("at most {FILTERS_MAX} of them"))) } else { Ok(texts) }
@@ -47,7 +46,7 @@ impl Query {
             health,
         };
         let with = With { why: filter.health != HealthFilter::Available, ext: parameters.flag("ext")? };
-        Ok(Self { namespaces: parameters.namespaces()?, filter, with })
+        Ok(Self { asked, namespaces: parameters.namespaces()?, filter, with })
     }
 
     /// Which of the answers kept beside a service this asks for.
@@ -73,15 +72,6 @@ fn read_health(text: Option<&str>) -> Result<HealthFilter, No> {
             wanted.map(HealthFilter::Is).ok_or_else(|| wrong("health", format!("{words:?} is no health")).allowed(allowed))
         }
     }
-}
-
-/// There is one datacenter until agents are linked to others.
-pub fn check_datacenter(api: &Api, datacenter: &str) -> Result<(), No> {
-    let own = api.handle.facts().datacenter.as_str();
-    if datacenter == own {
-        return Ok(());
-    }
-    Err(No::new(Kind::UnknownDatacenter, format!("{datacenter:?} is not known here")).at("?dc").allowed(own))
 }
 
 /// The namespaces as answers name them.

@@ -11,25 +11,41 @@ use bytes::Bytes;
 use super::answer::{answer, await_service, await_view, not_modified};
 use super::encode::{self, Decoded};
 use super::meant::{find, target};
-use super::pages::{Cursor, limit, page};
-use super::query::{FILTERS, Query, check_datacenter, shown};
+use super::pages::{Cursor, limit, page, services as services_of};
+use super::places::{Asked, Place, age_ms, is_complete};
+use super::query::{FILTERS, Query, shown};
 use super::refuse::No;
-use super::request::{Names, Parameters, etag, service_key};
+use super::request::{Names, Parameters, etag, service_key, wrong};
 use super::state::Api;
 use crate::model::names::{Namespace, ServiceKey};
 use crate::schema::{self, Kind};
-use crate::view::{Namespaces, Service};
+use crate::view::{Entry, Namespaces, Service, View};
 
 /// `GET /api/v1/services/{service}`
 ///
 /// The one everybody asks: it takes the request as it is, since taking it apart would copy all its headers.
 pub async fn service(State(api): State<Api>, Names(name): Names<String>, request: Request) -> Result<Response<Body>, No> {
-    const KNOWN: [&str; 12] = ["wait", "revision", "limit", "after", "namespace", "dc", "tag", "metadata", "zone", "node", "health", "ext"];
+    const KNOWN: [&str; 14] = [
+        "wait",
+        "revision",
+        "limit",
+        "after",
+        "namespace",
+        "dc",
+        "failover",
+        "max_age",
+        "tag",
+        "metadata",
+        "zone",
+        "node",
+        "health",
+        "ext",
+    ];
     let parameters = Parameters::read(request.uri(), &KNOWN)?;
     let query = Query::of(&api, &parameters)?;
-    let namespace = match &query.namespaces {
-        Namespaces::One(namespace) => namespace.clone(),
-        Namespaces::All => return everywhere(&api, &name, &parameters, &query).await,
+    let namespace = match (&query.asked, &query.namespaces) {
+        (Asked::Own, Namespaces::One(namespace)) => namespace.clone(),
+        _ => return everywhere(&api, &name, &parameters, &query).await,
     };
     let key = service_key(namespace, &name)?;
     let wait = parameters.wait()?;
@@ -65,12 +81,13 @@ fn encode_list(
     after: Option<&Cursor>,
     limit: usize,
 ) -> Bytes {
-    let (entries, next) = page(service.into_iter(), query, after, limit);
+    let own = api.handle.facts().datacenter.as_str();
+    let (entries, next) = page(service.into_iter().map(|service| (own, service)), query, after, limit);
     let decoded: Vec<Decoded<'_>> = entries.into_iter().filter_map(Decoded::of).collect();
     encode::to_bytes(&schema::List {
         service: key.service.as_str().into(),
         namespace: key.namespace.as_str().into(),
-        datacenter: api.handle.facts().datacenter.as_str().into(),
+        datacenter: own.into(),
         revision,
         complete: true,
         next,
@@ -78,27 +95,56 @@ fn encode_list(
     })
 }
 
-/// The services of that name in all namespaces: their common revision is the agent's.
+/// The services of that name in other datacenters, or in all namespaces: their common revision is the agent's.
 async fn everywhere(api: &Api, name: &str, parameters: &Parameters, query: &Query) -> Result<Response<Body>, No> {
     service_key(Namespace::default(), name)?;
     let wait = parameters.wait()?;
-    let Some(view) = await_view(api, wait, |view| view.revision).await else {
+    let Some(view) = await_view(api, wait, |view| revision_elsewhere(view, query, name)).await else {
         return Ok(not_modified(wait.map_or(0, |wait| wait.revision)));
     };
+    let revision = revision_elsewhere(&view, query, name);
     let (limit, after) = (limit(parameters)?, Cursor::read(parameters)?);
-    let services = view.namespaces().filter_map(|namespace| view.service(namespace, name));
+    let has_any = |view: &View| named(view, &query.namespaces, name).any(|service| query.filter.select(service).next().is_some());
+    let places = query.asked.places(&view, has_any);
+    let services = places.iter().flat_map(|place| {
+        let name_there = place.name;
+        named(place.view, &query.namespaces, name).map(move |service| (name_there, service))
+    });
     let (entries, next) = page(services, query, after.as_ref(), limit);
-    let decoded: Vec<Decoded<'_>> = entries.into_iter().filter_map(Decoded::of).collect();
+    let decoded = aged(entries, &places);
     let list = schema::List {
         service: name.into(),
-        namespace: "*".into(),
-        datacenter: api.handle.facts().datacenter.as_str().into(),
-        revision: view.revision,
-        complete: true,
+        namespace: shown(&query.namespaces).into(),
+        datacenter: query.asked.shown(api).into(),
+        revision,
+        complete: is_complete(&places),
         next,
         instances: decoded.iter().map(|one| one.show(query.with)).collect(),
     };
-    Ok(answer(view.revision, encode::to_bytes(&list)))
+    Ok(answer(revision, encode::to_bytes(&list)))
+}
+
+/// One service of one other datacenter has a revision of its own; whatever is more than that changes with the agent's.
+fn revision_elsewhere(view: &View, query: &Query, name: &str) -> u64 {
+    match (&query.asked, &query.namespaces) {
+        (Asked::Other(datacenter), Namespaces::One(namespace)) => {
+            view.datacenter(datacenter).map_or(0, |known| known.view.revision_of(namespace.as_str(), name))
+        }
+        _ => view.revision,
+    }
+}
+
+/// The services of that name, in order of their namespaces.
+fn named<'v>(view: &'v View, namespaces: &'v Namespaces, name: &'v str) -> impl Iterator<Item = &'v Arc<Service>> {
+    let is_wanted = move |namespace: &&str| match namespaces {
+        Namespaces::One(only) => only.as_str() == *namespace,
+        Namespaces::All => true,
+    };
+    view.namespaces().filter(is_wanted).filter_map(move |namespace| view.service(namespace, name))
+}
+
+fn aged<'v>(entries: Vec<&'v Entry>, places: &[Place<'_>]) -> Vec<Decoded<'v>> {
+    entries.into_iter().filter_map(|entry| Decoded::of(entry).map(|one| one.aged(age_ms(places, entry)))).collect()
 }
 
 /// `GET /api/v1/instances`
@@ -112,19 +158,19 @@ pub async fn instances(State(api): State<Api>, uri: Uri) -> Result<Response<Body
         return Ok(not_modified(wait.map_or(0, |wait| wait.revision)));
     };
     let (limit, after) = (limit(&parameters)?, Cursor::read(&parameters)?);
+    let from = after.as_ref().map(Cursor::place).transpose()?;
     let only: Vec<&str> = parameters.all("service").collect();
-    // The service a page ended in comes again: some of it may be left.
-    let from = after.as_ref().map(Cursor::key).transpose()?;
-    let first = from.as_ref().and_then(|key| view.service(key.namespace.as_str(), key.service.as_str()));
-    let services = first.into_iter().chain(view.services_in(&query.namespaces, from.as_ref()));
-    let wanted = services.filter(|service| only.is_empty() || only.contains(&service.key.service.as_str()));
+    let is_wanted = |service: &Service| only.is_empty() || only.contains(&service.key.service.as_str());
+    let is_met = |service: &Arc<Service>| is_wanted(service) && query.filter.select(service).next().is_some();
+    let places = query.asked.places(&view, |view| view.services_in(&query.namespaces, None).any(is_met));
+    let wanted = services_of(&places, &query.namespaces, from.as_ref()).filter(|(_, service)| is_wanted(service));
     let (entries, next) = page(wanted, &query, after.as_ref(), limit);
-    let decoded: Vec<Decoded<'_>> = entries.into_iter().filter_map(Decoded::of).collect();
+    let decoded = aged(entries, &places);
     let list = schema::Instances {
         namespace: shown(&query.namespaces).into(),
-        datacenter: api.handle.facts().datacenter.as_str().into(),
+        datacenter: query.asked.shown(&api).into(),
         revision: view.revision,
-        complete: true,
+        complete: is_complete(&places),
         next,
         instances: decoded.iter().map(|one| one.show(query.with)).collect(),
     };
@@ -134,9 +180,7 @@ pub async fn instances(State(api): State<Api>, uri: Uri) -> Result<Response<Body
 /// `GET /api/v1/services`
 pub async fn services(State(api): State<Api>, uri: Uri) -> Result<Response<Body>, No> {
     let parameters = Parameters::read(&uri, &["namespace", "dc", "prefix", "limit", "after", "wait", "revision"])?;
-    if let Some(datacenter) = parameters.one("dc")? {
-        check_datacenter(&api, datacenter)?;
-    }
+    let asked = Asked::of(&api, &parameters)?;
     let namespaces = parameters.namespaces()?;
     let prefix = parameters.one("prefix")?.unwrap_or_default();
     let wait = parameters.wait()?;
@@ -144,23 +188,27 @@ pub async fn services(State(api): State<Api>, uri: Uri) -> Result<Response<Body>
         return Ok(not_modified(wait.map_or(0, |wait| wait.revision)));
     };
     let (limit, after) = (limit(&parameters)?, Cursor::read(&parameters)?);
-    let from = after.as_ref().map(Cursor::key).transpose()?;
-    let mut left =
-        view.services_in(&namespaces, from.as_ref()).filter(|service| service.key.service.as_str().starts_with(prefix)).peekable();
-    let mut services: Vec<&Arc<Service>> = Vec::new();
+    let places = asked.places(&view, |_| true);
+    let from = after.as_ref().map(Cursor::place).transpose()?;
+    let from_there = services_of(&places, &namespaces, from.as_ref());
+    let is_new = |datacenter: &str, service: &Service| after.as_ref().is_none_or(|after| after.is_before_all_of(datacenter, service));
+    let mut left = from_there
+        .filter(|(datacenter, service)| service.key.service.as_str().starts_with(prefix) && is_new(datacenter, service))
+        .peekable();
+    let mut services: Vec<(&str, &Arc<Service>)> = Vec::new();
     while services.len() < limit
         && let Some(service) = left.next()
     {
         services.push(service);
     }
     let end = services.last().filter(|_| left.peek().is_some());
-    let next = end.map(|service| Cursor::behind(service).write());
+    let next = end.map(|(datacenter, service)| Cursor::behind(datacenter, service).write());
     let list = schema::Services {
         namespace: shown(&namespaces).into(),
-        datacenter: api.handle.facts().datacenter.as_str().into(),
+        datacenter: asked.shown(&api).into(),
         revision: view.revision,
         next,
-        services: services.into_iter().map(|service| encode::summary(service)).collect(),
+        services: services.into_iter().map(|(datacenter, service)| encode::summary(datacenter, service)).collect(),
     };
     Ok(answer(view.revision, encode::to_bytes(&list)))
 }
@@ -173,13 +221,15 @@ pub async fn instance(
     uri: Uri,
 ) -> Result<Response<Body>, No> {
     let parameters = Parameters::read(&uri, &["namespace", "uid", "dc"])?;
-    if let Some(datacenter) = parameters.one("dc")? {
-        check_datacenter(&api, datacenter)?;
+    let asked = Asked::of(&api, &parameters)?;
+    if asked == Asked::All {
+        return Err(wrong("dc", "one instance is looked for in one datacenter"));
     }
     let target = target(parameters.namespace()?, &service, &id, &parameters)?;
     let view = api.handle.view();
-    let found = find(&view, &target)?;
-    let decoded = found.and_then(|(_, entry)| Decoded::of(entry));
+    let places = asked.places(&view, |_| true);
+    let found = places.first().map(|place| find(place.view, &target)).transpose()?.flatten();
+    let decoded = found.and_then(|(_, entry)| Some(Decoded::of(entry)?.aged(age_ms(&places, entry))));
     let Some(decoded) = decoded else { return Err(No::new(Kind::NotFound, format!("there is no instance {id:?} of {service:?}"))) };
     let tag = etag(decoded.entry.version);
     let is_seen = headers.get(IF_NONE_MATCH).is_some_and(|seen| *seen == tag);

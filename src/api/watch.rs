@@ -24,6 +24,7 @@ use serde_json::json;
 
 use super::answer::REVISION;
 use super::encode::{self, Decoded, With};
+use super::places::Asked;
 use super::query::{FILTERS, Query};
 use super::refuse::No;
 use super::request::{Parameters, service_key, wrong};
@@ -47,6 +48,9 @@ pub async fn watch(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Resu
     known.extend(FILTERS);
     let parameters = Parameters::read(&uri, &known)?;
     let query = Query::of(&api, &parameters)?;
+    if !matches!(query.asked, Asked::Own | Asked::Other(_)) {
+        return Err(wrong("dc", "a stream follows one datacenter"));
+    }
     let services: Vec<&str> = parameters.all("service").collect();
     if services.len() > SERVICES_MAX {
         return Err(wrong("service", format!("at most {SERVICES_MAX} of them")));
@@ -112,6 +116,8 @@ struct Watch {
     phase: Phase,
     /// What is being told: the snapshot's, or the last one that was looked at.
     view: Arc<View>,
+    /// How old that may be.
+    age_ms: u64,
     /// All that happened up to here was told.
     seen: u64,
     /// It came back with an id, and has not been told what it missed yet.
@@ -124,11 +130,11 @@ impl Watch {
     fn begin(api: Api, query: Query, interest: Interest, last_id: Option<&str>) -> Self {
         api.counted.watchers.inc();
         // The watch stands before the first look, or a change between the two would be missed.
-        let wake = match &interest {
-            Interest::These(keys) => api.handle.watch(keys.iter().cloned()),
-            Interest::Named(_) | Interest::All(_) => api.handle.watch_all(),
+        let wake = match (&interest, &query.asked) {
+            (Interest::These(keys), Asked::Own) => api.handle.watch(keys.iter().cloned()),
+            _ => api.handle.watch_all(),
         };
-        let view = api.handle.view();
+        let (view, age_ms) = picture(&api, &query.asked);
         let resumed = last_id.and_then(|id| own_revision(&api.agent, id)).filter(|&revision| {
             interest.is_unchanged_since(&view, revision) || matches!(view.changes_since(revision), Changes::Batches(_))
         });
@@ -137,7 +143,7 @@ impl Watch {
             None => (Phase::Snapshot { after: None, is_resync: last_id.is_some() }, 0),
         };
         let rules = api.handle.guard().exchanges();
-        Self { api, query, interest, wake, phase, view, seen, is_resuming: resumed.is_some(), rules }
+        Self { api, query, interest, wake, phase, view, age_ms, seen, is_resuming: resumed.is_some(), rules }
     }
 
     /// The next bytes for the reader; waits until there are some.
@@ -171,7 +177,7 @@ impl Watch {
         for service in services.filter(|service| self.interest.holds(&service.key)) {
             for one in self.query.filter.select(service).filter_map(Decoded::of) {
                 // Without an id: who is cut off in the middle of a snapshot begins it again.
-                text.put_slice(event("put", None, &encode::to_bytes(&one.show(with))).as_ref());
+                text.put_slice(event("put", None, &encode::to_bytes(&one.aged(self.age_ms).show(with))).as_ref());
             }
             if text.len() >= PIECE_BYTES {
                 *after = Some(service.key.clone());
@@ -187,7 +193,7 @@ impl Watch {
 
     /// What happened since the last look; waits if nothing did. Empty only when the phase changed or nothing of it concerns the reader.
     async fn live(&mut self) -> Bytes {
-        self.view = self.api.handle.view();
+        (self.view, self.age_ms) = picture(&self.api, &self.query.asked);
         if self.interest.is_unchanged_since(&self.view, self.seen) {
             self.seen = self.view.revision;
         }
@@ -280,6 +286,18 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.api.counted.watchers.dec();
+    }
+}
+
+/// What is followed: the own datacenter, or another as far as it is known. One that was forgotten is empty, which a `resync` tells.
+fn picture(api: &Api, asked: &Asked) -> (Arc<View>, u64) {
+    let view = api.handle.view();
+    match asked {
+        Asked::Other(name) => match view.datacenter(name) {
+            Some(known) => (Arc::clone(&known.view), known.age_ms(handle::wall_ms())),
+            None => (Arc::new(View::default()), 0),
+        },
+        _ => (view, 0),
     }
 }
 

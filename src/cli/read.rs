@@ -95,6 +95,10 @@ pub fn members(arguments: &Plain) -> Result<(), Failure> {
 pub fn datacenters(arguments: &Plain) -> Result<(), Failure> {
     const COLUMNS: &[Column] = &[
         ("DATACENTER", |datacenter| mark(datacenter, "datacenter", "local", "*")),
+        ("STATE", |datacenter| cell(&datacenter["state"])),
+        ("AGE", |datacenter| cell(&datacenter["age"])),
+        ("RTT", |datacenter| datacenter["rtt_ms"].as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"))),
+        ("LINKS", |datacenter| datacenter["links"].as_array().map_or(0, Vec::len).to_string()),
         ("MEMBERS", |datacenter| cell(&datacenter["members"])),
         ("SERVICES", |datacenter| cell(&datacenter["services"])),
         ("INSTANCES", |datacenter| cell(&datacenter["instances"])),

@@ -86,9 +86,41 @@ pub struct Datacenter<'a> {
     pub datacenter: Cow<'a, str>,
     /// The one of the agent that answers.
     pub local: bool,
+    /// fresh, lagging, stale: how well it is heard.
+    pub state: Cow<'a, str>,
+    /// How old what is known of it may be; 0s while it is heard.
+    pub age: Cow<'a, str>,
+    /// Since when nobody here hears it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_since: Option<String>,
+    /// Round trip in milliseconds, once it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
     pub members: u32,
     pub services: u64,
     pub instances: u64,
+    /// What the gateways here hold with it.
+    pub links: Vec<Link>,
+}
+
+/// What one gateway of this datacenter holds with another datacenter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct Link {
+    /// The gateway here, by the id of its node.
+    pub gateway: String,
+    pub state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+    pub peers: Vec<LinkPeer>,
+}
+
+/// A gateway over there that sends to one here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
+pub struct LinkPeer {
+    pub node_id: String,
+    pub address: String,
 }
 
 /// The last changes of what the agent sees, oldest first.

@@ -168,6 +168,7 @@ pub struct Services<'a> {
 pub struct ServiceSummary<'a> {
     pub service: Cow<'a, str>,
     pub namespace: Cow<'a, str>,
+    pub datacenter: Cow<'a, str>,
     pub revision: u64,
     pub instances: u32,
     pub available: u32,

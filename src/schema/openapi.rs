@@ -27,7 +27,7 @@ pub struct Operation {
 }
 
 const NAMESPACE: &[&str] = &["namespace"];
-const FILTERS: &[&str] = &["namespace", "dc", "tag", "metadata", "zone", "node", "health", "ext"];
+const FILTERS: &[&str] = &["namespace", "dc", "failover", "max_age", "tag", "metadata", "zone", "node", "health", "ext"];
 const PAGES: &[&str] = &["limit", "after"];
 const BLOCKING: &[&str] = &["wait", "revision"];
 const INSTANCE: &str = "/api/v1/services/{service}/instances/{id}";
@@ -85,7 +85,9 @@ const TOKEN: &str = "token";
 /// What a query parameter means.
 const PARAMETERS: &[(&str, &str)] = &[
     ("namespace", "`default` where it is not given; reads take `*` for all"),
-    ("dc", "The datacenter; this agent's own where it is not given"),
+    ("dc", "The datacenter, or `*` for all that are known; this agent's own where it is not given"),
+    ("failover", "`true`: where the own datacenter has nothing that fits, the nearest that has, from this agent's memory"),
+    ("max_age", "How old what failover takes may be, as `10m`; at most 3 d"),
     ("tag", "Has this tag; repeated: has them all"),
     ("metadata", "Has this pair, `key=value`; repeated: has them all"),
     ("zone", "In this zone"),

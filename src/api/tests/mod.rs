@@ -19,6 +19,7 @@ use crate::model::time::Now;
 use crate::view::{AgentView, Changes, Editor, Entry, Node, RemoveReason, View};
 
 mod edges;
+mod elsewhere;
 mod reads;
 mod watching;
 mod writes;

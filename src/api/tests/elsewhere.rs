@@ -1,0 +1,193 @@
+//! Other datacenters: read like the own one, marked with their age, and never in the way of local lookups.
+
+use super::*;
+use crate::agent::clock::wall_ms;
+use crate::model::instance::{Health, Instance};
+use crate::model::names::{Namespace, ServiceName};
+use crate::view::{DatacenterView, LinkState, LinkView};
+
+const AGE_MS: u64 = 300_000;
+
+fn editor(datacenter: &str) -> Editor {
+    let agent = AgentView { id: ORIGIN, name: "n1".into(), datacenter: datacenter.into(), is_ready: true, ..AgentView::default() };
+    let mut editor = Editor::new(agent, 0);
+    editor.block_reserved(1 << 52);
+    editor
+}
+
+fn put_into(editor: &mut Editor, datacenter: &str, service: &str, id: &str, status: Health) {
+    let node = Arc::new(Node {
+        id: NodeId(7),
+        name: format!("{datacenter}-n1").into(),
+        address: "10.0.0.1".into(),
+        zone: None,
+        datacenter: datacenter.into(),
+        metadata: Vec::new(),
+        is_external: false,
+        liveness: Liveness::Alive,
+        word: None,
+        checks: Vec::new(),
+    });
+    let key = Key { kind: Kind::INSTANCE, scope: Scope::Datacenter, namespace: "default".into(), name: service.into(), id: id.into() };
+    let instance = Instance { port: Some(80), weight: 1_000, enabled: true, status, ..Instance::default() };
+    let entry = Entry::new(key.uid(NodeId(7)), Content::encode(&key, &instance), node, 1, None).unwrap();
+    editor.put(&ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() }, entry);
+}
+
+fn known(editor: &mut Editor, name: &str, wall_ms: u64, state: LinkState, rtt_us: u32, stale_since_ms: Option<u64>) -> Arc<DatacenterView> {
+    let view = editor.publish(Now { ns: 0, wall_ms }).unwrap();
+    let link = LinkView { gateway: ORIGIN, peers: vec![(NodeId(7), "192.0.2.1:7977".parse().unwrap())], state, rtt_us: Some(rtt_us) };
+    Arc::new(DatacenterView { name: name.into(), state, stale_since_ms, rtt_us: Some(rtt_us), links: vec![link], view, revision: 0 })
+}
+
+/// dc1, whose only `web` is critical; far and near are heard, lost has been silent for five minutes and is the only one with `db`.
+struct World {
+    own: Editor,
+    near: Editor,
+    others: Vec<Arc<DatacenterView>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (mut own, mut far, mut near, mut lost) = (editor("dc1"), editor("far"), editor("near"), editor("lost"));
+        put_into(&mut own, "dc1", "web", "own-1", Health::Critical);
+        put_into(&mut own, "dc1", "api", "own-2", Health::Passing);
+        put_into(&mut far, "far", "web", "far-1", Health::Passing);
+        put_into(&mut near, "near", "web", "near-1", Health::Passing);
+        put_into(&mut near, "near", "api", "near-2", Health::Passing);
+        put_into(&mut lost, "lost", "db", "lost-1", Health::Passing);
+        let stale_since_ms = Some(wall_ms() - AGE_MS);
+        let others = vec![
+            known(&mut far, "far", 5, LinkState::Fresh, 90_000, None),
+            known(&mut near, "near", 5, LinkState::Lagging, 20_000, None),
+            known(&mut lost, "lost", 5, LinkState::Stale, 40_000, stale_since_ms),
+        ];
+        Self { own, near, others }
+    }
+
+    fn publish(&mut self, wall_ms: u64) -> Arc<View> {
+        self.own.set_datacenters(self.others.clone());
+        self.own.publish(Now { ns: 0, wall_ms }).unwrap()
+    }
+
+    fn start() -> (App, Handle, DriverSide, Self) {
+        let mut world = Self::new();
+        let (handle, driver) = door_to(world.publish(10));
+        (App::new(Api::new(handle.clone(), 1), axum::Router::new(), Door::default()), handle, driver, world)
+    }
+}
+
+async fn list(app: &App, path: &str) -> Value {
+    let answer = get(app, path).await;
+    assert_eq!(answer.status, 200, "{path}");
+    answer.json().await
+}
+
+#[tokio::test]
+async fn each_datacenter_is_read_from_here_with_its_age() {
+    let (app, ..) = World::start();
+    for (path, expected) in [
+        ("services/web", vec![]),
+        ("services/web?dc=dc1&health=any", vec!["own-1"]),
+        ("services/web?dc=far", vec!["far-1"]),
+        ("services/web?dc=*", vec!["far-1", "near-1"]),
+        ("services/web?dc=*&namespace=*", vec!["far-1", "near-1"]),
+        ("services/db?dc=lost", vec!["lost-1"]),
+        ("services/db?dc=far", vec![]),
+        ("instances?dc=near", vec!["near-2", "near-1"]),
+        ("instances?dc=*", vec!["own-2", "far-1", "lost-1", "near-2", "near-1"]),
+        ("services/web/pick?dc=far", vec!["far-1"]),
+        ("services/web?failover", vec!["near-1"]),
+        ("services/web/pick?failover=true", vec!["near-1"]),
+        ("services/api?failover", vec!["own-2"]),
+        ("services/db?failover", vec!["lost-1"]),
+        ("services/db?failover&max_age=4m", vec![]),
+    ] {
+        assert_eq!(ids(&app, &format!("/api/v1/{path}")).await, expected, "{path}");
+    }
+    let lost = list(&app, "/api/v1/services/db?dc=lost").await;
+    assert_eq!((lost["datacenter"].as_str(), lost["complete"].as_bool()), (Some("lost"), Some(true)));
+    assert_eq!((lost["instances"][0]["datacenter"].as_str(), lost["instances"][0]["age"].as_str()), (Some("lost"), Some("5m")));
+    assert_eq!(list(&app, "/api/v1/services/web?dc=far").await["instances"][0]["age"], "0s");
+    assert_eq!(list(&app, "/api/v1/services/web?dc=near").await["complete"], false, "a gateway is still taking in what it lacked");
+    let one = list(&app, "/api/v1/services/db/instances/lost-1?dc=lost").await;
+    assert_eq!((one["id"].as_str(), one["age"].as_str()), (Some("lost-1"), Some("5m")));
+    assert_eq!(get(&app, "/api/v1/services/db/instances/lost-1").await.status, 404, "a plain look is local");
+    let targets = list(&app, "/api/v1/http_sd?dc=far").await;
+    assert_eq!(targets[0]["labels"]["__meta_tidings_datacenter"], "far");
+}
+
+#[tokio::test]
+async fn pages_go_on_from_one_datacenter_to_the_next() {
+    let (app, ..) = World::start();
+    for path in ["services?dc=*&limit=1", "services?dc=*&limit=2", "instances?dc=*&limit=1", "instances?dc=*&limit=2&health=any"] {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = list(&app, &format!("/api/v1/{path}{after}")).await;
+            let rows = page["services"].as_array().or(page["instances"].as_array()).unwrap();
+            seen.extend(rows.iter().map(|row| (row["datacenter"].clone().to_string(), row["service"].to_string(), row["id"].to_string())));
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => break,
+            }
+        }
+        let count = if path.contains("health=any") || path.starts_with("services") { 6 } else { 5 };
+        let mut distinct = seen.clone();
+        distinct.dedup();
+        assert_eq!((seen.len(), distinct.len()), (count, count), "{path}: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_datacenters_tells_how_each_is_heard() {
+    let (app, ..) = World::start();
+    let all = list(&app, "/api/v1/datacenters").await;
+    let told = |at: usize| (all["datacenters"][at]["datacenter"].as_str().unwrap(), all["datacenters"][at]["state"].as_str().unwrap());
+    assert_eq!([told(0), told(1), told(2), told(3)], [("dc1", "fresh"), ("far", "fresh"), ("lost", "stale"), ("near", "lagging")]);
+    let lost = &all["datacenters"][2];
+    assert_eq!((lost["age"].as_str(), lost["rtt_ms"].as_f64(), lost["instances"].as_u64()), (Some("5m"), Some(40.0), Some(1)));
+    assert_eq!(lost["links"][0]["peers"][0]["address"], "192.0.2.1:7977");
+    assert!(lost["stale_since"].is_string() && !lost["local"].as_bool().unwrap());
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_is_refused_with_what_can() {
+    let (app, ..) = World::start();
+    let unknown = get(&app, "/api/v1/services/web?dc=mars").await;
+    assert_eq!(unknown.status, 404);
+    assert_eq!(unknown.json().await["allowed"], "dc1, far, lost, near");
+    for (path, pointer) in [
+        ("services/web?failover&dc=far", "?failover"),
+        ("services/web?max_age=1m", "?max_age"),
+        ("services/web?failover&max_age=9d", "?max_age"),
+        ("watch?dc=*", "?dc"),
+        ("services/web/instances/far-1?dc=*", "?dc"),
+    ] {
+        let refused = get(&app, &format!("/api/v1/{path}")).await;
+        assert_eq!(refused.status, 400, "{path}");
+        assert_eq!(refused.json().await["pointer"], pointer, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocking_read_of_another_datacenter_wakes_for_its_service() {
+    let (app, _handle, driver, mut world) = World::start();
+    let revision = get(&app, "/api/v1/services/web?dc=near").await.revision();
+    let path = format!("/api/v1/services/web?dc=near&wait=30s&revision={revision}");
+    let waiting = tokio::spawn({
+        let (app, path) = (app.clone(), path.clone());
+        async move { ids(&app, &path).await }
+    });
+    // Another service of the same datacenter is no news to the reader.
+    for (wall_ms, service, id) in [(20, "api", "near-3"), (30, "web", "near-4")] {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished());
+        put_into(&mut world.near, "near", service, id, Health::Passing);
+        world.others[1] = known(&mut world.near, "near", wall_ms, LinkState::Fresh, 20_000, None);
+        driver.published().show(world.publish(wall_ms));
+        driver.published().wake(&Changed::Services(Vec::new()));
+    }
+    let mut seen = waiting.await.unwrap();
+    seen.sort();
+    assert_eq!(seen, ["near-1", "near-4"]);
+}
