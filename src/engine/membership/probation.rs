@@ -24,7 +24,6 @@ pub(super) struct Probation {
     returns: u32,
     returned: u64,
     heard: u64,
-    contact_since: u64,
     /// Out since then.
     out: Option<Out>,
 }
@@ -53,7 +52,6 @@ impl Probation {
         let is_first = now_ns >= self.heard + SILENCE_NS;
         self.heard = now_ns;
         if is_first {
-            self.contact_since = now_ns;
             self.begin_wait(now_ns);
         }
     }
@@ -79,7 +77,7 @@ impl Probation {
     }
 
     fn begin_wait(&mut self, now_ns: u64) {
-        let until = (self.contact_since + self.wait()).max(now_ns + self.wait_ns);
+        let until = now_ns + self.wait();
         if let Some(out) = &mut self.out {
             out.until = until;
         }
@@ -150,12 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn who_was_in_contact_all_along_need_not_wait_for_more() {
+    fn who_hears_all_the_time_and_is_not_heard_waits_too() {
         let mut probation = Probation::new(&MembershipConfig::lan());
-        returns_after(&mut probation, 100_000 * MS, |_| false);
-        for ms in (100_300..110_000).step_by(50) {
+        for ms in (0..100_000).step_by(50) {
             probation.heard(ms * MS);
         }
-        assert_eq!(returns_after(&mut probation, 110_000 * MS, |_| false), Some(500));
+        assert_eq!(returns_after(&mut probation, 100_000 * MS, |_| false), Some(300));
+        assert_eq!(returns_after(&mut probation, 102_000 * MS, |_| false), Some(5_000));
     }
 }
