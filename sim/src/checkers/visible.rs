@@ -101,7 +101,12 @@ impl Checker for Visible {
                 return Err(scene.violation("feed-folds-to-view", &[host], expected, found));
             }
         }
-        let alive: Vec<NodeId> = scene.running().map(|(_, node)| node).collect();
+        // A process on an older disk of a node id's, whose latest life went with the only disk that held it, has its word from before.
+        let is_latest = |host, node| {
+            let head = scene.engine(host).and_then(|engine| engine.catalog().head(node));
+            head.map(|head| head.epoch) == scene.truth.newest(node).map(|(epoch, _)| epoch)
+        };
+        let alive: Vec<NodeId> = scene.running().filter(|(host, node)| is_latest(*host, *node)).map(|(_, node)| node).collect();
         for uid in scene.truth.keys() {
             // A key that somebody wrote who is gone for good is settled when he is reaped, and not before.
             if !scene.truth.authors(uid).iter().all(|author| alive.contains(author)) {
