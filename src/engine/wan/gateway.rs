@@ -37,6 +37,8 @@ const TICK_MS: u64 = 1_000;
 const FRAME_ITEMS: usize = 1_024;
 /// Wants gathered on one link.
 const WANTS_MAX: usize = 65_536;
+/// A link that broke is looked after so soon, in milliseconds.
+const REDIAL_MS: u64 = 100;
 /// Peers and reasons that were said in the log.
 const WARNED_MAX: usize = 256;
 /// Links that other gateways hold with this one.
@@ -65,6 +67,8 @@ struct Dial {
     not_before_ns: u64,
     pause_ms: u64,
     turn: usize,
+    /// Gateways that were tried since the last pause.
+    tried: usize,
 }
 
 pub struct Gateway {
@@ -263,12 +267,17 @@ impl Gateway {
                 continue;
             }
             let first = rng.random_range(0..1_024);
-            let dial = self.dials.entry(name.clone()).or_insert(Dial { not_before_ns: 0, pause_ms: 0, turn: first });
+            let dial = self.dials.entry(name.clone()).or_insert(Dial { not_before_ns: 0, pause_ms: 0, turn: first, tried: 0 });
             if dial.not_before_ns > now.ns {
                 continue;
             }
-            dial.pause_ms = (dial.pause_ms * 2).clamp(self.wan.redial_min_ms, self.wan.redial_max_ms);
-            dial.not_before_ns = now.after_ms(rng.random_range(dial.pause_ms / 2..=dial.pause_ms));
+            // The next one at once, whoever of them is dead already; a pause once all were tried.
+            dial.tried += 1;
+            if dial.tried >= gateways.len() {
+                dial.tried = 0;
+                dial.pause_ms = (dial.pause_ms * 2).clamp(self.wan.redial_min_ms, self.wan.redial_max_ms);
+                dial.not_before_ns = now.after_ms(rng.random_range(dial.pause_ms / 2..=dial.pause_ms));
+            }
             dial.turn += 1;
             let (node, addr) = gateways[dial.turn % gateways.len()];
             let stream = StreamId(LANE << LANE_SHIFT | (2 * self.opened + 1));
@@ -347,7 +356,7 @@ impl Gateway {
     pub fn closed(&mut self, now: Now, imports: &mut Imports, stream: StreamId) {
         self.streams.closed(stream);
         if self.outgoing.remove(&stream).is_some() {
-            self.tick_ns = self.tick_ns.min(now.after_ms(TICK_MS));
+            self.tick_ns = self.tick_ns.min(now.after_ms(REDIAL_MS));
         }
         if let Some(name) = self.incoming.remove(&stream).and_then(|link| link.datacenter) {
             self.say_links(now, imports, &name);
@@ -618,12 +627,14 @@ impl Gateway {
         let peers: Vec<(NodeId, SocketAddr)> = links.iter().filter_map(|link| Some((link.from?, link.addr))).collect();
         let peers = peers.into_iter().map(|(node, addr)| (node, self.membership.member(node).map_or(addr, |member| member.addr))).collect();
         let rtt_us = links.iter().filter_map(|link| member(link)?.rtt_us).min();
-        import.say_link(now, state, rtt_us, peers);
         let downs: Vec<&BTreeSet<NodeId>> = links.iter().filter_map(|link| link.down.as_ref()).collect();
+        let knows_life = !downs.is_empty();
         if let Some((first, others)) = downs.split_first() {
             let down = first.iter().filter(|origin| others.iter().all(|down| down.contains(origin)));
             import.say_down(now, &down.copied().collect());
         }
+        // After it, so that nobody takes the one for true without the other.
+        import.say_link(now, state, rtt_us, peers, knows_life);
     }
 
     /// Whether a datacenter is heard on some link.

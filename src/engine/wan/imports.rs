@@ -46,6 +46,8 @@ pub struct LinkWord {
     since_ms: u64,
     rtt_us: Option<u32>,
     peers: Vec<(NodeId, SocketAddr)>,
+    /// Somebody over there said on this link who is down: until then its silence on it means nothing.
+    knows_life: bool,
 }
 
 /// One other datacenter as it is kept here.
@@ -230,13 +232,13 @@ impl Import {
     }
 
     /// A gateway says how its link stands.
-    pub fn say_link(&mut self, now: Now, state: LinkState, rtt_us: Option<u32>, peers: Vec<(NodeId, SocketAddr)>) {
+    pub fn say_link(&mut self, now: Now, state: LinkState, rtt_us: Option<u32>, peers: Vec<(NodeId, SocketAddr)>, knows_life: bool) {
         let state = state as u8;
         let before = self.word_of(author_of(&self.name, self.spread.me()));
         let since_ms = before.as_ref().filter(|word| word.state == state).map_or(now.wall_ms, |word| word.since_ms);
         // A round trip alone is no news.
         let rtt_us = before.as_ref().and_then(|word| word.rtt_us).or(rtt_us);
-        self.catalog.say(now, LINK, "", &LinkWord { state, since_ms, rtt_us, peers });
+        self.catalog.say(now, LINK, "", &LinkWord { state, since_ms, rtt_us, peers, knows_life });
     }
 
     /// A gateway says whom it holds down: exactly these.
@@ -285,7 +287,7 @@ impl Import {
             let state = LinkState::ALL.get(usize::from(word.state)).copied().unwrap_or(LinkState::Stale);
             if state == LinkState::Stale {
                 stale_since_ms = stale_since_ms.max(Some(word.since_ms));
-            } else {
+            } else if word.knows_life {
                 downs.push(self.down_of(author));
             }
             links.push(LinkView { gateway, peers: word.peers, state, rtt_us: word.rtt_us });
