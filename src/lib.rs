@@ -13,6 +13,7 @@
 //! | [`engine::membership`] | who is alive: SWIM, suspicion, health awareness, joining, healing |
 //! | [`engine::catalog`] | who offers what: origins, records, claims, leases, liveness |
 //! | [`engine::spread`] | how it travels: deltas, adverts, reconciliation, snapshots |
+//! | [`engine::wan`] | other datacenters: gateways, links, what is kept of the rest |
 //! | [`engine::wire`] | packets and frames as bytes, sealed and opened |
 //! | [`view`] | the read side: immutable snapshots, queries, revisions, change feeds |
 //! | [`select`] | choosing among instances |
@@ -53,7 +54,8 @@
 //! 9. After a cut of any length among any number of agents from two up, membership is whole within 2 min of healing, and no origin alive
 //!    on both ends was hidden by the healing.
 //! 10. Every corrupted, truncated, replayed or foreign packet is refused or harmless.
-//! 11. (Between datacenters, which are not linked yet: nothing is exported twice; a remote state never changes the local root.)
+//! 11. A remote datacenter's state never changes the local root; an import never makes an origin down that one connected gateway of its
+//!     datacenter vouches for. (Shown by the scenarios of `engine::tests::datacenters`; the simulator has one datacenter yet.)
 //! 12. The view equals the fold of the records; a feed's deltas fold to the snapshot of the same revision; revisions rise.
 //! 13. Every queue and table stays within its limit; idle repair traffic is zero.
 

@@ -58,8 +58,9 @@ pub struct Driver {
     clock: Clock,
     door: DriverSide,
     wake: WakeThread,
-    udp: UdpSocket,
-    is_ipv6: bool,
+    local: Port,
+    /// A gateway's, towards other datacenters.
+    wan: Option<Port>,
     streams: Streams,
     /// None: everything counts as durable at once.
     store: Option<Writer>,
@@ -78,6 +79,8 @@ pub struct World {
     pub door: DriverSide,
     pub wake: WakeThread,
     pub udp: std::net::UdpSocket,
+    /// A gateway's socket towards other datacenters.
+    pub wan: Option<std::net::UdpSocket>,
     pub streams: Streams,
     pub store: Option<Writer>,
     /// None: nothing is copied.
@@ -90,17 +93,15 @@ impl Driver {
     /// # Errors
     /// The socket cannot be watched.
     pub fn new(engine: Engine, world: World) -> io::Result<Driver> {
-        let World { clock, door, wake, udp, streams, store, copier } = world;
-        let udp = UdpSocket::from_std(udp)?;
-        let is_ipv6 = udp.local_addr()?.is_ipv6();
+        let World { clock, door, wake, udp, wan, streams, store, copier } = world;
         Ok(Driver {
             engine,
             last_now: clock.now(),
             clock,
             door,
             wake,
-            udp,
-            is_ipv6,
+            local: Port::new(udp)?,
+            wan: wan.map(Port::new).transpose()?,
             streams,
             store,
             copier,
@@ -152,10 +153,17 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
+        let from_afar = async {
+            match &self.wan {
+                Some(port) => port.udp.readable().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             // An error shows again when the socket is read.
-            _ = self.udp.readable() => Woken::Due,
+            _ = self.local.udp.readable() => Woken::Due,
+            _ = from_afar => Woken::Due,
             request = self.door.next() => Woken::Request(request),
             () = progressed => Woken::Due,
             input = self.streams.next() => Woken::Stream(input),
@@ -192,7 +200,7 @@ impl Driver {
         self.door.turned();
     }
 
-    /// Reads the socket; says whether nothing is left in it.
+    /// Reads the sockets; says whether nothing is left in them.
     fn datagrams(&mut self) -> bool {
         let started = self.clock.now();
         let late_ns = self.engine.deadline().map_or(0, |at| started.ns.saturating_sub(at));
@@ -207,11 +215,24 @@ impl Driver {
             as_of = Some(Now { ns: before_timers, wall_ms: started.wall_ms });
             count_max = DATAGRAMS_A_STALL;
         }
+        let is_dry = self.read(as_of, count_max, |driver| Some(&driver.local), |from, bytes| Input::Datagram { from, bytes });
+        self.read(as_of, count_max, |driver| driver.wan.as_ref(), |from, bytes| Input::WanDatagram { from, bytes }) && is_dry
+    }
+
+    /// Hands in what waits in one socket, at most `count_max`; says whether nothing is left.
+    fn read(
+        &mut self,
+        as_of: Option<Now>,
+        count_max: usize,
+        port: fn(&Driver) -> Option<&Port>,
+        input: fn(SocketAddr, Bytes) -> Input,
+    ) -> bool {
         let mut buffer = [0; DATAGRAM_BYTES];
         for _ in 0..count_max {
-            match self.udp.try_recv_from(&mut buffer) {
+            let Some(port) = port(self) else { return true };
+            match port.udp.try_recv_from(&mut buffer) {
                 Ok((length, from)) => {
-                    let input = Input::Datagram { from: canonical(from), bytes: Bytes::copy_from_slice(&buffer[..length]) };
+                    let input = input(canonical(from), Bytes::copy_from_slice(&buffer[..length]));
                     self.hand_in_at(as_of.unwrap_or_else(|| self.clock.now()), input);
                 }
                 Err(why) if why.kind() == io::ErrorKind::WouldBlock => return true,
@@ -266,7 +287,11 @@ impl Driver {
             while let Some(output) = self.engine.poll() {
                 let Some(output) = self.streams.output(output) else { continue };
                 match output {
-                    Output::Datagram { to, bytes } => self.send(to, &bytes),
+                    Output::Datagram { to, bytes } => self.counters.datagrams_unsent += self.local.send(to, &bytes),
+                    Output::WanDatagram { to, bytes } => {
+                        // Only gateways have something to say there.
+                        self.counters.datagrams_unsent += self.wan.as_ref().map_or(1, |port| port.send(to, &bytes));
+                    }
                     Output::Reply { token, outcome } => {
                         if let Some((reply, _permit)) = self.waiting.remove(&token) {
                             // Whoever asked may have given up.
@@ -282,9 +307,7 @@ impl Driver {
                         None => durable = Some(mark),
                     },
                     Output::Stopped => self.has_stopped = true,
-                    // No WAN socket is open: the engine of an agent that is no gateway says none of this.
-                    Output::WanDatagram { .. } | Output::OpenWanStream { .. } => {}
-                    Output::OpenStream { .. } | Output::StreamBytes { .. } | Output::CloseStream { .. } => {
+                    Output::OpenStream { .. } | Output::OpenWanStream { .. } | Output::StreamBytes { .. } | Output::CloseStream { .. } => {
                         unreachable!("the streams took it above")
                     }
                 }
@@ -299,17 +322,34 @@ impl Driver {
         self.engine.handle(self.last_now, Input::Durable { mark });
     }
 
-    fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
-        let to = if self.is_ipv6 { mapped(to) } else { to };
-        if let Err(why) = self.udp.try_send_to(bytes, to) {
-            // Lost like on any network: gossip repairs it.
-            tracing::trace!(%to, %why, "a datagram was not sent");
-            self.counters.datagrams_unsent += 1;
-        }
-    }
-
     fn sample(&self) -> Sample {
         metrics::sample(&self.engine, &self.counters, self.streams.stalled, &self.door.published().view())
+    }
+}
+
+/// One of our addresses that take datagrams.
+struct Port {
+    udp: UdpSocket,
+    is_ipv6: bool,
+}
+
+impl Port {
+    fn new(udp: std::net::UdpSocket) -> io::Result<Port> {
+        let udp = UdpSocket::from_std(udp)?;
+        Ok(Port { is_ipv6: udp.local_addr()?.is_ipv6(), udp })
+    }
+
+    /// Says how many datagrams the kernel did not take: this one, or none.
+    fn send(&self, to: SocketAddr, bytes: &[u8]) -> u64 {
+        let to = if self.is_ipv6 { mapped(to) } else { to };
+        match self.udp.try_send_to(bytes, to) {
+            Ok(_) => 0,
+            Err(why) => {
+                // Lost like on any network: gossip repairs it.
+                tracing::trace!(%to, %why, "a datagram was not sent");
+                1
+            }
+        }
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Facts {
     /// Where its gossip listens, and what others are told.
     pub gossip: SocketAddr,
     pub advertise: SocketAddr,
+    /// What gateways of other datacenters are told; none: this agent is no gateway.
+    pub wan: Option<SocketAddr>,
     /// None: everything is in memory.
     pub data_dir: Option<PathBuf>,
     /// The name of the gossip key in use at the start; none: gossip travels in clear.

@@ -34,17 +34,17 @@ use self::copy::Copier;
 use self::driver::{Driver, World};
 use self::handle::{Facts, Handle};
 use self::reload::Reloaded;
-use self::sockets::{BindError, NoAddress, Sockets};
+use self::sockets::{BindError, GOSSIP, NoAddress, Sockets, WAN};
 use self::store::{Store, StoreError};
-use self::streams::Streams;
+use self::streams::{Pool, Streams};
 use self::wake::WakeThread;
 use crate::access::Secret;
 use crate::engine::Engine;
-use crate::engine::config::{EngineConfig, NodeConfig};
+use crate::engine::config::{EngineConfig, GatewayConfig, NodeConfig};
 use crate::engine::io::Restored;
 use crate::engine::wire::keyring::Key;
 use crate::model::command::Command;
-use crate::settings::Settings;
+use crate::settings::{Settings, Wan};
 use crate::view::{AgentView, View};
 
 mod checks;
@@ -77,6 +77,8 @@ pub struct Agent {
     handle: Handle,
     ended: oneshot::Receiver<()>,
     seeds: watch::Sender<Vec<String>>,
+    /// A gateway's, in other datacenters.
+    far_seeds: Option<watch::Sender<Vec<String>>>,
     reloads: mpsc::Receiver<reload::Asked>,
     settings: Settings,
 }
@@ -114,36 +116,46 @@ impl Agent {
             }
             None => (None, Restored::default()),
         };
-        let sockets = Sockets::bind(settings.gossip.listen)?;
+        let sockets = Sockets::bind(settings.gossip.listen, GOSSIP)?;
         // Only a guess needs to know where the others are; a name service that is down must not hold up anybody else.
         let is_guess = settings.gossip.advertise.is_none() && sockets.address.ip().is_unspecified();
         let (towards, _) = seeds::resolve(settings.gossip.join.get(..usize::from(is_guess)).unwrap_or_default()).await;
-        let advertise = sockets::advertised(settings.gossip.advertise, sockets.address, towards.first().copied())?;
+        let advertise = sockets::advertised(settings.gossip.advertise, sockets.address, towards.first().copied(), GOSSIP)?;
+        let gateway = settings.wan.as_ref().map(Gateway::bind).transpose()?;
         let clock = Clock::start();
-        let facts = facts(settings, &restored, sockets.address, advertise);
+        let facts =
+            Facts { wan: gateway.as_ref().map(|gateway| gateway.advertise), ..facts(settings, &restored, sockets.address, advertise) };
         let (handle, door) = Handle::new(facts, Arc::new(first_view(settings, &restored)));
         handle.guard().exchange(settings.access.rules.clone());
         let reloads = handle.take_reloads();
+        let streams = Streams::new(sockets.tcp, tokio::runtime::Handle::current())?;
+        let config = engine_config(settings, advertise, gateway.as_ref(), ports);
+        let wan = gateway.map(|gateway| streams.listen(gateway.sockets.tcp, Pool::Gateways).map(|()| gateway.sockets.udp)).transpose()?;
         let world = World {
             clock,
             wake: WakeThread::start(Arc::clone(door.published()))?,
             door,
             udp: sockets.udp,
-            streams: Streams::new(sockets.tcp, tokio::runtime::Handle::current())?,
+            wan,
+            streams,
             store: store.map(Store::start).transpose()?,
             copier: match (&settings.node.data_dir, settings.node.copy_every) {
                 (Some(dir), Some(every)) => Some(Copier::start(dir, every, clock.now().ns)?),
                 _ => None,
             },
         };
-        let config = engine_config(settings, advertise, ports);
         let engine = Engine::new(config, restored, clock::seed()?, clock.now());
         let ended = drive(engine, world)?;
         let (wanted, resolved) = watch::channel(settings.gossip.join.clone());
-        tokio::spawn(seeds::keep_resolved(handle.clone(), resolved));
+        tokio::spawn(seeds::keep_resolved(handle.clone(), resolved, Command::SetSeeds));
+        let far_seeds = settings.wan.as_ref().map(|wan| {
+            let (wanted, resolved) = watch::channel(wan.join.clone());
+            tokio::spawn(seeds::keep_resolved(handle.clone(), resolved, Command::SetWanSeeds));
+            wanted
+        });
         tokio::spawn(news::log(handle.clone()));
         tokio::spawn(checks::run(handle.clone(), settings.checks.clone()));
-        Ok(Agent { handle, ended, seeds: wanted, reloads, settings: settings.clone() })
+        Ok(Agent { handle, ended, seeds: wanted, far_seeds, reloads, settings: settings.clone() })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -190,6 +202,7 @@ impl Agent {
             ("gossip.listen", old.gossip.listen != new.gossip.listen),
             ("gossip.advertise", old.gossip.advertise != new.gossip.advertise),
             ("gossip.encrypt", old.gossip.key != new.gossip.key),
+            ("wan", old.wan.as_ref().map(without_seeds) != new.wan.as_ref().map(without_seeds)),
             ("http", format!("{:?}", old.http) != format!("{:?}", new.http)),
             ("dns", old.dns != new.dns),
             ("membership or catalog", old.engine != new.engine),
@@ -203,6 +216,13 @@ impl Agent {
         if old.gossip.join != new.gossip.join {
             self.seeds.send_replace(new.gossip.join.clone());
             changed.push("gossip.join");
+        }
+        if let (Some(seeds), Some(old), Some(new)) = (&self.far_seeds, &mut self.settings.wan, &new.wan)
+            && old.join != new.join
+        {
+            seeds.send_replace(new.join.clone());
+            old.join.clone_from(&new.join);
+            changed.push("wan.join");
         }
         let needs_restart = needs_restart.iter().filter(|(_, differs)| *differs).map(|(what, _)| *what).collect();
         self.settings.access.clone_from(&new.access);
@@ -255,6 +275,7 @@ fn facts(settings: &Settings, restored: &Restored, gossip: SocketAddr, advertise
         version: env!("CARGO_PKG_VERSION"),
         gossip,
         advertise,
+        wan: None,
         data_dir: node.data_dir.clone(),
         key: key.map(|key| key.id()),
         allows_scripts: settings.checks.scripts,
@@ -277,7 +298,26 @@ fn first_view(settings: &Settings, restored: &Restored) -> View {
     View::empty(agent, restored.revision)
 }
 
-fn engine_config(settings: &Settings, advertise: SocketAddr, ports: Ports) -> EngineConfig {
+/// A gateway's sockets, and what the other datacenters' gateways are told of them.
+struct Gateway {
+    sockets: Sockets,
+    advertise: SocketAddr,
+}
+
+impl Gateway {
+    fn bind(wan: &Wan) -> Result<Gateway, StartError> {
+        let sockets = Sockets::bind(wan.listen, WAN)?;
+        let advertise = sockets::advertised(wan.advertise, sockets.address, None, WAN)?;
+        Ok(Gateway { sockets, advertise })
+    }
+}
+
+/// What of a gateway's settings counts after a restart only.
+fn without_seeds(wan: &Wan) -> Wan {
+    Wan { join: Vec::new(), ..wan.clone() }
+}
+
+fn engine_config(settings: &Settings, advertise: SocketAddr, gateway: Option<&Gateway>, ports: Ports) -> EngineConfig {
     let node = &settings.node;
     let mut config = EngineConfig::lan(NodeConfig {
         name: node.name.clone(),
@@ -286,12 +326,17 @@ fn engine_config(settings: &Settings, advertise: SocketAddr, ports: Ports) -> En
         advertise,
         http_port: ports.http,
         dns_port: ports.dns,
-        is_gateway: false,
+        is_gateway: gateway.is_some(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         metadata: node.metadata.clone(),
     });
     config.label = format!("{}/{}", node.cluster, node.datacenter);
     settings.engine.apply(&mut config);
+    config.gateway = settings.wan.as_ref().zip(gateway).map(|(wan, gateway)| GatewayConfig {
+        keys: wan.key.iter().map(|key| *key.as_bytes()).collect(),
+        export: wan.export.clone(),
+        ..GatewayConfig::wan(&node.cluster, gateway.advertise)
+    });
     config.keys = settings.gossip.key.iter().map(|key| *key.as_bytes()).collect();
     config
 }

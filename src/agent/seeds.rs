@@ -45,8 +45,9 @@ pub async fn join(handle: &Handle, seeds: &[String]) -> Result<usize, Refusal> {
     Ok(count)
 }
 
-/// Keeps the engine's seeds what their names say, until the agent stops. Joining itself never ends: it is the engine's.
-pub async fn keep_resolved(handle: Handle, mut seeds: tokio::sync::watch::Receiver<Vec<String>>) {
+/// Keeps the engine's seeds what their names say, until the agent stops; `tell` makes the command that tells them. Joining itself never
+/// ends: it is the engine's.
+pub async fn keep_resolved(handle: Handle, mut seeds: tokio::sync::watch::Receiver<Vec<String>>, tell: fn(Vec<SocketAddr>) -> Command) {
     let mut known = None;
     let mut complained = false;
     loop {
@@ -59,7 +60,7 @@ pub async fn keep_resolved(handle: Handle, mut seeds: tokio::sync::watch::Receiv
         // A name service that is down takes no seed away.
         let is_usable = !addresses.is_empty() || wanted.is_empty();
         let is_news = is_usable && known.as_ref() != Some(&addresses);
-        if is_news && handle.call(Command::SetSeeds(addresses.clone())).await.is_ok() {
+        if is_news && handle.call(tell(addresses.clone())).await.is_ok() {
             known = Some(addresses);
         }
         tokio::select! {

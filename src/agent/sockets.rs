@@ -27,26 +27,41 @@ pub struct Sockets {
 pub struct BindError {
     pub address: SocketAddr,
     pub protocol: &'static str,
+    /// What was to listen there, and the flag that moves it.
+    pub purpose: Purpose,
     pub why: io::Error,
 }
 
+/// What a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purpose {
+    pub what: &'static str,
+    pub listen: &'static str,
+    pub advertise: &'static str,
+}
+
+/// Gossip inside a datacenter.
+pub const GOSSIP: Purpose = Purpose { what: "gossip", listen: "--gossip", advertise: "--advertise" };
+/// A gateway towards other datacenters.
+pub const WAN: Purpose = Purpose { what: "the gateway", listen: "--wan", advertise: "--advertise-wan" };
+
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, protocol, why } = self;
+        let Self { address, protocol, purpose: Purpose { what, listen, .. }, why } = self;
         match why.kind() {
             io::ErrorKind::AddrInUse => write!(
                 f,
-                "gossip cannot listen at {address} ({protocol}): the port is taken, perhaps by another agent\n\
-                 Stop that one, or move this one: --gossip {}:PORT.",
+                "{what} cannot listen at {address} ({protocol}): the port is taken, perhaps by another agent\n\
+                 Stop that one, or move this one: {listen} {}:PORT.",
                 address.ip()
             ),
             io::ErrorKind::AddrNotAvailable => write!(
                 f,
-                "gossip cannot listen at {address} ({protocol}): this host has no such address\n\
-                 Give one it has: --gossip ADDR:{}.",
+                "{what} cannot listen at {address} ({protocol}): this host has no such address\n\
+                 Give one it has: {listen} ADDR:{}.",
                 address.port()
             ),
-            _ => write!(f, "gossip cannot listen at {address} ({protocol}): {why}\nGive another address with --gossip ADDR:PORT."),
+            _ => write!(f, "{what} cannot listen at {address} ({protocol}): {why}\nGive another address with {listen} ADDR:PORT."),
         }
     }
 }
@@ -58,19 +73,19 @@ impl Sockets {
     ///
     /// # Errors
     /// The address is taken, or not this host's.
-    pub fn bind(address: SocketAddr) -> Result<Sockets, BindError> {
+    pub fn bind(address: SocketAddr, purpose: Purpose) -> Result<Sockets, BindError> {
         let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         loop {
             tries -= 1;
-            match Self::bind_once(address) {
+            match Self::bind_once(address, purpose) {
                 Err(failed) if tries > 0 && failed.why.kind() == io::ErrorKind::AddrInUse => {}
                 outcome => return outcome,
             }
         }
     }
 
-    fn bind_once(address: SocketAddr) -> Result<Sockets, BindError> {
-        let failed = |protocol| move |why| BindError { address, protocol, why };
+    fn bind_once(address: SocketAddr, purpose: Purpose) -> Result<Sockets, BindError> {
+        let failed = |protocol| move |why| BindError { address, protocol, purpose, why };
         let tcp = listener(address).map_err(failed("TCP"))?;
         let address = tcp.local_addr().map_err(failed("TCP"))?;
         let udp = datagrams(address).map_err(failed("UDP"))?;
@@ -103,7 +118,12 @@ fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
 ///
 /// # Errors
 /// We listen everywhere and there is no way to anywhere.
-pub fn advertised(given: Option<SocketAddr>, listen: SocketAddr, towards: Option<SocketAddr>) -> Result<SocketAddr, NoAddress> {
+pub fn advertised(
+    given: Option<SocketAddr>,
+    listen: SocketAddr,
+    towards: Option<SocketAddr>,
+    purpose: Purpose,
+) -> Result<SocketAddr, NoAddress> {
     let with_port = |mut address: SocketAddr| {
         if address.port() == 0 {
             address.set_port(listen.port());
@@ -125,22 +145,25 @@ pub fn advertised(given: Option<SocketAddr>, listen: SocketAddr, towards: Option
         socket.local_addr()
     };
     let found = towards.filter(|to| to.is_ipv4() == listen.is_ipv4()).into_iter().chain([anywhere]).find_map(|to| begins(to).ok());
-    found.map(|address| SocketAddr::new(address.ip(), listen.port())).ok_or(NoAddress { listen })
+    found.map(|address| SocketAddr::new(address.ip(), listen.port())).ok_or(NoAddress { listen, purpose })
 }
 
 /// Which address to tell others is not to be found out.
 #[derive(Debug)]
 pub struct NoAddress {
     pub listen: SocketAddr,
+    pub purpose: Purpose,
 }
 
 impl fmt::Display for NoAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "gossip listens at {}, and this host has no route that tells which of its addresses others can reach\n\
-             Give it: --advertise ADDR:{}.",
+            "{} listens at {}, and this host has no route that tells which of its addresses others can reach\n\
+             Give it: {} ADDR:{}.",
+            self.purpose.what,
             self.listen,
+            self.purpose.advertise,
             self.listen.port()
         )
     }
@@ -154,21 +177,21 @@ mod tests {
 
     #[test]
     fn one_port_serves_datagrams_and_streams() {
-        let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap(), GOSSIP).unwrap();
         assert_eq!(sockets.udp.local_addr().unwrap(), sockets.tcp.local_addr().unwrap());
-        let taken = Sockets::bind(sockets.address).unwrap_err();
+        let taken = Sockets::bind(sockets.address, GOSSIP).unwrap_err();
         assert!(taken.to_string().contains("--gossip 127.0.0.1:PORT"), "{taken}");
         drop(sockets);
-        assert!(Sockets::bind(taken.address).is_ok());
+        assert!(Sockets::bind(taken.address, GOSSIP).is_ok());
     }
 
     #[test]
     fn others_are_told_an_address_they_can_use() {
         let listen: SocketAddr = "0.0.0.0:7976".parse().unwrap();
         let given: SocketAddr = "10.9.8.7:1".parse().unwrap();
-        assert_eq!(advertised(Some(given), listen, None).unwrap(), given);
-        assert_eq!(advertised(None, given, None).unwrap(), given);
-        let towards_itself = advertised(None, listen, Some("127.0.0.1:5".parse().unwrap())).unwrap();
+        assert_eq!(advertised(Some(given), listen, None, GOSSIP).unwrap(), given);
+        assert_eq!(advertised(None, given, None, GOSSIP).unwrap(), given);
+        let towards_itself = advertised(None, listen, Some("127.0.0.1:5".parse().unwrap()), GOSSIP).unwrap();
         assert_eq!(towards_itself, "127.0.0.1:7976".parse().unwrap());
     }
 }

@@ -34,6 +34,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Event {
     Accepted {
+        pool: Pool,
         connection: TcpStream,
         peer: SocketAddr,
         permit: OwnedSemaphorePermit,
@@ -53,6 +54,15 @@ enum Event {
     Closed {
         stream: StreamId,
     },
+}
+
+/// Whose streams a listener takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    /// Agents of the same datacenter.
+    Local,
+    /// Gateways of other datacenters.
+    Gateways,
 }
 
 /// The driver's side of all streams.
@@ -81,12 +91,19 @@ impl Streams {
     /// The listener cannot be watched.
     pub fn new(listener: std::net::TcpListener, runtime: tokio::runtime::Handle) -> std::io::Result<Streams> {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let listener = {
-            let _here = runtime.enter();
-            TcpListener::from_std(listener)?
-        };
-        runtime.spawn(accept(listener, sender.clone()));
-        Ok(Streams { open: HashMap::new(), events, sender, runtime, accepted: 0, stalled: 0 })
+        let streams = Streams { open: HashMap::new(), events, sender, runtime, accepted: 0, stalled: 0 };
+        streams.listen(listener, Pool::Local)?;
+        Ok(streams)
+    }
+
+    /// Accepts at a further listener.
+    ///
+    /// # Errors
+    /// As [`Streams::new`].
+    pub fn listen(&self, listener: std::net::TcpListener, pool: Pool) -> std::io::Result<()> {
+        let _here = self.runtime.enter();
+        tokio::spawn(accept(TcpListener::from_std(listener)?, pool, self.sender.clone()));
+        Ok(())
     }
 
     /// The next input for the engine.
@@ -112,7 +129,8 @@ impl Streams {
     /// Carries out what the engine wants of a stream; other outputs come back.
     pub fn output(&mut self, output: Output) -> Option<Output> {
         match output {
-            Output::OpenStream { stream, to } => self.connect(stream, to),
+            // The engine seals what it says to other datacenters, and knows by the seal who they are.
+            Output::OpenStream { stream, to } | Output::OpenWanStream { stream, to, .. } => self.connect(stream, to),
             Output::StreamBytes { stream, bytes } => self.write(stream, bytes),
             Output::CloseStream { stream } => {
                 // The task writes what it was handed before, then ends.
@@ -125,7 +143,7 @@ impl Streams {
 
     fn input(&mut self, event: Event) -> Option<Input> {
         match event {
-            Event::Accepted { connection, peer, permit } => {
+            Event::Accepted { pool, connection, peer, permit } => {
                 self.accepted += 1;
                 // Even numbers are the driver's.
                 let stream = StreamId(self.accepted * 2);
@@ -134,7 +152,10 @@ impl Streams {
                     pump.run(connection).await;
                     drop(permit);
                 });
-                Some(Input::StreamAccepted { stream, peer })
+                Some(match pool {
+                    Pool::Local => Input::StreamAccepted { stream, peer },
+                    Pool::Gateways => Input::WanStreamAccepted { stream, peer, datacenter: None },
+                })
             }
             Event::Connected { stream } => self.open.contains_key(&stream).then_some(Input::StreamConnected { stream }),
             Event::Bytes { stream, bytes } => self.open.contains_key(&stream).then_some(Input::StreamBytes { stream, bytes }),
@@ -182,7 +203,7 @@ impl Streams {
 }
 
 /// Takes connections as they come, as many as may be open.
-async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
+async fn accept(listener: TcpListener, pool: Pool, events: mpsc::Sender<Event>) {
     let places = Arc::new(Semaphore::new(ACCEPTED_MAX));
     loop {
         let (connection, peer) = tokio::select! {
@@ -201,7 +222,7 @@ async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
             tracing::debug!(%peer, "too many streams: one more is closed unheard");
             continue;
         };
-        if events.send(Event::Accepted { connection, peer, permit }).await.is_err() {
+        if events.send(Event::Accepted { pool, connection, peer, permit }).await.is_err() {
             return;
         }
     }

@@ -44,6 +44,7 @@ pub fn door_to(view: Arc<View>) -> (Handle, DriverSide) {
         version: "0",
         gossip: "127.0.0.1:1".parse().unwrap(),
         advertise: "127.0.0.1:1".parse().unwrap(),
+        wan: None,
         data_dir: None,
         key: None,
         allows_scripts: false,

@@ -61,16 +61,16 @@ pub struct AgentFlags {
     /// No DNS.
     #[arg(long)]
     no_dns: bool,
-    /// Carry catalogs between datacenters (not in this version yet).
+    /// Carry what is registered here to other datacenters, and theirs here.
     #[arg(long, hide_short_help = true)]
     gateway: bool,
-    /// Where gateways listen for other datacenters (not in this version yet).
+    /// Where a gateway listens for those of other datacenters, UDP and TCP [default: 0.0.0.0:7977].
     #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
     wan: Option<String>,
-    /// The address gateways of other datacenters are told (not in this version yet).
+    /// The address gateways of other datacenters are told [default: where it listens].
     #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
     advertise_wan: Option<String>,
-    /// A gateway of another datacenter (not in this version yet).
+    /// A gateway of another datacenter; may be given again. Tried for ever.
     #[arg(long, value_name = "ADDR:PORT", hide_short_help = true)]
     join_wan: Vec<String>,
     /// A listener for clients of Nacos (not in this version yet).
@@ -104,11 +104,17 @@ impl AgentFlags {
             ("gossip.listen", &self.gossip),
             ("gossip.advertise", &self.advertise),
             ("gossip.encrypt", &self.encrypt),
+            ("wan.listen", &self.wan),
+            ("wan.advertise", &self.advertise_wan),
         ];
         for (key, value) in single {
             value.iter().for_each(|value| flags.set(key, value.clone()));
         }
         self.join.iter().for_each(|seed| flags.set("gossip.join", seed.clone()));
+        self.join_wan.iter().for_each(|seed| flags.set("wan.join", seed.clone()));
+        if self.gateway {
+            flags.set("wan.gateway", "true");
+        }
         self.http.iter().for_each(|at| flags.set("http.listen", at.clone()));
         self.dns.iter().for_each(|at| flags.set("dns.listen", at.clone()));
         if self.no_dns {
@@ -122,10 +128,6 @@ impl AgentFlags {
 
     fn refuse_what_is_missing(&self) -> Result<(), Problem> {
         let given = [
-            ("--gateway", self.gateway),
-            ("--wan", self.wan.is_some()),
-            ("--advertise-wan", self.advertise_wan.is_some()),
-            ("--join-wan", !self.join_wan.is_empty()),
             ("--nacos", self.nacos.is_some()),
             ("--eureka", self.eureka.is_some()),
             ("--etcd", self.etcd.is_some()),
@@ -223,6 +225,7 @@ fn port(at: &Listen) -> Option<u16> {
 fn announce(facts: &Facts, listening: &[Listen], dns: &[Listen], logging: &Logging) {
     let Facts { node, datacenter, version, gossip, advertise, .. } = facts;
     let data_dir = facts.data_dir.as_ref().map_or("none: everything is in memory".to_owned(), |dir| dir.display().to_string());
+    let wan = facts.wan.map_or("none: no gateway".to_owned(), |at| format!("{at}; others join with --join-wan {at}"));
     let key = facts.key.map_or("none: gossip travels in clear".to_owned(), |key| key.to_string());
     let http: Vec<String> = listening.iter().map(address).collect();
     let dns = match dns {
@@ -230,12 +233,12 @@ fn announce(facts: &Facts, listening: &[Listen], dns: &[Listen], logging: &Loggi
         all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
     if logging.is_json {
-        tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, data_dir, key, http = http.join(", "), dns, "the agent runs");
+        tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, wan, data_dir, key, http = http.join(", "), dns, "the agent runs");
         return;
     }
     tracing::info!(
         "tidings {version} runs\n  node        {node}\n  datacenter  {datacenter}\n  join with   --join {advertise}\n  gossip      {gossip}, \
-         UDP and TCP\n  http        {}\n  dns         {dns}\n  data        {data_dir}\n  key         {key}",
+         UDP and TCP\n  wan         {wan}\n  http        {}\n  dns         {dns}\n  data        {data_dir}\n  key         {key}",
         http.join(", ")
     );
 }
@@ -296,7 +299,8 @@ mod tests {
     #[test]
     fn every_flag_of_the_contract_is_taken() {
         let line = "--dev --config /f --data-dir /d --node n --datacenter d --zone z --gossip 127.0.0.1:1 --advertise 127.0.0.1:2 \
-                    --join a:1 --join b:2 --encrypt k --insecure --http 127.0.0.1:3 --http unix:/s --dns 127.0.0.1:4";
+                    --join a:1 --join b:2 --encrypt k --insecure --http 127.0.0.1:3 --http unix:/s --dns 127.0.0.1:4 \
+                    --gateway --wan 127.0.0.1:5 --advertise-wan 127.0.0.1:6 --join-wan c:1";
         let set = flags(line).flags().unwrap();
         let key = |(key, _): &(&'static str, String)| *key;
         let keys: std::collections::BTreeSet<&str> = set.values.iter().map(key).collect();
@@ -318,7 +322,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
-        for line in ["--gateway", "--wan 1:1", "--advertise-wan 1:1", "--join-wan a:1", "--nacos 1:1", "--eureka 1:1"] {
+        for line in ["--nacos 1:1", "--eureka 1:1", "--etcd 1:1", "--zookeeper 1:1"] {
             let refusal = flags(line).load().unwrap_err().to_string();
             assert!(refusal.contains(line.split(' ').next().unwrap()) && refusal.contains("not in this version yet"), "{refusal}");
         }

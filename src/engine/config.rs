@@ -4,7 +4,7 @@ use super::catalog::Host;
 pub use super::catalog::config::CatalogConfig;
 pub use super::membership::MembershipConfig;
 pub use super::spread::config::SpreadConfig;
-pub use super::wan::config::{Export, ExportPolicy, ExportRule, GatewayConfig, WanConfig};
+pub use super::wan::config::{EDITION_MAX, Export, ExportPolicy, ExportRule, GatewayConfig, WanConfig};
 use crate::model::names::{Datacenter, NodeName, Zone};
 use crate::model::node::NodeInfo;
 use std::net::SocketAddr;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::access::Rules;
-use crate::engine::config::EngineConfig;
+use crate::engine::config::{EngineConfig, ExportPolicy};
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 
@@ -41,6 +41,8 @@ pub const DNS_PORT: u16 = 8600;
 pub struct Settings {
     pub node: Node,
     pub gossip: Gossip,
+    /// What a gateway does; none: this agent is none.
+    pub wan: Option<Wan>,
     pub http: Http,
     pub consul: Consul,
     pub dns: Dns,
@@ -82,6 +84,19 @@ pub struct Gossip {
     /// Where the key was read from, if from a file.
     pub key_file: Option<PathBuf>,
     pub insecure: bool,
+}
+
+/// A gateway's place among those of all datacenters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wan {
+    /// UDP and TCP.
+    pub listen: SocketAddr,
+    /// What gateways of other datacenters are told; none: found out from the routes of this host.
+    pub advertise: Option<SocketAddr>,
+    /// `host:port`; names are resolved again and again while the agent runs.
+    pub join: Vec<String>,
+    pub key: Option<Key>,
+    pub export: ExportPolicy,
 }
 
 #[derive(Debug, Clone)]

@@ -23,6 +23,12 @@ pub fn check(settings: &Settings) -> Result<(), Problem> {
     if let (None, Some(address)) = (&gossip.key, open) {
         return Err(gossip_in_clear(address));
     }
+    if let Some(wan) = settings.wan.as_ref().filter(|wan| wan.key.is_none()) {
+        let open = [Some(wan.listen), wan.advertise].into_iter().flatten().find(|address| !address.ip().is_loopback());
+        if let Some(address) = open {
+            return Err(wan_in_clear(address));
+        }
+    }
     // TLS alone hides what is said and keeps nobody out.
     let listens_openly = |at: &&Listen| match at {
         Listen::Tcp(address) => !address.ip().is_loopback(),
@@ -51,6 +57,16 @@ fn gossip_in_clear(address: SocketAddr) -> Problem {
          \n    tidings agent --encrypt @key\
          \n    tidings agent --encrypt @key --join HOST:7976      (the others, with one of the hosts)\n\
          \nWhere the network itself can be trusted: --insecure.",
+    )
+}
+
+fn wan_in_clear(address: SocketAddr) -> Problem {
+    Problem::new(format!("the gateway at {address} would be open to everyone who reaches it: there is no key")).hint(
+        "Make one key for the gateways of all datacenters:\n\
+         \n    tidings keygen --out wan-key\
+         \n    [wan]\
+         \n    encrypt = \"@wan-key\"\n\
+         \nor give every datacenter the same --encrypt @key. Where the network itself can be trusted: --insecure.",
     )
 }
 

@@ -61,6 +61,7 @@ const fn shown(mut setting: Setting, example: &'static str) -> Setting {
 pub const SECTIONS: &[(&str, &str)] = &[
     ("node", "Who this agent is."),
     ("gossip", "How agents find each other and what they say, over UDP and TCP on one port."),
+    ("wan", "Other datacenters, each complete in itself: gateways carry what is registered from one to the others."),
     ("http", "Where clients are answered."),
     ("consul", "What clients of Consul get, on the addresses of HTTP."),
     ("dns", "Where names are answered, over UDP and TCP."),
@@ -152,6 +153,67 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         Some("--insecure"),
         "Allow gossip without a key, and HTTP, on addresses that other hosts reach.",
+    ),
+    setting(
+        "wan.gateway",
+        Kind::Flag,
+        "false",
+        Some("--gateway"),
+        "This agent is a gateway: it talks to those of other datacenters. Two or three a datacenter; the other agents need nothing.",
+    ),
+    setting(
+        "wan.listen",
+        Kind::Text,
+        "\"0.0.0.0:7977\"",
+        Some("--wan"),
+        "Where a gateway listens for those of other datacenters, UDP and TCP.",
+    ),
+    shown(
+        setting(
+            "wan.advertise",
+            Kind::Text,
+            "",
+            Some("--advertise-wan"),
+            "The address gateways of other datacenters are told. By default found out as gossip.advertise is.",
+        ),
+        "\"203.0.113.9:7977\"",
+    ),
+    shown(
+        setting(
+            "wan.join",
+            Kind::List,
+            "[]",
+            Some("--join-wan"),
+            "Gateways of other datacenters, any of them is enough. Names are resolved again and again; joining is never given up.",
+        ),
+        "[\"gateway.west.example:7977\"]",
+    ),
+    shown(
+        setting(
+            "wan.encrypt",
+            Kind::Text,
+            "",
+            None,
+            "The key that seals what gateways say to each other, the same in all datacenters: text or @FILE. By default the one of gossip.",
+        ),
+        "\"@/etc/tidings/wan-key\"",
+    ),
+    shown(
+        setting(
+            "wan.export",
+            Kind::Map,
+            "",
+            None,
+            "What crosses to other datacenters: full or none, by the service's name, else by the longest PREFIX*, else by *. The same at all\n             gateways of a datacenter. By default everything crosses.",
+        ),
+        "{ \"*\" = \"none\", \"web\" = \"full\", \"api-*\" = \"full\" }",
+    ),
+    setting(
+        "wan.export_edition",
+        Kind::Count,
+        "0",
+        None,
+        "To be raised with each change of wan.export, at all gateways of the datacenter: the highest is what others go by. 0 to 4095.",
     ),
     setting(
         "http.listen",

@@ -1,6 +1,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::engine::config::Export;
 
 const NOTHING: [(String, String); 0] = [];
 
@@ -102,8 +103,9 @@ fn the_example_holds_every_setting_and_is_a_file_that_works() {
         open.push_str(if is_setting { &line[1..] } else { line });
         open.push('\n');
     }
-    // The key's file of the example exists on no machine.
-    let open = open.replace("\"@/etc/tidings/key\"", &format!("\"{}\"", "ab".repeat(32)));
+    // The keys' files of the example exist on no machine.
+    let key = format!("\"{}\"", "ab".repeat(32));
+    let open = open.replace("\"@/etc/tidings/key\"", &key).replace("\"@/etc/tidings/wan-key\"", &key);
     let (_dir, path) = file(&open);
     let (_, layers) = load(Some(path.clone()), &[], &[]).unwrap();
     for (key, value, source) in layers.shown() {
@@ -258,4 +260,33 @@ fn tls_keeps_others_out_only_where_it_asks_them_for_certificates() {
     assert!(verdict(&mutual, "0.0.0.0:8500").is_err());
     let refusal = verdict(pair, "127.0.0.1:8500").unwrap_err().to_string();
     assert!(refusal.contains("no listener speaks TLS") && refusal.contains("--http https://"), "{refusal}");
+}
+
+#[test]
+fn a_gateway_is_one_by_its_flag_and_exports_by_the_narrowest_rule() {
+    assert!(load(None, &[], &[]).unwrap().0.wan.is_none());
+    let refusal = load(None, &[], &[("wan.join", "west.example:7977")]).unwrap_err().to_string();
+    assert!(refusal.contains("--join-wan") && refusal.contains("--gateway"), "{refusal}");
+    let (_dir, path) =
+        file("[wan]\nexport = { \"*\" = \"none\", \"web-*\" = \"full\", \"web-internal\" = \"none\" }\nexport_edition = 3\n");
+    assert!(load(Some(path.clone()), &[], &[]).unwrap().0.wan.is_none(), "a file for all hosts makes none of them a gateway");
+    let (settings, _) = load(Some(path), &[], &[("wan.gateway", "true"), ("gossip.encrypt", &"ab".repeat(32))]).unwrap();
+    let wan = settings.wan.unwrap();
+    assert_eq!((wan.listen.port(), wan.export.edition), (7977, 3));
+    assert_eq!(wan.key, settings.gossip.key, "one key serves both, unless told otherwise");
+    let crosses = |service: &str| wan.export.of("default", service) == Export::Full;
+    assert_eq!(["web-1", "web-internal", "db"].map(crosses), [true, false, false]);
+    let (_dir, path) = file("[wan]\ngateway = true\nexport = { web = \"half\" }\n");
+    assert!(load(Some(path), &[], &[]).unwrap_err().to_string().contains("full or none"));
+}
+
+#[test]
+fn a_gateway_without_a_key_stays_on_loopback() {
+    let check = |wan: &str| {
+        let flags = [("wan.gateway", "true"), ("wan.listen", wan), ("gossip.listen", "127.0.0.1:0")];
+        security::check(&load(None, &[], &flags).unwrap().0)
+    };
+    assert!(check("127.0.0.1:7977").is_ok());
+    let refusal = check("0.0.0.0:7977").unwrap_err().to_string();
+    assert!(refusal.contains("0.0.0.0:7977") && refusal.contains("wan-key"), "{refusal}");
 }

@@ -12,8 +12,9 @@ use super::duration::parse_ms;
 use super::layers::{Layers, Source};
 use super::{
     Checks, Consistent, Consul, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem,
-    Settings, Tls,
+    Settings, Tls, Wan,
 };
+use crate::engine::config::{EDITION_MAX, Export, ExportPolicy, ExportRule};
 use crate::engine::wire::keyring::Key;
 use crate::model::names::{Datacenter, NodeName, Zone};
 
@@ -51,6 +52,7 @@ pub(super) fn settings(layers: &Layers) -> Result<Settings, Problem> {
             key_file: read.text("gossip.encrypt").and_then(|text| text.strip_prefix('@')).map(PathBuf::from),
             insecure: read.flag("gossip.insecure"),
         },
+        wan: read.wan()?,
         http: Http {
             listen: read.list("http.listen").map(|at| read.checked("http.listen", at, listen)).collect::<Result<_, _>>()?,
             hosts: read.list("http.hosts").map(str::to_ascii_lowercase).collect(),
@@ -87,6 +89,38 @@ pub(super) struct Reader<'l> {
 }
 
 impl<'l> Reader<'l> {
+    fn wan(&self) -> Result<Option<Wan>, Problem> {
+        if !self.flag("wan.gateway") {
+            // One file may serve all hosts; who types such a flag means a gateway.
+            let is_typed = |key: &&&str| self.layers.value(key).is_some_and(|(_, source)| matches!(source, Source::Flag(_)));
+            return match ["wan.join", "wan.advertise", "wan.listen"].iter().find(is_typed) {
+                Some(key) => Err(self.wrong(key, "is for gateways only".to_owned()).hint("Add --gateway.")),
+                None => Ok(None),
+            };
+        }
+        Ok(Some(Wan {
+            listen: self.address("wan.listen")?.expect("it has a default"),
+            advertise: self.address("wan.advertise")?,
+            join: self.list("wan.join").map(|seed| self.checked("wan.join", seed, seed_address)).collect::<Result<_, _>>()?,
+            key: self.key("wan.encrypt")?.map_or_else(|| self.key("gossip.encrypt"), |key| Ok(Some(key)))?,
+            export: self.export()?,
+        }))
+    }
+
+    /// Names first, then prefixes from the longest to `*`: the engine takes the first that fits.
+    fn export(&self) -> Result<ExportPolicy, Problem> {
+        let mut given = self.map("wan.export");
+        given.sort_by_key(|(pattern, _)| (pattern.ends_with('*'), std::cmp::Reverse(pattern.len())));
+        let rules = given.into_iter().map(|(service, word)| match word.as_str() {
+            "full" => Ok(ExportRule { namespace: None, service, export: Export::Full }),
+            "none" => Ok(ExportRule { namespace: None, service, export: Export::None }),
+            other => Err(self.wrong("wan.export", format!("holds {other:?}: full or none"))),
+        });
+        let edition = self.count("wan.export_edition", 0, i64::from(EDITION_MAX))?;
+        let edition = u16::try_from(edition).expect("it is within its bounds");
+        Ok(ExportPolicy { edition, rules: rules.collect::<Result<_, _>>()?, otherwise: Export::Full })
+    }
+
     fn dns(&self) -> Result<Dns, Problem> {
         let with_port = |key: &'static str, port| {
             self.list(key).map(move |at| self.checked(key, at, |text| socket_address(text, port))).collect::<Result<Vec<_>, _>>()

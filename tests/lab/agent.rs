@@ -117,7 +117,7 @@ pub fn binary() -> PathBuf {
 ///
 /// On Linux all of 127.0.0.0/8 is loopback: an address made of the process id is nobody else's, so that a port found free stays
 /// free until the agent binds it, and over its restarts.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     let own = Ipv4Addr::new(127, 64 + high % 64, middle, low);

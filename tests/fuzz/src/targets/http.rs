@@ -232,6 +232,7 @@ impl Agent {
             version: "1",
             gossip: config.node.advertise,
             advertise: config.node.advertise,
+            wan: None,
             data_dir: None,
             key: None,
             allows_scripts: false,
