@@ -51,6 +51,11 @@ pub fn put_index(headers: &mut HeaderMap, index: u64) {
     headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));
 }
 
+/// How long ago the datacenter that an answer is about was last heard, in milliseconds.
+pub fn put_age(headers: &mut HeaderMap, age_ms: u64) {
+    headers.insert(LAST_CONTACT, age_ms.into());
+}
+
 /// An answer about these services; marked where the agent cannot vouch for all that is in it.
 pub fn marked<'v>(response: Response<Body>, services: impl IntoIterator<Item = &'v Service>) -> Response<Body> {
     mark(response, unverified(services))

@@ -9,7 +9,8 @@ use axum::http::Response;
 use axum::routing::get;
 use serde::Serialize;
 
-use super::blocking::{Watched, block};
+use super::blocking::Watched;
+use super::elsewhere::block_there;
 use super::json::Indexes;
 use super::json::node::NodeJson;
 use super::json::service::{One, ServiceJson};
@@ -20,7 +21,7 @@ use super::subject::{CONSUL, Own, Subject};
 use super::wanted::Wanted;
 use super::{Consul, answer};
 use crate::model::names::Namespace;
-use crate::view::{Namespaces, View};
+use crate::view::{DatacenterView, Namespaces, View};
 
 pub fn routes() -> Router<Consul> {
     Router::new()
@@ -37,32 +38,37 @@ pub fn routes() -> Router<Consul> {
         .route("/v1/catalog/node-services/{*node}", only("GET", get(node_services)))
 }
 
-/// `GET /v1/catalog/datacenters`: the nearest first; there is one until agents are linked to others.
+/// `GET /v1/catalog/datacenters`: the nearest first.
 async fn datacenters(State(consul): State<Consul>, params: Params) -> Result<Response<Body>, Failure> {
     params.check_reading(&consul)?;
-    Ok(answer::json(&params, &[consul.handle.facts().datacenter.as_str()]))
+    let view = consul.handle.view();
+    let mut others: Vec<&DatacenterView> = view.datacenters.iter().map(|known| &**known).collect();
+    others.sort_by_key(|known| known.rtt_us.unwrap_or(u32::MAX));
+    let own = consul.handle.facts().datacenter.as_str();
+    let names: Vec<&str> = std::iter::once(own).chain(others.into_iter().map(|known| known.name.as_str())).collect();
+    Ok(answer::json(&params, &names))
 }
 
 /// `GET /v1/catalog/nodes`
 async fn nodes(State(consul): State<Consul>, params: Params) -> Result<Response<Body>, Failure> {
     let wanted = Wanted::of(&consul, &params, &shape::NODE)?;
-    let view = block(&consul, &params, Watched::Everything, |view| view.nodes_revision).await?;
+    let view = block_there(&consul, &params, Watched::Everything, |view| view.nodes_revision).await?;
     let indexes = Indexes::at(view.nodes_revision);
     let nodes = view.nodes.iter().map(|node| (&**node, NodeJson::of(node, indexes)));
-    Ok(answer::indexed(&params, view.nodes_revision, &wanted.pick(&view, nodes)))
+    Ok(view.tell(answer::indexed(&params, view.nodes_revision, &wanted.pick(&view, nodes))))
 }
 
 /// `GET /v1/catalog/services`: names with the tags of all their instances.
 async fn services(State(consul): State<Consul>, params: Params) -> Result<Response<Body>, Failure> {
     let wanted = Wanted::of(&consul, &params, &shape::CATALOG_SERVICE)?;
     let namespaces = params.namespaces()?;
-    let view = block(&consul, &params, Watched::Names, |view| consul.picture.names_revision(view)).await?;
-    if wanted.is_everything() && namespaces == Namespaces::One(Namespace::default()) {
+    let view = block_there(&consul, &params, Watched::Names, |view| consul.names_revision(view)).await?;
+    if consul.is_own(&view) && wanted.is_everything() && namespaces == Namespaces::One(Namespace::default()) {
         let (index, body) = consul.picture.names(&view, &params);
-        return Ok(answer::indexed_bytes(index, body));
+        return Ok(view.tell(answer::indexed_bytes(index, body)));
     }
-    let index = consul.picture.names_revision(&view);
-    Ok(answer::indexed(&params, index, &picked_names(&consul, &view, &namespaces, &wanted)))
+    let index = consul.names_revision(&view);
+    Ok(view.tell(answer::indexed(&params, index, &picked_names(&consul, &view, &namespaces, &wanted))))
 }
 
 /// The names and tags of those instances that are wanted, one by one.
@@ -93,10 +99,14 @@ async fn service(State(consul): State<Consul>, tail: Tail, params: Params) -> Re
     let index = subject.index(&view);
     if subject.is_consul(&view) {
         let own = Own::all(&consul, &view);
-        return Ok(answer::indexed(&params, index, &wanted.pick(&view, own.iter().map(|own| (own.node, own.catalog_service())))));
+        return Ok(view.tell(answer::indexed(
+            &params,
+            index,
+            &wanted.pick(&view, own.iter().map(|own| (own.node, own.catalog_service()))),
+        )));
     }
     let service = subject.service(&view);
-    Ok(answer::marked(instances(&params, &view, index, &wanted, &wanted.instances(service)), service))
+    Ok(view.tell(answer::marked(instances(&params, &view, index, &wanted, &wanted.instances(service)), service)))
 }
 
 /// `GET /v1/catalog/connect/{service}`: those that take part in the mesh by themselves.
@@ -107,7 +117,7 @@ async fn connect(State(consul): State<Consul>, tail: Tail, params: Params) -> Re
     let service = subject.service(&view);
     let mut found = wanted.instances(service);
     found.retain(One::is_connect_native);
-    Ok(answer::marked(instances(&params, &view, subject.index(&view), &wanted, &found), service))
+    Ok(view.tell(answer::marked(instances(&params, &view, subject.index(&view), &wanted, &found), service)))
 }
 
 fn instances(params: &Params, view: &View, index: u64, wanted: &Wanted<'_>, instances: &[One<'_>]) -> Response<Body> {
@@ -136,17 +146,17 @@ async fn node_services(State(consul): State<Consul>, tail: Tail, params: Params)
 async fn on_node(consul: &Consul, params: &Params, tail: Tail, is_by_id: bool) -> Result<Response<Body>, Failure> {
     let name = tail.need("Missing node name")?;
     let wanted = Wanted::of(consul, params, &shape::SERVICE)?;
-    let index_of = |view: &View| consul.picture.node_revision(view, &name);
-    let view = block(consul, params, Watched::Everything, index_of).await?;
+    let index_of = |view: &View| consul.node_revision(view, &name);
+    let view = block_there(consul, params, Watched::Everything, index_of).await?;
     let index = index_of(&view);
-    let Some(node) = view.node(&name) else { return Ok(answer::indexed(params, index, &None::<()>)) };
+    let Some(node) = view.node(&name) else { return Ok(view.tell(answer::indexed(params, index, &None::<()>))) };
     let (own, instances) = (Own::on(consul, &view, node), consul.on_node(&view, node.id));
     let services = own.iter().map(Own::service).chain(instances.iter().map(One::node_service));
     let mut services: Vec<ServiceJson<'_>> = services.filter(|service| wanted.takes(service)).collect();
     services.sort_by(|a, b| (a.id, a.service).cmp(&(b.id, b.service)));
     let node = NodeJson::of(node, Indexes::at(view.nodes_revision));
     if !is_by_id {
-        return Ok(answer::indexed(params, index, &OnNode { node, services }));
+        return Ok(view.tell(answer::indexed(params, index, &OnNode { node, services })));
     }
     let mut by_id = BTreeMap::new();
     for service in services {
@@ -154,5 +164,5 @@ async fn on_node(consul: &Consul, params: &Params, tail: Tail, is_by_id: bool) -
         let id = if by_id.contains_key(service.id) { format!("{}:{}", service.service, service.id) } else { service.id.to_owned() };
         by_id.insert(id, service);
     }
-    Ok(answer::indexed(params, index, &OnNode { node, services: by_id }))
+    Ok(view.tell(answer::indexed(params, index, &OnNode { node, services: by_id })))
 }

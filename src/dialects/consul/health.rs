@@ -10,7 +10,8 @@ use axum::http::Response;
 use axum::routing::get;
 use bytes::Bytes;
 
-use super::blocking::{Watched, block};
+use super::blocking::Watched;
+use super::elsewhere::block_there;
 use super::json::check::{self, CheckJson, Status};
 use super::json::service::One;
 use super::json::shape;
@@ -45,7 +46,7 @@ async fn service(State(consul): State<Consul>, tail: Tail, params: Params) -> Re
     let index = subject.index(&view);
     if subject.is_consul(&view) {
         let own = Own::all(&consul, &view);
-        return Ok(answer::indexed(&params, index, &wanted.pick(&view, own.iter().map(|own| (own.node, own.entry())))));
+        return Ok(view.tell(answer::indexed(&params, index, &wanted.pick(&view, own.iter().map(|own| (own.node, own.entry()))))));
     }
     let service = subject.service(&view);
     let encode = || entries(&params, &view, &wanted, &wanted.instances(service), is_passing);
@@ -53,7 +54,7 @@ async fn service(State(consul): State<Consul>, tail: Tail, params: Params) -> Re
         Some(service) => service.bodies.get_or_encode(if is_passing { Kept::ConsulPassing } else { Kept::ConsulHealth }, encode),
         None => encode(),
     };
-    Ok(answer::marked(answer::indexed_bytes(index, body), service))
+    Ok(view.tell(answer::marked(answer::indexed_bytes(index, body), service)))
 }
 
 /// `GET /v1/health/connect/{service}`: those that take part in the mesh by themselves.
@@ -66,7 +67,7 @@ async fn connect(State(consul): State<Consul>, tail: Tail, params: Params) -> Re
     let mut instances = wanted.instances(service);
     instances.retain(One::is_connect_native);
     let body = entries(&params, &view, &wanted, &instances, is_passing);
-    Ok(answer::marked(answer::indexed_bytes(subject.index(&view), body), service))
+    Ok(view.tell(answer::marked(answer::indexed_bytes(subject.index(&view), body), service)))
 }
 
 fn entries(params: &Params, view: &View, wanted: &Wanted<'_>, instances: &[One<'_>], is_passing: bool) -> Bytes {
@@ -82,15 +83,15 @@ async fn checks(State(consul): State<Consul>, tail: Tail, params: Params) -> Res
     let view = subject.block(&consul, &params).await?;
     let instances = subject.service(&view).map(One::all_of).unwrap_or_default();
     let checks = instances.iter().flat_map(|one| check::of_instance(one).into_iter().map(|check| (&*one.entry.node, check)));
-    Ok(answer::marked(listed(&params, &view, subject.index(&view), &wanted, checks.collect()), subject.service(&view)))
+    Ok(view.tell(answer::marked(listed(&params, &view, subject.index(&view), &wanted, checks.collect()), subject.service(&view))))
 }
 
 /// `GET /v1/health/node/{node}`: the checks of a node and of all instances on it.
 async fn node(State(consul): State<Consul>, tail: Tail, params: Params) -> Result<Response<Body>, Failure> {
     let name = tail.need("Missing node name")?;
     let wanted = Wanted::of(&consul, &params, &shape::CHECK)?;
-    let index_of = |view: &View| consul.picture.node_revision(view, &name);
-    let view = block(&consul, &params, Watched::Everything, index_of).await?;
+    let index_of = |view: &View| consul.node_revision(view, &name);
+    let view = block_there(&consul, &params, Watched::Everything, index_of).await?;
     let found = view.node(&name);
     let instances = found.map(|node| consul.on_node(&view, node.id)).unwrap_or_default();
     let mut checks: Vec<(&Node, CheckJson<'_>)> = Vec::new();
@@ -98,7 +99,7 @@ async fn node(State(consul): State<Consul>, tail: Tail, params: Params) -> Resul
         checks.extend(check::of_node(node, view.nodes_revision).into_iter().map(|check| (&**node, check)));
         checks.extend(instances.iter().flat_map(check::of_instance).map(|check| (&**node, check)));
     }
-    Ok(listed(&params, &view, index_of(&view), &wanted, checks))
+    Ok(view.tell(listed(&params, &view, index_of(&view), &wanted, checks)))
 }
 
 /// `GET /v1/health/state/{state}`: all checks in a state, or in `any`.
@@ -106,17 +107,17 @@ async fn state(State(consul): State<Consul>, tail: Tail, params: Params) -> Resu
     let word = tail.need("Missing check state")?;
     let wanted = Wanted::of(&consul, &params, &shape::CHECK)?;
     let namespaces = params.namespaces()?;
-    let view = block(&consul, &params, Watched::Everything, |view| consul.picture.checks_revision(view)).await?;
+    let view = block_there(&consul, &params, Watched::Everything, |view| consul.checks_revision(view)).await?;
     let unverified = || answer::unverified(view.services_in(&namespaces, None).map(|service| &**service));
     let encode = || in_state(&params, &view, &wanted, &namespaces, &word);
-    let is_plain = word == "any" && wanted.is_everything() && namespaces == Namespaces::One(Namespace::default());
+    let is_plain = consul.is_own(&view) && word == "any" && wanted.is_everything() && namespaces == Namespaces::One(Namespace::default());
     if !is_plain || params.has("pretty") {
-        let index = consul.picture.checks_revision(&view);
-        return Ok(answer::mark(answer::indexed_bytes(index, encode()), unverified()));
+        let index = consul.checks_revision(&view);
+        return Ok(view.tell(answer::mark(answer::indexed_bytes(index, encode()), unverified())));
     }
     // What fabio and Traefik wait on, each time for all of it.
     let kept = consul.picture.checks(&view, || (encode(), unverified()));
-    Ok(answer::mark(answer::indexed_bytes(kept.revision, kept.body), kept.unverified))
+    Ok(view.tell(answer::mark(answer::indexed_bytes(kept.revision, kept.body), kept.unverified)))
 }
 
 /// All checks of nodes, and of instances in these namespaces, that are in a state.

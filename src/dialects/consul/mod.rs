@@ -37,6 +37,7 @@ mod body;
 mod catalog;
 mod coordinate;
 mod definitions;
+mod elsewhere;
 mod event;
 mod external;
 mod filter;
@@ -67,9 +68,9 @@ use self::mapping::Setting;
 use self::own::Own;
 use self::picture::Picture;
 use crate::agent::handle::{Handle, wall_ms};
-use crate::model::names::NodeId;
+use crate::model::names::{Namespace, NodeId, ServiceName};
 use crate::select::random::Dice;
-use crate::view::{ByNode, View};
+use crate::view::{ByNode, Namespaces, View};
 
 /// The version of Consul whose answers these are, told to clients that ask before they use what came with a version.
 pub const VERSION: &str = "1.8.7";
@@ -124,6 +125,10 @@ impl Consul {
 
     /// The instances on a node, in order of service and uid.
     fn on_node<'v>(&self, view: &'v View, node: NodeId) -> Vec<One<'v>> {
+        if !self.is_own(view) {
+            let all = view.services(None).flat_map(|service| service.entries.iter());
+            return all.filter(|entry| entry.node.id == node).filter_map(One::of).collect();
+        }
         let mut by_node = self.by_node.lock().unwrap_or_else(|poisoned| {
             // Half an index is drawn anew.
             let mut by_node = PoisonError::into_inner(poisoned);
@@ -134,6 +139,37 @@ impl Consul {
         let on_it =
             by_node.on(node).filter_map(|(service, uid)| view.service(service.namespace.as_str(), service.service.as_str())?.find(uid));
         on_it.filter_map(One::of).collect()
+    }
+
+    /// Whether a view is that of this agent's datacenter, which more is kept beside than others'.
+    fn is_own(&self, view: &View) -> bool {
+        view.agent.datacenter == self.handle.facts().datacenter.as_str()
+    }
+
+    /// When the names or tags of services last changed; of another datacenter, when anything did.
+    fn names_revision(&self, view: &View) -> u64 {
+        if self.is_own(view) { self.picture.names_revision(view) } else { view.revision }
+    }
+
+    /// When any check last changed; of another datacenter, when anything did.
+    fn checks_revision(&self, view: &View) -> u64 {
+        if self.is_own(view) { self.picture.checks_revision(view) } else { view.revision }
+    }
+
+    /// When a node or what is on it last changed; of another datacenter, when anything did.
+    fn node_revision(&self, view: &View, node: &str) -> u64 {
+        if self.is_own(view) { self.picture.node_revision(view, node) } else { view.revision }
+    }
+
+    /// The name that a service goes by which is asked for in another case.
+    fn spelled(&self, view: &View, namespace: &Namespace, name: &str) -> Option<ServiceName> {
+        if self.is_own(view) {
+            return self.picture.spelled(view, namespace, name);
+        }
+        let lower = name.to_lowercase();
+        let namespace = Namespaces::One(namespace.clone());
+        let mut all = view.services_in(&namespace, None).map(|service| &service.key.service);
+        all.find(|known| known.as_str().to_lowercase() == lower).cloned()
     }
 
     /// What decides on a registration besides its body.

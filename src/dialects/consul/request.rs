@@ -82,11 +82,26 @@ impl Params {
         Ok(if ns == 0 { WAIT_DEFAULT } else { Duration::from_nanos(ns).min(WAIT_MAX) })
     }
 
-    /// Refuses what no read can mean, and datacenters that are not known here.
+    /// Refuses what no read can mean, and datacenters other than this one.
     ///
     /// # Errors
     /// In Consul's words, which clients match on.
     pub fn check_reading(&self, consul: &Consul) -> Result<(), Failure> {
+        self.check_consistency(consul)?;
+        self.check_datacenter(consul)
+    }
+
+    /// Refuses what no read can mean, and datacenters that are not known here: for reads that answer for others too.
+    ///
+    /// # Errors
+    /// In Consul's words, which clients match on.
+    pub fn check_reading_there(&self, consul: &Consul) -> Result<(), Failure> {
+        self.check_consistency(consul)?;
+        let is_known = self.elsewhere(consul).is_none_or(|dc| consul.handle.view().datacenter(dc).is_some());
+        if is_known { Ok(()) } else { Err(Failure::no_path_to_datacenter()) }
+    }
+
+    fn check_consistency(&self, consul: &Consul) -> Result<(), Failure> {
         if self.has("consistent") && (self.has("stale") || self.has("max_stale")) {
             return Err(Failure::bad("Cannot specify ?stale with ?consistent, conflicting semantics."));
         }
@@ -95,15 +110,17 @@ impl Params {
                 "not offered here: ?consistent needs a leader, and there is none; the agent's setting consul.consistent refuses it",
             ));
         }
-        self.check_datacenter(consul)
+        Ok(())
     }
 
-    /// Refuses datacenters that are not known here.
+    /// Refuses datacenters other than this one: for what is this one's alone.
     pub fn check_datacenter(&self, consul: &Consul) -> Result<(), Failure> {
-        match self.filled("dc") {
-            Some(dc) if dc != consul.handle.facts().datacenter.as_str() => Err(Failure::no_path_to_datacenter()),
-            _ => Ok(()),
-        }
+        if self.elsewhere(consul).is_some() { Err(Failure::no_path_to_datacenter()) } else { Ok(()) }
+    }
+
+    /// The datacenter that is asked for, if it is not this one.
+    pub fn elsewhere(&self, consul: &Consul) -> Option<&str> {
+        self.filled("dc").filter(|dc| *dc != consul.handle.facts().datacenter.as_str())
     }
 
     /// The namespace of a write: `ns`, or the default one.

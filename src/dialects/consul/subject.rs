@@ -1,9 +1,8 @@
 //! What a read is about: a service as a client names it, the node it names, Consul's own service.
 
-use std::sync::Arc;
-
 use super::Consul;
-use super::blocking::{Watched, block};
+use super::blocking::Watched;
+use super::elsewhere::{self, Seen, block_there};
 use super::json::node::NodeJson;
 use super::json::service::{CatalogServiceJson, ServiceEntryJson, ServiceJson, Weights};
 use super::json::{Indexes, check};
@@ -29,13 +28,13 @@ impl Subject {
     /// Names compare in any case here, so that of another spelling is meant where none has this one.
     ///
     /// # Errors
-    /// The namespace can be none's.
+    /// The namespace can be none's, or the datacenter is not known here.
     pub fn named(consul: &Consul, params: &Params, name: String) -> Result<Self, Failure> {
         let namespace = params.namespace()?;
+        let view = elsewhere::now(consul, params)?;
         let key = ServiceName::new(&name).ok().map(|service| {
-            let view = consul.handle.view();
             let is_known = view.service(namespace.as_str(), &name).is_some();
-            let spelled = if is_known { None } else { consul.picture.spelled(&view, &namespace, &name) };
+            let spelled = if is_known { None } else { consul.spelled(&view, &namespace, &name) };
             ServiceKey { namespace: namespace.clone(), service: spelled.unwrap_or(service) }
         });
         let name = key.as_ref().map_or(name, |key| key.service.as_str().to_owned());
@@ -43,9 +42,9 @@ impl Subject {
     }
 
     /// The view to answer from, once the service is not as the client knows it.
-    pub async fn block(&self, consul: &Consul, params: &Params) -> Result<Arc<View>, Failure> {
+    pub async fn block(&self, consul: &Consul, params: &Params) -> Result<Seen, Failure> {
         let watched = if self.name == CONSUL { Watched::Everything } else { Watched::Services(self.key.iter().cloned().collect()) };
-        block(consul, params, watched, |view| self.index(view)).await
+        block_there(consul, params, watched, |view| self.index(view)).await
     }
 
     pub fn index(&self, view: &View) -> u64 {

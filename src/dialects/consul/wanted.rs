@@ -27,7 +27,7 @@ impl<'p> Wanted<'p> {
     /// # Errors
     /// The parameters mean nothing together, the datacenter is not known, or the filter does not fit the elements.
     pub fn of(consul: &Consul, params: &'p Params, shape: &Shape) -> Result<Self, Failure> {
-        params.check_reading(consul)?;
+        params.check_reading_there(consul)?;
         let filter = params.filled("filter").map(|text| Filter::read(text, shape)).transpose();
         Ok(Self {
             tags: params.all("tag").filter(|tag| !tag.is_empty()).collect(),

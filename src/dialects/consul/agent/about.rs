@@ -142,7 +142,7 @@ fn stats(consul: &Consul, view: &View) -> Value {
         "consul": {
             "acl": "disabled",
             "bootstrap": "false",
-            "known_datacenters": "1",
+            "known_datacenters": (1 + view.datacenters.len()).to_string(),
             "leader": "true",
             "leader_addr": consul.server().to_string(),
             "server": "true",

@@ -2,6 +2,7 @@
 
 mod agent;
 mod catalog;
+mod elsewhere;
 mod event;
 mod external;
 mod health;

@@ -1,0 +1,115 @@
+//! `?dc=`: other datacenters out of memory, with their age; the own one is read as ever.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::json;
+use tower::Service as _;
+
+use super::super::{Consul, Settings, router};
+use super::*;
+use crate::agent::clock::wall_ms;
+use crate::agent::handle::{Changed, Handle};
+use crate::agent::testing::door_to;
+use crate::model::instance::{Health, Instance};
+use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
+use crate::model::node::Liveness;
+use crate::model::record::{Content, Key, Kind, Scope};
+use crate::model::time::Now;
+use crate::view::{AgentView, DatacenterView, Editor, Entry, LinkState, Node, View};
+
+const AGE_MS: u64 = 300_000;
+
+fn editor(datacenter: &str) -> Editor {
+    let agent = AgentView { id: NodeId(1), name: "n1".into(), datacenter: datacenter.into(), is_ready: true, ..AgentView::default() };
+    let mut editor = Editor::new(agent, 0);
+    editor.block_reserved(1 << 52);
+    editor
+}
+
+fn put(editor: &mut Editor, datacenter: &str, service: &str, id: &str, status: Health) {
+    let node = Arc::new(Node {
+        id: NodeId(7),
+        name: format!("{datacenter}-n1"),
+        address: "10.0.0.1".into(),
+        zone: None,
+        datacenter: datacenter.into(),
+        metadata: Vec::new(),
+        is_external: false,
+        liveness: Liveness::Alive,
+        word: None,
+        checks: Vec::new(),
+    });
+    let key = Key { kind: Kind::INSTANCE, scope: Scope::Datacenter, namespace: "default".into(), name: service.into(), id: id.into() };
+    let instance = Instance { port: Some(80), weight: 1_000, enabled: true, status, tags: vec!["t".into()], ..Instance::default() };
+    let entry = Entry::new(key.uid(NodeId(7)), Content::encode(&key, &instance), node, 1, None).unwrap();
+    editor.put(&ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() }, entry);
+}
+
+fn known(name: &str, view: Arc<View>, rtt_us: u32, stale_since_ms: Option<u64>) -> Arc<DatacenterView> {
+    let state = if stale_since_ms.is_some() { LinkState::Stale } else { LinkState::Fresh };
+    Arc::new(DatacenterView { name: name.into(), state, stale_since_ms, rtt_us: Some(rtt_us), links: Vec::new(), view, revision: 0 })
+}
+
+async fn ask(handle: &Handle, path: &str) -> Answer {
+    let mut routes = router(Consul::new(handle.clone(), Settings::default(), 1));
+    let response = routes.call(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+}
+
+fn at(wall_ms: u64) -> Now {
+    Now { ns: 0, wall_ms }
+}
+
+#[tokio::test]
+async fn another_datacenter_is_read_like_the_own_one_and_says_its_age() {
+    let (mut own, mut far, mut near) = (editor("dc1"), editor("far"), editor("near"));
+    put(&mut own, "dc1", "web", "own-1", Health::Passing);
+    put(&mut far, "far", "db", "far-2", Health::Passing);
+    put(&mut near, "near", "Web", "near-1", Health::Passing);
+    put(&mut near, "near", "Web", "near-2", Health::Critical);
+    let lost = known("far", far.publish(at(5)).unwrap(), 90_000, Some(wall_ms() - AGE_MS));
+    own.set_datacenters(vec![Arc::clone(&lost), known("near", near.publish(at(5)).unwrap(), 20_000, None)]);
+    let (handle, driver) = door_to(own.publish(at(10)).unwrap());
+
+    assert_eq!(ask(&handle, "/v1/catalog/datacenters").await.json(), json!(["dc1", "near", "far"]), "the nearest first");
+    assert_eq!(ask(&handle, "/v1/catalog/services").await.json(), json!({"consul": [], "web": ["t"]}), "a plain read stays at home");
+    assert_eq!(ask(&handle, "/v1/catalog/services?dc=near").await.json(), json!({"Web": ["t"]}));
+    assert_eq!(ask(&handle, "/v1/catalog/services").await.json(), json!({"consul": [], "web": ["t"]}), "and is not mixed up with others");
+    let both = ask(&handle, "/v1/health/service/web?dc=near").await;
+    let entries = both.json();
+    let shown: Vec<_> = entries.as_array().unwrap().iter().map(|one| (&one["Service"]["ID"], &one["Node"]["Datacenter"])).collect();
+    assert_eq!(shown, [(&json!("near-1"), &json!("near")), (&json!("near-2"), &json!("near"))], "names are found in any case there too");
+    assert_eq!(both.header("x-consul-lastcontact"), "0", "it is heard");
+    assert_eq!(ask(&handle, "/v1/health/service/web?dc=near&passing").await.json().as_array().unwrap().len(), 1);
+    assert_eq!(ask(&handle, "/v1/health/service/web?dc=dc1").await.json()[0]["Service"]["ID"], "own-1");
+    let old = ask(&handle, "/v1/catalog/service/db?dc=far").await;
+    assert_eq!(old.json()[0]["ServiceID"], "far-2");
+    let age_ms: u64 = old.header("x-consul-lastcontact").parse().unwrap();
+    assert!((AGE_MS..AGE_MS + 60_000).contains(&age_ms), "{age_ms}");
+    assert_eq!(ask(&handle, "/v1/health/state/critical?dc=near").await.status, 200);
+    for path in ["/v1/health/service/web?dc=nowhere", "/v1/catalog/nodes?dc=nowhere", "/v1/kv/a?dc=near"] {
+        assert_eq!(ask(&handle, path).await.said(), (500, "No path to datacenter"), "{path}");
+    }
+
+    // A blocked query there wakes for what happens there.
+    let index = both.index();
+    let path = format!("/v1/health/service/Web?dc=near&index={index}&wait=20s");
+    let mut blocked = std::pin::pin!(ask(&handle, &path));
+    let pause = Duration::from_millis(50);
+    assert!(tokio::time::timeout(pause, &mut blocked).await.is_err(), "nothing changed there");
+    put(&mut own, "dc1", "Web", "own-2", Health::Passing);
+    driver.published().show(own.publish(at(20)).unwrap());
+    driver.published().wake(&Changed::Any);
+    assert!(tokio::time::timeout(pause, &mut blocked).await.is_err(), "what happened here answered it");
+    put(&mut near, "near", "Web", "near-3", Health::Passing);
+    own.set_datacenters(vec![lost, known("near", near.publish(at(30)).unwrap(), 20_000, None)]);
+    driver.published().show(own.publish(at(30)).unwrap());
+    driver.published().wake(&Changed::Any);
+    let answer = tokio::time::timeout(Duration::from_secs(10), blocked).await.expect("it changed there");
+    assert_eq!(answer.json().as_array().unwrap().len(), 3);
+    assert!(answer.index() > index);
+}
