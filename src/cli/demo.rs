@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "it measures real agents in real time")]
 
 mod cluster;
+mod datacenters;
 mod services;
 
 use super::Failure;
@@ -32,12 +33,20 @@ pub struct Arguments {
     /// Wait for Enter before each step.
     #[arg(long)]
     pause: bool,
+    /// Several datacenters of three agents each, and what becomes of lookups when one of them falls silent.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(2..=4))]
+    datacenters: Option<u8>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     super::block_on(async {
         tokio::select! {
-            outcome = play(arguments) => outcome,
+            outcome = async {
+                match arguments.datacenters {
+                    Some(count) => datacenters::play(arguments, usize::from(count)).await,
+                    None => play(arguments).await,
+                }
+            } => outcome,
             _ = tokio::signal::ctrl_c() => {
                 println!("\nstopped");
                 Ok(())
@@ -47,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn play(arguments: &Arguments) -> Result<(), Failure> {
-    let stage = Stage { pause: arguments.pause, colours: std::io::stdout().is_terminal() };
+    let stage = Stage::new(arguments);
     let began = Instant::now();
 
     stage.step(&format!("Starting {AGENTS} agents on this machine: real processes, gossip sealed with a fresh key."))?;
@@ -107,21 +116,24 @@ async fn play(arguments: &Arguments) -> Result<(), Failure> {
 
     println!("\nThat took {}. To go on:", span(began.elapsed()));
     if arguments.keep {
-        let address = cluster.address(0);
-        for command in ["members", "service web", "watch"] {
-            println!("  TIDINGS_HTTP_ADDR={address} tidings {command}");
-        }
-        println!(
-            "The agents run until Ctrl-C; pages are at {}",
-            (0..AGENTS).map(|at| cluster.address(at) + "/ui/").collect::<Vec<_>>().join(" ")
-        );
-        std::future::pending::<()>().await;
+        keep(&cluster, AGENTS, &["members", "service web", "watch"]).await;
     }
     for command in ["tidings demo --keep", "tidings agent --dev", "tidings register web --port 8080 -- python3 -m http.server 8080"] {
         println!("  {command}");
     }
     cluster.stop();
     Ok(())
+}
+
+/// Says what to look at, and lets the agents run until Ctrl-C.
+async fn keep(cluster: &Cluster, agents: usize, commands: &[&str]) {
+    let address = cluster.address(0);
+    for command in commands {
+        println!("  TIDINGS_HTTP_ADDR={address} tidings {command}");
+    }
+    let pages: Vec<String> = (0..agents).map(|at| cluster.address(at) + "/ui/").collect();
+    println!("The agents run until Ctrl-C; pages are at {}", pages.join(" "));
+    std::future::pending::<()>().await;
 }
 
 /// Registers an instance at one agent; the time until the last of the others told its watcher.
@@ -169,6 +181,10 @@ struct Stage {
 }
 
 impl Stage {
+    fn new(arguments: &Arguments) -> Self {
+        Self { pause: arguments.pause, colours: std::io::stdout().is_terminal() }
+    }
+
     fn step(&self, text: &str) -> Result<(), Failure> {
         let (bold, plain) = if self.colours { ("\u{1b}[1m", "\u{1b}[0m") } else { ("", "") };
         println!("\n{bold}{text}{plain}");

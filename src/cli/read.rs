@@ -23,6 +23,9 @@ pub struct Services {
     /// The namespace; `*` is all of them.
     #[arg(long, default_value = "default", value_name = "NAME")]
     namespace: String,
+    /// The datacenter; `*` is all that are known.
+    #[arg(long, value_name = "NAME")]
+    dc: Option<String>,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -35,6 +38,9 @@ pub struct Service {
     name: String,
     #[arg(long, default_value = "default", value_name = "NAME")]
     namespace: String,
+    /// The datacenter; `*` is all that are known.
+    #[arg(long, value_name = "NAME")]
+    dc: Option<String>,
     /// Only instances with this tag; may be given again.
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -53,6 +59,9 @@ pub struct Pick {
     name: String,
     #[arg(long, default_value = "default", value_name = "NAME")]
     namespace: String,
+    /// The datacenter; `*` is all that are known.
+    #[arg(long, value_name = "NAME")]
+    dc: Option<String>,
     /// random, round_robin, weighted, hash or nearest.
     #[arg(long, default_value = "random", value_name = "NAME")]
     strategy: String,
@@ -135,6 +144,7 @@ pub fn services(arguments: &Services) -> Result<(), Failure> {
     loop {
         let next = all.as_ref().and_then(|all| all["next"].as_str()).map(str::to_owned);
         let mut pairs = vec![("namespace", arguments.namespace.as_str())];
+        pairs.extend(arguments.dc.as_deref().map(|dc| ("dc", dc)));
         pairs.extend(arguments.prefix.as_deref().map(|prefix| ("prefix", prefix)));
         pairs.extend(next.as_deref().map(|next| ("after", next)));
         let mut page = get(&arguments.connection, format!("/api/v1/services{}", query(&pairs)))?;

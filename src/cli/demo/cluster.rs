@@ -9,30 +9,77 @@ use std::process::{Child, Command, Stdio};
 
 pub struct Cluster {
     dir: PathBuf,
-    seed: u16,
     agents: Vec<Agent>,
 }
 
 struct Agent {
-    gossip: u16,
-    http: u16,
+    plan: Plan,
     client: Client,
     process: Child,
 }
 
+/// How one agent is started, and started again.
+struct Plan {
+    name: String,
+    gossip: u16,
+    http: u16,
+    /// Whom it joins in its datacenter.
+    seed: u16,
+    /// What else it is told.
+    further: Vec<String>,
+}
+
+impl Plan {
+    /// The first of those that join each other has no seed but itself.
+    fn new(name: String, seed: Option<u16>) -> Result<Self, Failure> {
+        let (gossip, http) = (free_gossip_port()?, free_http_port()?);
+        Ok(Self { name, gossip, http, seed: seed.unwrap_or(gossip), further: Vec::new() })
+    }
+}
+
 impl Cluster {
+    /// One datacenter.
     pub fn start(count: usize) -> Result<Self, Failure> {
+        let mut plans: Vec<Plan> = Vec::new();
+        for at in 0..count {
+            let seed = plans.first().map(|first| first.gossip);
+            plans.push(Plan::new(format!("n{}", at + 1), seed)?);
+        }
+        Self::of(plans)
+    }
+
+    /// Several, of `size` agents each; the first of each is its gateway.
+    pub fn of_datacenters(names: &[&str], size: usize) -> Result<Self, Failure> {
+        let mut plans: Vec<Plan> = Vec::new();
+        let mut joined: Option<u16> = None;
+        for name in names {
+            let mut seed = None;
+            for at in 0..size {
+                let mut plan = Plan::new(format!("{name}-{}", at + 1), seed)?;
+                plan.further = vec!["--datacenter".into(), (*name).into()];
+                if at == 0 {
+                    let wan = free_gossip_port()?;
+                    plan.further.extend(["--gateway".into(), "--wan".into(), format!("127.0.0.1:{wan}")]);
+                    joined.iter().for_each(|other| plan.further.extend(["--join-wan".into(), format!("127.0.0.1:{other}")]));
+                    joined = joined.or(Some(wan));
+                }
+                seed = seed.or(Some(plan.gossip));
+                plans.push(plan);
+            }
+        }
+        Self::of(plans)
+    }
+
+    fn of(plans: Vec<Plan>) -> Result<Self, Failure> {
         let dir = std::env::temp_dir().join(format!("tidings-demo-{}", std::process::id()));
         std::fs::create_dir_all(&dir).map_err(|why| Failure::failed(format!("{} cannot be made: {why}", dir.display())))?;
-        let mut cluster = Self { dir, seed: free_gossip_port()?, agents: Vec::new() };
+        let mut cluster = Self { dir, agents: Vec::new() };
         let key = Command::new(program()?).arg("keygen").output().map_err(|why| Failure::failed(format!("no key could be made: {why}")))?;
         std::fs::write(cluster.dir.join("key"), key.stdout).map_err(|why| Failure::failed(format!("the key cannot be written: {why}")))?;
-        for at in 0..count {
-            let gossip = if at == 0 { cluster.seed } else { free_gossip_port()? };
-            let http = free_http_port()?;
-            let process = spawn(&cluster.dir, at, gossip, http, cluster.seed)?;
-            let client = Client::new(&format!("127.0.0.1:{http}"), None)?;
-            cluster.agents.push(Agent { gossip, http, client, process });
+        for plan in plans {
+            let process = spawn(&cluster.dir, &plan)?;
+            let client = Client::new(&format!("127.0.0.1:{}", plan.http), None)?;
+            cluster.agents.push(Agent { plan, client, process });
         }
         Ok(cluster)
     }
@@ -42,17 +89,32 @@ impl Cluster {
     }
 
     pub fn name(&self, at: usize) -> String {
-        name(at)
+        self.agents[at].plan.name.clone()
     }
 
     pub fn address(&self, at: usize) -> String {
-        format!("http://127.0.0.1:{}", self.agents[at].http)
+        format!("http://127.0.0.1:{}", self.agents[at].plan.http)
     }
 
     /// How many members an agent holds alive; 0 where it does not answer yet.
     pub async fn alive(&self, at: usize) -> usize {
         let members = self.client(at).get("/api/v1/members").await.unwrap_or_default();
         members["members"].as_array().map_or(0, |all| all.iter().filter(|member| member["state"] == "alive").count())
+    }
+
+    /// The ids of a service's available instances in a datacenter, as an agent knows it, in order; none while it knows no such datacenter.
+    pub async fn ids_in(&self, at: usize, service: &str, datacenter: &str) -> Option<Vec<String>> {
+        let list = self.client(at).get(&format!("/api/v1/services/{service}?dc={datacenter}")).await.ok()?;
+        let mut ids: Vec<String> = list["instances"].as_array()?.iter().filter_map(|one| Some(one["id"].as_str()?.to_owned())).collect();
+        ids.sort();
+        Some(ids)
+    }
+
+    /// How an agent's datacenter hears another: its state, and how old what is known may be.
+    pub async fn hears(&self, at: usize, datacenter: &str) -> Option<(String, String)> {
+        let all = self.client(at).get("/api/v1/datacenters").await.ok()?;
+        let known = all["datacenters"].as_array()?.iter().find(|known| known["datacenter"] == datacenter)?;
+        Some((known["state"].as_str()?.to_owned(), known["age"].as_str()?.to_owned()))
     }
 
     pub async fn is_ready(&self, at: usize) -> bool {
@@ -71,17 +133,17 @@ impl Cluster {
     }
 
     pub fn kill(&mut self, at: usize) -> Result<(), Failure> {
-        let process = &mut self.agents[at].process;
+        let Agent { process, plan, .. } = &mut self.agents[at];
         process
             .kill()
             .and_then(|()| process.wait())
             .map(|_| ())
-            .map_err(|why| Failure::failed(format!("{} cannot be killed: {why}", name(at))))
+            .map_err(|why| Failure::failed(format!("{} cannot be killed: {why}", plan.name)))
     }
 
     pub fn restart(&mut self, at: usize) -> Result<(), Failure> {
         let agent = &mut self.agents[at];
-        agent.process = spawn(&self.dir, at, agent.gossip, agent.http, self.seed)?;
+        agent.process = spawn(&self.dir, &agent.plan)?;
         Ok(())
     }
 
@@ -102,24 +164,21 @@ impl Drop for Cluster {
     }
 }
 
-fn name(at: usize) -> String {
-    format!("n{}", at + 1)
-}
-
 fn program() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|why| Failure::failed(format!("this program's own file cannot be found: {why}")))
 }
 
-fn spawn(dir: &Path, at: usize, gossip: u16, http: u16, seed: u16) -> Result<Child, Failure> {
-    let log = File::options().create(true).append(true).open(dir.join(format!("{}.log", name(at))));
+fn spawn(dir: &Path, plan: &Plan) -> Result<Child, Failure> {
+    let Plan { name, gossip, http, seed, further } = plan;
+    let log = File::options().create(true).append(true).open(dir.join(format!("{name}.log")));
     let log = log.map_err(|why| Failure::failed(format!("no log can be written: {why}")))?;
     let mut command = Command::new(program()?);
-    command.arg("agent").args(["--node", &name(at), "--no-dns"]);
+    command.arg("agent").args(["--node", name, "--no-dns"]);
     command.args(["--gossip", &format!("127.0.0.1:{gossip}"), "--http", &format!("127.0.0.1:{http}")]);
     command.args(["--join", &format!("127.0.0.1:{seed}"), "--encrypt", &format!("@{}", dir.join("key").display())]);
-    command.arg("--data-dir").arg(dir.join(name(at)));
+    command.arg("--data-dir").arg(dir.join(name)).args(further);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    command.spawn().map_err(|why| Failure::failed(format!("{} cannot be started: {why}", name(at))))
+    command.spawn().map_err(|why| Failure::failed(format!("{name} cannot be started: {why}")))
 }
 
 /// A port that is free for both UDP and TCP, by the kernel's word of this moment.
