@@ -26,7 +26,7 @@ const WALL_MS: u64 = 1_800_000_000_000;
 
 fn main() {
     let mut now = Now { ns: 0, wall_ms: WALL_MS };
-    let mut catalog = Catalog::new(CatalogConfig::default(), host(), NodeId(u128::MAX), &Restored::default(), now);
+    let mut catalog = Catalog::new(CatalogConfig::default(), host(), NodeId(u128::MAX), 0, &Restored::default(), now);
     catalog.editor().block_reserved(1 << 52);
     while catalog.poll().is_some() {}
     catalog.publish(now);

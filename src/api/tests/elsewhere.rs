@@ -18,7 +18,7 @@ fn editor(datacenter: &str) -> Editor {
 fn put_into(editor: &mut Editor, datacenter: &str, service: &str, id: &str, status: Health) {
     let node = Arc::new(Node {
         id: NodeId(7),
-        name: format!("{datacenter}-n1").into(),
+        name: format!("{datacenter}-n1"),
         address: "10.0.0.1".into(),
         zone: None,
         datacenter: datacenter.into(),

@@ -1,7 +1,7 @@
 //! Other datacenters: gateways that find each other, links between them, and what each agent keeps of the rest (protocol.md §6).
 //!
 //! ```text
-//! config    settings: what is kept, what a gateway says, what crosses     gateway   the pool of gateways; who sends what to whom
+//! config    settings: what is kept, what a gateway says, what crosses     gateway   the pool of gateways; who sends what to whom, what comes
 //! crossing  the own catalog as it crosses                                 link      one stream to or from another gateway
 //! imports   what every agent keeps of other datacenters
 //! ```

@@ -1,0 +1,217 @@
+//! What a gateway takes in from other datacenters, and what it says of that to the agents of its own.
+
+use super::super::crossing::advert_term;
+use super::super::imports::{Imports, author_of};
+use super::super::link::{Incoming, weight};
+use super::{FRAME_ITEMS, Gateway, Home, WANTS_MAX};
+use crate::engine::catalog::Heard;
+use crate::engine::io::StreamId;
+use crate::engine::spread::sketch::{Size, Sketch};
+use crate::engine::spread::{Context, unpack_batches, unpack_records};
+use crate::engine::wire::packet::{Advert, Frame, LinkFrame, Want};
+use crate::model::names::{Datacenter, NodeId};
+use crate::model::record::Lineage;
+use crate::model::time::Now;
+use crate::view::LinkState;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+impl Gateway {
+    /// What another datacenter's gateway sends.
+    pub(super) fn frame_in(
+        &mut self,
+        now: Now,
+        home: &Home<'_>,
+        imports: &mut Imports,
+        stream: StreamId,
+        from: NodeId,
+        frame: Frame,
+    ) -> Result<(), &'static str> {
+        if self.incoming.get(&stream).is_some_and(|link| link.from.is_some_and(|known| known != from)) {
+            return Err("link_stranger");
+        }
+        let Some(mut link) = self.incoming.remove(&stream) else { return Ok(()) };
+        link.from = Some(from);
+        link.heard_ns = now.ns;
+        let taken = self.take_in(now, home, imports, stream, &mut link, frame);
+        let name = link.datacenter.clone();
+        self.incoming.insert(stream, link);
+        if let (Ok(true), Some(name)) = (taken, name) {
+            self.say_links(now, imports, &name);
+        }
+        taken.map(|_| ())
+    }
+
+    /// Says whether what we say of the link changed.
+    pub(super) fn take_in(
+        &mut self,
+        now: Now,
+        home: &Home<'_>,
+        imports: &mut Imports,
+        stream: StreamId,
+        link: &mut Incoming,
+        frame: Frame,
+    ) -> Result<bool, &'static str> {
+        if let Frame::Link(LinkFrame::Hello { datacenter, .. }) = frame {
+            return self.greet(now, home, imports, stream, link, datacenter);
+        }
+        let Some(name) = link.datacenter.clone() else { return Err("link_ungreeted") };
+        let bytes = weight(&frame);
+        let is_other = |origin: NodeId, imports: &Imports| home.catalog.head(origin).is_some() || imports.has_origin(origin, &name);
+        let mut is_time = false;
+        let mut is_news = false;
+        match frame {
+            Frame::Link(LinkFrame::Batches(packed)) => {
+                let batches = unpack_batches(&packed).ok_or("link_batches")?;
+                let mut wants: Vec<Want> = Vec::new();
+                for batch in batches {
+                    if is_other(batch.origin, imports) {
+                        return Err("link_others_origin");
+                    }
+                    let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
+                    let mut context = Context { catalog: &mut import.catalog, members: home.members };
+                    let applied = import.spread.import(now, &mut context, batch);
+                    wants.extend(applied.gap);
+                }
+                if !wants.is_empty() {
+                    self.send(stream, Frame::Wants(wants));
+                }
+            }
+            Frame::SnapshotStart { head, sum } => {
+                if is_other(head.origin, imports) {
+                    return Err("link_others_origin");
+                }
+                let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
+                link.receiving = Some((import.catalog.stage(now, head, sum, Lineage::default()), 0));
+            }
+            Frame::SnapshotRecords(packed) => {
+                let records = unpack_records(&packed).ok_or("link_records")?;
+                let Some((staged, count)) = link.receiving.as_mut() else { return Err("link_nonsense") };
+                *count += records.len() as u64;
+                if staged.as_mut().is_some_and(|staged| !staged.push(records)) {
+                    return Err("link_snapshot_size");
+                }
+            }
+            Frame::SnapshotEnd { records } => {
+                let Some((staged, count)) = link.receiving.take() else { return Err("link_nonsense") };
+                let (Some(staged), Some(import)) = (staged.filter(|_| count == records), imports.find(&name)) else { return Ok(false) };
+                let origin = staged.origin();
+                if import.catalog.finish(now, staged).advanced {
+                    import.spread.imported(now, origin);
+                }
+            }
+            Frame::Link(LinkFrame::Down { origins, is_down }) => {
+                let down = link.down.get_or_insert_default();
+                for origin in origins {
+                    if is_down {
+                        down.insert(origin)
+                    } else {
+                        down.remove(&origin)
+                    };
+                }
+                is_news = true;
+            }
+            Frame::Link(LinkFrame::Heads(heads)) => {
+                let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
+                for head in &heads {
+                    if let Heard::Behind(want) = import.catalog.hear(now, &Advert::from(head))
+                        && link.wants.len() < WANTS_MAX
+                    {
+                        link.wants.push(want);
+                    }
+                }
+            }
+            Frame::Link(LinkFrame::HeadsEnd) => {
+                for wants in std::mem::take(&mut link.wants).chunks(FRAME_ITEMS) {
+                    self.send(stream, Frame::Wants(wants.to_vec()));
+                }
+                self.send(stream, Frame::WantsEnd);
+            }
+            Frame::Link(LinkFrame::Compare { root, backlog }) => {
+                is_time = true;
+                let adverts = self.theirs(home, imports, &name);
+                let held = adverts.iter().fold(0_u64, |sum, advert| sum.wrapping_add(advert_term(advert)));
+                if held != root {
+                    self.send_sketch(stream, &adverts, root);
+                }
+                is_news = link.is_fresh != (backlog == 0);
+                link.is_fresh = backlog == 0;
+            }
+            _ => return Err("link_nonsense"),
+        }
+        if let Some(word) = link.take(bytes, is_time) {
+            self.send(stream, word);
+        }
+        Ok(is_news)
+    }
+
+    pub(super) fn greet(
+        &mut self,
+        now: Now,
+        home: &Home<'_>,
+        imports: &mut Imports,
+        stream: StreamId,
+        link: &mut Incoming,
+        datacenter: Datacenter,
+    ) -> Result<bool, &'static str> {
+        if link.datacenter.is_some() {
+            return Err("link_nonsense");
+        }
+        if link.certified.as_ref().is_some_and(|certified| *certified != datacenter) {
+            return Err("link_certificate");
+        }
+        if datacenter == *home.name {
+            return Err("wan_name_taken");
+        }
+        if link.from.and_then(|from| self.announced.get(&from)).is_some_and(|announced| *announced != datacenter) {
+            return Err("link_name_changed");
+        }
+        if imports.ensure(now, &datacenter, true, &self.wan, &home.making).is_none() {
+            return Err("link_datacenters_full");
+        }
+        link.datacenter = Some(datacenter.clone());
+        // Who opens a second one has given the first up.
+        let former: Vec<StreamId> = self.incoming.iter().filter(|(_, other)| other.from == link.from).map(|(id, _)| *id).collect();
+        former.into_iter().for_each(|id| self.close(now, imports, id));
+        let hello = LinkFrame::Hello { datacenter: home.name.clone(), edition: self.config.export.edition };
+        self.send(stream, Frame::Link(hello));
+        let adverts = self.theirs(home, imports, &datacenter);
+        self.send_sketch(stream, &adverts, u64::from(now.wall_ms as u32));
+        Ok(true)
+    }
+
+    /// What is held of another datacenter's own origins: not what gateways here say of it.
+    pub(super) fn theirs(&self, home: &Home<'_>, imports: &mut Imports, name: &Datacenter) -> Vec<Advert> {
+        let members = home.members.members().map(|member| member.node);
+        let authors: BTreeSet<NodeId> = std::iter::once(home.members.me().node).chain(members).map(|node| author_of(name, node)).collect();
+        imports.find(name).map(|import| import.adverts(&authors)).unwrap_or_default()
+    }
+
+    pub(super) fn send_sketch(&mut self, stream: StreamId, adverts: &[Advert], salt: u64) {
+        let sketch = Sketch::build(&self.key, Size::Small, salt, adverts.iter().copied());
+        self.send(stream, Frame::Link(LinkFrame::Sketch(sketch.parts(0))));
+    }
+
+    /// Says to all agents here how a datacenter is heard by this gateway, and whom it holds down.
+    pub(super) fn say_links(&mut self, now: Now, imports: &mut Imports, name: &Datacenter) {
+        let Some(import) = imports.find(name) else { return };
+        let links: Vec<&Incoming> = self.incoming.values().filter(|link| link.datacenter.as_ref() == Some(name)).collect();
+        let state = match () {
+            () if links.is_empty() => LinkState::Stale,
+            () if links.iter().any(|link| link.is_fresh) => LinkState::Fresh,
+            () => LinkState::Lagging,
+        };
+        let member = |link: &&Incoming| link.from.and_then(|from| self.membership.member(from));
+        let peers: Vec<(NodeId, SocketAddr)> = links.iter().filter_map(|link| Some((link.from?, link.addr))).collect();
+        let peers = peers.into_iter().map(|(node, addr)| (node, self.membership.member(node).map_or(addr, |member| member.addr))).collect();
+        let rtt_us = links.iter().filter_map(|link| member(link)?.rtt_us).min();
+        let downs: Vec<&BTreeSet<NodeId>> = links.iter().filter_map(|link| link.down.as_ref()).collect();
+        let knows_life = !downs.is_empty();
+        if let Some((first, others)) = downs.split_first() {
+            let down = first.iter().filter(|origin| others.iter().all(|down| down.contains(origin)));
+            import.say_down(now, &down.copied().collect());
+        }
+        // After it, so that nobody takes the one for true without the other.
+        import.say_link(now, state, rtt_us, peers, knows_life);
+    }
+}

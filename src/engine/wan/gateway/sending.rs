@@ -1,0 +1,194 @@
+//! What a gateway says to other datacenters: links that are opened, changes, who is down, what both sides compare.
+
+use super::super::crossing::Crossing;
+use super::super::link::Outgoing;
+use super::{Dial, Effect, FRAME_ITEMS, Gateway, Home, LANE, TICK_MS};
+use crate::engine::io::StreamId;
+use crate::engine::membership::MemberState;
+use crate::engine::spread::LANE_SHIFT;
+use crate::engine::spread::sketch::{Gathering, Theirs};
+use crate::engine::wire::packet::{Advert, Frame, LinkFrame, SketchCells};
+use crate::model::names::{Datacenter, NodeId};
+use crate::model::node::Liveness;
+use crate::model::record::Head;
+use crate::model::time::Now;
+use rand::RngExt as _;
+use rand_chacha::ChaCha12Rng;
+use siphasher::sip::SipHasher24;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher as _;
+use std::net::SocketAddr;
+
+impl Gateway {
+    /// Opens a link to each datacenter that has none.
+    pub(super) fn dial(&mut self, now: Now, rng: &mut ChaCha12Rng) {
+        let lives =
+            |node: &NodeId| self.membership.member(*node).filter(|member| member.state == MemberState::Alive).map(|member| member.addr);
+        let mut reachable: BTreeMap<Datacenter, Vec<(NodeId, SocketAddr)>> = BTreeMap::new();
+        for (node, datacenter) in &self.announced {
+            if let Some(addr) = lives(node) {
+                reachable.entry(datacenter.clone()).or_default().push((*node, addr));
+            }
+        }
+        self.dials.retain(|name, _| reachable.contains_key(name));
+        for (name, gateways) in reachable {
+            let is_own = gateways.iter().any(|(node, _)| self.own.contains(node));
+            if is_own || self.outgoing.values().any(|link| link.datacenter == name) {
+                continue;
+            }
+            let first = rng.random_range(0..1_024);
+            let dial = self.dials.entry(name.clone()).or_insert(Dial { not_before_ns: 0, pause_ms: 0, turn: first, tried: 0 });
+            if dial.not_before_ns > now.ns {
+                continue;
+            }
+            // The next one at once, whoever of them is dead already; a pause once all were tried.
+            dial.tried += 1;
+            if dial.tried >= gateways.len() {
+                dial.tried = 0;
+                dial.pause_ms = (dial.pause_ms * 2).clamp(self.wan.redial_min_ms, self.wan.redial_max_ms);
+                dial.not_before_ns = now.after_ms(rng.random_range(dial.pause_ms / 2..=dial.pause_ms));
+            }
+            dial.turn += 1;
+            let (node, addr) = gateways[dial.turn % gateways.len()];
+            let stream = StreamId(LANE << LANE_SHIFT | (2 * self.opened + 1));
+            self.opened += 1;
+            self.outgoing.insert(stream, Outgoing::new(now, node, name.clone(), self.wan.reconcile_ms));
+            self.effects.push_back(Effect::Open { stream, to: addr, datacenter: name });
+        }
+    }
+
+    /// Says who of the own datacenter is down, unless this gateway seems to be the one that is cut off.
+    pub(super) fn say_life(&mut self, now: Now, home: &Home<'_>) {
+        if !std::mem::take(&mut self.is_life_new) || home.members.is_cut_off() || !home.is_ready {
+            return;
+        }
+        let down: BTreeSet<NodeId> = home
+            .catalog
+            .heads()
+            .map(|head| head.origin)
+            .filter(|origin| home.catalog.liveness_of(*origin, now) == Some(Liveness::Down))
+            .collect();
+        let said: Vec<(StreamId, Vec<Frame>)> =
+            self.outgoing.iter_mut().filter(|(_, link)| link.is_greeted).map(|(id, link)| (*id, link.say_down(&down))).collect();
+        for (id, frames) in said {
+            frames.into_iter().for_each(|frame| self.send(id, frame));
+        }
+    }
+
+    pub(super) fn speak(&mut self, now: Now, home: &Home<'_>) {
+        if !home.is_ready {
+            // Who does not know enough exports nothing.
+            self.speak_ns = Some(now.after_ms(TICK_MS));
+            return;
+        }
+        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };
+        let me = home.members.me().node;
+        let mut said = Vec::new();
+        for (id, link) in self.outgoing.iter_mut().filter(|(_, link)| link.is_due(self.wan.window_bytes)) {
+            let datacenter = link.datacenter.clone();
+            let frames = link.speak(&crossing, |origin| rank(&self.own, &datacenter, origin, me) == 0, self.wan.window_bytes);
+            said.push((*id, frames));
+        }
+        let window = self.wan.window_bytes;
+        let is_news = |link: &Outgoing| link.sketches > 0 && !link.is_caught_up && link.backlog(window) == 0;
+        let caught_up: Vec<StreamId> = self.outgoing.iter().filter(|(_, link)| is_news(link)).map(|(id, _)| *id).collect();
+        let root = if caught_up.is_empty() { 0 } else { crossing.root() };
+        for (id, frames) in said {
+            frames.into_iter().for_each(|frame| self.send(id, frame));
+        }
+        for id in caught_up {
+            if let Some(link) = self.outgoing.get_mut(&id) {
+                link.is_caught_up = true;
+            }
+            self.compare(now, id, root);
+        }
+    }
+
+    pub(super) fn compare(&mut self, now: Now, id: StreamId, root: u64) {
+        let Some(link) = self.outgoing.get_mut(&id) else { return };
+        link.compare_ns = now.after_ms(self.wan.reconcile_ms);
+        let backlog = link.backlog(self.wan.window_bytes);
+        self.send(id, Frame::Link(LinkFrame::Compare { root, backlog }));
+    }
+
+    /// What the receiver of our changes says.
+    pub(super) fn frame_out(
+        &mut self,
+        now: Now,
+        home: &Home<'_>,
+        stream: StreamId,
+        from: NodeId,
+        frame: Frame,
+    ) -> Result<(), &'static str> {
+        let Some(link) = self.outgoing.get_mut(&stream).filter(|link| link.to == from) else { return Err("link_stranger") };
+        link.heard_ns = now.ns;
+        match frame {
+            Frame::Link(LinkFrame::Hello { datacenter, .. }) if datacenter == link.datacenter && !link.is_greeted => {
+                link.is_greeted = true;
+                link.touch_all(home.catalog.marks());
+                self.dials.remove(&datacenter);
+                self.is_life_new = true;
+                self.tick_ns = now.ns;
+            }
+            Frame::Link(LinkFrame::Sketch(parts)) if link.is_greeted => self.take_sketch(home, stream, parts)?,
+            Frame::Wants(wants) if link.is_greeted => link.wants(&wants),
+            Frame::WantsEnd => {}
+            Frame::Link(LinkFrame::Taken { bytes }) => link.taken(bytes),
+            _ => return Err("link_nonsense"),
+        }
+        self.speak_ns = Some(now.ns);
+        Ok(())
+    }
+
+    pub(super) fn take_sketch(&mut self, home: &Home<'_>, stream: StreamId, parts: Vec<SketchCells>) -> Result<(), &'static str> {
+        let mut gathering = Gathering::default();
+        let mut sketch = None;
+        for part in parts {
+            sketch = gathering.push(part).map_err(|_| "link_sketch")?;
+        }
+        let Some(sketch) = sketch else { return Err("link_sketch") };
+        let me = home.members.me().node;
+        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };
+        let Some(link) = self.outgoing.get_mut(&stream) else { return Ok(()) };
+        link.sketches += 1;
+        let is_first = link.sketches == 1;
+        let heads: Vec<Head> = crossing.heads().collect();
+        link.has(heads.iter().copied());
+        let adverts: Vec<Advert> = heads.iter().map(Advert::from).collect();
+        let Ok(diff) = sketch.diff(&self.key, adverts.iter().copied()) else {
+            // Too much: all heads, and the other side says what it lacks.
+            for heads in heads.chunks(FRAME_ITEMS) {
+                self.effects.push_back(Effect::Frame { stream, frame: Frame::Link(LinkFrame::Heads(heads.to_vec())) });
+            }
+            self.effects.push_back(Effect::Frame { stream, frame: Frame::Link(LinkFrame::HeadsEnd) });
+            return Ok(());
+        };
+        for diverged in diff.diverged {
+            let mine = diverged.mine;
+            let place = match diverged.theirs {
+                // Another gateway told of changes that have not come here yet.
+                Theirs::Seq(seq) if seq >= mine.seq => continue,
+                Theirs::Seq(seq) => Some((mine.epoch, seq)),
+                Theirs::Nothing | Theirs::OtherLife => None,
+            };
+            // At first each sends its own share; what stays missing comes from the second in rank as well.
+            let is_asked = !is_first && rank(&self.own, &link.datacenter, mine.origin, me) <= 1;
+            link.lacks(mine.origin, place, is_asked);
+        }
+        Ok(())
+    }
+}
+
+/// Where a gateway stands for an origin's shard and a datacenter: 0 is the one that sends.
+fn rank(own: &[NodeId], datacenter: &Datacenter, origin: NodeId, me: NodeId) -> usize {
+    let shard = (origin.0 >> 120) as u8;
+    let weight = |gateway: NodeId| {
+        let mut hasher = SipHasher24::new_with_keys(0x7469_6469_6e67_7321, 0x7368_6172_6420_6f66);
+        hasher.write(&gateway.0.to_le_bytes());
+        hasher.write_u8(shard);
+        hasher.write(datacenter.as_str().as_bytes());
+        (hasher.finish(), gateway)
+    };
+    let mine = weight(me);
+    own.iter().filter(|gateway| **gateway != me && weight(**gateway) > mine).count()
+}
