@@ -129,7 +129,7 @@ impl Streams {
     /// Carries out what the engine wants of a stream; other outputs come back.
     pub fn output(&mut self, output: Output) -> Option<Output> {
         match output {
-            // The engine seals what it says to other datacenters, and knows by the seal who they are.
+            // Sealed by the engine with the gateways' key. All datacenters have that one: which of them a peer is of, it says itself.
             Output::OpenStream { stream, to } | Output::OpenWanStream { stream, to, .. } => self.connect(stream, to),
             Output::StreamBytes { stream, bytes } => self.write(stream, bytes),
             Output::CloseStream { stream } => {
