@@ -306,7 +306,7 @@ fn two_thousand_mutated_requests_and_packets_do_no_harm() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "minutes long: cargo test --release --test mutated -- --ignored --nocapture"]
 fn a_hundred_thousand_mutated_requests_and_packets_do_no_harm() {
     knock(100_000);
 }

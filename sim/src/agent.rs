@@ -20,7 +20,6 @@ pub fn config(number: u32) -> EngineConfig {
         advertise: World::<Engine>::address_of(number),
         http_port: Some(8_500),
         dns_port: None,
-        is_gateway: false,
         version: "simulated".into(),
         metadata: Vec::new(),
     })

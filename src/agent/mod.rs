@@ -326,7 +326,6 @@ fn engine_config(settings: &Settings, advertise: SocketAddr, gateway: Option<&Ga
         advertise,
         http_port: ports.http,
         dns_port: ports.dns,
-        is_gateway: gateway.is_some(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         metadata: node.metadata.clone(),
     });

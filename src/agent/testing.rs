@@ -17,17 +17,17 @@ pub fn settings(node: &str, dir: Option<&Path>, join: Option<SocketAddr>) -> Set
     flags.set("gossip.encrypt", "ab".repeat(32));
     dir.iter().for_each(|dir| flags.set("node.data_dir", dir.display().to_string()));
     join.iter().for_each(|seed| flags.set("gossip.join", seed.to_string()));
-    Settings::load(flags, []).unwrap().0
+    Settings::load(flags, []).expect("these settings are good").0
 }
 
 /// An agent alone.
 pub async fn agent(node: &str) -> Agent {
-    Agent::start(&settings(node, None, None), Ports::default()).await.unwrap()
+    Agent::start(&settings(node, None, None), Ports::default()).await.expect("loopback is free")
 }
 
 /// An agent that joins another.
 pub async fn joined(node: &str, other: &Agent) -> Agent {
-    Agent::start(&settings(node, None, Some(other.handle().facts().advertise)), Ports::default()).await.unwrap()
+    Agent::start(&settings(node, None, Some(other.handle().facts().advertise)), Ports::default()).await.expect("loopback is free")
 }
 
 /// A door whose other side is the test's.
@@ -38,12 +38,12 @@ pub fn door() -> (Handle, DriverSide) {
 /// The same, with something to be seen from the start.
 pub fn door_to(view: Arc<View>) -> (Handle, DriverSide) {
     let facts = Facts {
-        node: NodeName::new("n1").unwrap(),
-        datacenter: Datacenter::new("dc1").unwrap(),
+        node: NodeName::new("n1").expect("it is a name"),
+        datacenter: Datacenter::new("dc1").expect("it is a name"),
         zone: None,
         version: "0",
-        gossip: "127.0.0.1:1".parse().unwrap(),
-        advertise: "127.0.0.1:1".parse().unwrap(),
+        gossip: ([127, 0, 0, 1], 1).into(),
+        advertise: ([127, 0, 0, 1], 1).into(),
         wan: None,
         data_dir: None,
         key: None,

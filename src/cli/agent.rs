@@ -225,7 +225,7 @@ fn port(at: &Listen) -> Option<u16> {
 fn announce(facts: &Facts, listening: &[Listen], dns: &[Listen], logging: &Logging) {
     let Facts { node, datacenter, version, gossip, advertise, .. } = facts;
     let data_dir = facts.data_dir.as_ref().map_or("none: everything is in memory".to_owned(), |dir| dir.display().to_string());
-    let wan = facts.wan.map_or("none: no gateway".to_owned(), |at| format!("{at}; others join with --join-wan {at}"));
+    let wan = facts.wan.map_or("none: no gateway".to_owned(), |at| at.to_string());
     let key = facts.key.map_or("none: gossip travels in clear".to_owned(), |key| key.to_string());
     let http: Vec<String> = listening.iter().map(address).collect();
     let dns = match dns {
@@ -236,9 +236,10 @@ fn announce(facts: &Facts, listening: &[Listen], dns: &[Listen], logging: &Loggi
         tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, wan, data_dir, key, http = http.join(", "), dns, "the agent runs");
         return;
     }
+    let join_wan = facts.wan.map_or(String::new(), |at| format!(", joined with --join-wan {at}"));
     tracing::info!(
         "tidings {version} runs\n  node        {node}\n  datacenter  {datacenter}\n  join with   --join {advertise}\n  gossip      {gossip}, \
-         UDP and TCP\n  wan         {wan}\n  http        {}\n  dns         {dns}\n  data        {data_dir}\n  key         {key}",
+         UDP and TCP\n  wan         {wan}{join_wan}\n  http        {}\n  dns         {dns}\n  data        {data_dir}\n  key         {key}",
         http.join(", ")
     );
 }

@@ -37,7 +37,6 @@ pub struct NodeConfig {
     pub advertise: SocketAddr,
     pub http_port: Option<u16>,
     pub dns_port: Option<u16>,
-    pub is_gateway: bool,
     /// The version of the program.
     pub version: String,
     /// By key, in ascending order.
@@ -45,8 +44,7 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// The same as the catalog writes it down.
-    pub fn host(&self) -> Host {
+    fn host(&self, is_gateway: bool) -> Host {
         let text = |text: &str| text.to_owned().into();
         let info = NodeInfo {
             address: self.advertise.ip().to_string().into(),
@@ -55,7 +53,7 @@ impl NodeConfig {
             dns_port: self.dns_port,
             datacenter: text(self.datacenter.as_str()),
             zone: self.zone.as_ref().map(|zone| text(zone.as_str())),
-            is_gateway: self.is_gateway,
+            is_gateway,
             version: text(&self.version),
             metadata: self.metadata.iter().map(|(key, value)| (text(key), text(value))).collect(),
             checks: Vec::new(),
@@ -65,6 +63,11 @@ impl NodeConfig {
 }
 
 impl EngineConfig {
+    /// This agent's host as the catalog writes it down.
+    pub fn host(&self) -> Host {
+        self.node.host(self.gateway.is_some())
+    }
+
     /// An agent of one datacenter: round trips of milliseconds.
     pub fn lan(node: NodeConfig) -> Self {
         Self {

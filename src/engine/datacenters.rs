@@ -1,6 +1,7 @@
 //! Where the rooms of the datacenters meet the rest of the engine: the WAN's packets and streams, parts and streams that are about another
 //! datacenter's origins, and what readers see of it. What all of it means is [`super::wan`]'s.
 
+use super::config::EngineConfig;
 use super::io::{Output, StreamId};
 use super::mail;
 use super::membership::{self, Membership};
@@ -47,14 +48,7 @@ impl Engine {
             catalog: &self.catalog,
             members: &self.membership,
             is_ready: self.spread.is_ready(),
-            making: Making {
-                catalog: &self.config.catalog,
-                spread: &self.config.spread,
-                label: &self.config.label,
-                me: self.membership.me().node,
-                is_gateway: true,
-                seed,
-            },
+            making: making(&self.config, &self.membership, seed),
         };
         Some(call(gateway, &home, &mut self.imports, &mut self.rng))
     }
@@ -178,6 +172,7 @@ impl Engine {
             tracing::info!(datacenter = %name, "nobody has heard it for too long: what was known of it is dropped");
             self.counters.drop("datacenter_expired");
             self.imports.forget(now, &name, now.wall_ms);
+            self.spread.set_remote_root(self.imports.root());
         }
     }
 
@@ -330,14 +325,7 @@ impl Engine {
             }
             let is_new = self.imports.find(&datacenter).is_none();
             let seed = seed_from(&mut self.rng);
-            let making = Making {
-                catalog: &self.config.catalog,
-                spread: &self.config.spread,
-                label: &self.config.label,
-                me: self.membership.me().node,
-                is_gateway: self.gateway.is_some(),
-                seed,
-            };
+            let making = making(&self.config, &self.membership, seed);
             let Some(import) = self.imports.ensure(now, &datacenter, is_heard, &self.config.wan, &making) else { continue };
             let mut context = Context { catalog: &mut import.catalog, members: &self.membership };
             import.spread.handle_roots(now, &mut context, peer, Roots { local: root, remote: 0 });
@@ -442,6 +430,12 @@ impl Engine {
     pub fn imports(&self) -> &Imports {
         &self.imports
     }
+}
+
+/// What another datacenter's catalog is made with here.
+fn making<'a>(config: &'a EngineConfig, members: &Membership, seed: [u8; 32]) -> Making<'a> {
+    let EngineConfig { catalog, spread, label, .. } = config;
+    Making { catalog, spread, label, me: members.me().node, is_gateway: config.gateway.is_some(), seed }
 }
 
 /// All gateways of the pool, to one of them.

@@ -100,8 +100,7 @@ pub struct Engine {
 
 impl Engine {
     /// An agent that starts now, with what its last life left on disk. Its first outputs wait to be polled.
-    pub fn new(mut config: EngineConfig, restored: Restored, seed: [u8; 32], now: Now) -> Self {
-        config.node.is_gateway |= config.gateway.is_some();
+    pub fn new(config: EngineConfig, restored: Restored, seed: [u8; 32], now: Now) -> Self {
         let mut rng = ChaCha12Rng::from_seed(seed);
         let mut journal = Journal::default();
         let node = restored.node.unwrap_or_else(|| {
@@ -116,7 +115,7 @@ impl Engine {
         let mut membership = Membership::new(config.membership.clone(), me, seed_from(&mut rng), now);
         membership.remember(restored.members.clone());
         let sealer = Sealer::new(&config.label, ring(&config.keys, &restored.keys), node, rng.next_u64());
-        let catalog = Catalog::new(config.catalog.clone(), config.node.host(), node, me.boot, &restored, now);
+        let catalog = Catalog::new(config.catalog.clone(), config.host(), node, me.boot, &restored, now);
         let spread = Spread::new(config.spread.clone(), &config.label, node, seed_from(&mut rng), now);
         let forwarding = Forwarding::new(rng.next_u64());
         #[cfg(feature = "sabotage")]

@@ -176,7 +176,6 @@ fn the_engines_defaults_stand_in_the_table_as_the_engine_has_them() {
         advertise: settings.gossip.listen,
         http_port: None,
         dns_port: None,
-        is_gateway: false,
         version: String::new(),
         metadata: Vec::new(),
     };

@@ -30,6 +30,8 @@ mod journal;
 mod node;
 mod service;
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use by_node::ByNode;

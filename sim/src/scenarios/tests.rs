@@ -41,7 +41,7 @@ scenarios! {
     one_of_three_dies = "one-of-three-dies",
     rack_dies = "rack-dies",
     wiped_disk_same_address = "wiped-disk-same-address",
-    #[ignore = "minutes long without optimisation; run it by name in release"]
+    #[ignore = "minutes long without optimisation: cargo run -p tidings-sim --release -- scenario joiner-meets-300-dead"]
     joiner_meets_300_dead = "joiner-meets-300-dead",
     clone = "clone",
     fast_clock_then_move = "fast-clock-then-move",

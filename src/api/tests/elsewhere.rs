@@ -3,41 +3,19 @@
 use super::*;
 use crate::agent::clock::wall_ms;
 use crate::model::instance::{Health, Instance};
-use crate::model::names::{Namespace, ServiceName};
-use crate::view::{DatacenterView, LinkState, LinkView};
+use crate::view::testing::{self, datacenter as known};
+use crate::view::{DatacenterView, LinkState};
 
 const AGE_MS: u64 = 300_000;
 
 fn editor(datacenter: &str) -> Editor {
-    let agent = AgentView { id: ORIGIN, name: "n1".into(), datacenter: datacenter.into(), is_ready: true, ..AgentView::default() };
-    let mut editor = Editor::new(agent, 0);
-    editor.block_reserved(1 << 52);
-    editor
+    testing::editor(ORIGIN, datacenter)
 }
 
 fn put_into(editor: &mut Editor, datacenter: &str, service: &str, id: &str, status: Health) {
-    let node = Arc::new(Node {
-        id: NodeId(7),
-        name: format!("{datacenter}-n1"),
-        address: "10.0.0.1".into(),
-        zone: None,
-        datacenter: datacenter.into(),
-        metadata: Vec::new(),
-        is_external: false,
-        liveness: Liveness::Alive,
-        word: None,
-        checks: Vec::new(),
-    });
-    let key = Key { kind: Kind::INSTANCE, scope: Scope::Datacenter, namespace: "default".into(), name: service.into(), id: id.into() };
+    let node = testing::node(NodeId(7), &format!("{datacenter}-n1"), datacenter);
     let instance = Instance { port: Some(80), weight: 1_000, enabled: true, status, ..Instance::default() };
-    let entry = Entry::new(key.uid(NodeId(7)), Content::encode(&key, &instance), node, 1, None).unwrap();
-    editor.put(&ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() }, entry);
-}
-
-fn known(editor: &mut Editor, name: &str, wall_ms: u64, state: LinkState, rtt_us: u32, stale_since_ms: Option<u64>) -> Arc<DatacenterView> {
-    let view = editor.publish(Now { ns: 0, wall_ms }).unwrap();
-    let link = LinkView { gateway: ORIGIN, peers: vec![(NodeId(7), "192.0.2.1:7977".parse().unwrap())], state, rtt_us: Some(rtt_us) };
-    Arc::new(DatacenterView { name: name.into(), state, stale_since_ms, rtt_us: Some(rtt_us), links: vec![link], view, revision: 0 })
+    testing::put(editor, &node, service, id, &instance);
 }
 
 /// dc1, whose only `web` is critical; far and near are heard, lost has been silent for five minutes and is the only one with `db`.

@@ -13,10 +13,9 @@ use crate::agent::handle::{Changed, DriverSide, Handle, Request as Asked};
 use crate::agent::testing::door_to;
 use crate::model::command::{Command, Condition, Refusal, Reply, Target, WriteResult, Written};
 use crate::model::names::{NodeId, ServiceKey};
-use crate::model::node::Liveness;
 use crate::model::record::{Content, Key, Kind, Scope, Uid};
 use crate::model::time::Now;
-use crate::view::{AgentView, Changes, Editor, Entry, Node, RemoveReason, View};
+use crate::view::{Changes, Editor, Entry, Node, RemoveReason, View, testing};
 
 mod edges;
 mod elsewhere;
@@ -38,21 +37,8 @@ struct Registry {
 
 impl Registry {
     fn start() -> (App, Handle) {
-        let agent = AgentView { id: ORIGIN, name: "n1".into(), datacenter: "dc1".into(), is_ready: true, ..AgentView::default() };
-        let node = Arc::new(Node {
-            id: ORIGIN,
-            name: "n1".into(),
-            address: "10.0.0.1".into(),
-            zone: None,
-            datacenter: "dc1".into(),
-            metadata: Vec::new(),
-            is_external: false,
-            liveness: Liveness::Alive,
-            word: None,
-            checks: Vec::new(),
-        });
-        let mut editor = Editor::new(agent, 0);
-        editor.block_reserved(1 << 52);
+        let node = testing::node(ORIGIN, "n1", "dc1");
+        let mut editor = testing::editor(ORIGIN, "dc1");
         let first = editor.publish(Now { ns: 0, wall_ms: 1 }).unwrap();
         let seen = first.revision;
         let (handle, driver) = door_to(first);

@@ -17,7 +17,7 @@ use crate::model::time::Now;
 use serde::Serialize;
 
 /// Origins of one other datacenter.
-const ORIGINS_MAX: usize = 16_384;
+pub const ORIGINS_MAX: usize = 16_384;
 /// Revisions of other datacenters' services are not reserved in the store: they follow the clock, and a restart begins behind it.
 const REVISION_MAX: u64 = 1 << 53;
 /// A hundred years: not this side gives an origin up.

@@ -46,6 +46,7 @@ mod tombstones;
 
 pub use apply::{Applied, Staged};
 pub use history::{Heard, Supply};
+pub use import::ORIGINS_MAX;
 pub use liveness::Word;
 pub use nodes::MemberFacts;
 pub use origin::head_term;

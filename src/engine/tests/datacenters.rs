@@ -323,10 +323,10 @@ fn gateways_without_keys_link_as_well() {
     }
 }
 
-/// `cargo test -p tidings --lib --no-default-features --release -- --ignored --nocapture what_crosses_in_bytes`
+/// `cargo test --release -p tidings --lib --no-default-features figures_of_what_crosses -- --ignored --nocapture`
 #[test]
-#[ignore = "prints figures"]
-fn what_crosses_in_bytes() {
+#[ignore = "a measurement: cargo test --release -p tidings --lib --no-default-features figures -- --ignored --nocapture"]
+fn figures_of_what_crosses() {
     let mut net = Net::of_datacenters(&[site("east", 1, 1), site("west", 1, 1)]);
     net.run_ms(30_000);
     let mut bytes_of = |what: &str, each: u64, act: &mut dyn FnMut(&mut Net)| {

@@ -59,7 +59,6 @@ fn config(host: usize, datacenter: &str) -> EngineConfig {
         advertise: addr(host),
         http_port: None,
         dns_port: None,
-        is_gateway: false,
         version: "test".into(),
         metadata: Vec::new(),
     };

@@ -14,7 +14,7 @@
 //! of bytes is under way.
 
 use super::crossing::Crossing;
-use crate::engine::catalog::Staged;
+use crate::engine::catalog::{ORIGINS_MAX, Staged};
 use crate::engine::spread::pack;
 use crate::engine::wire::packet::{Frame, LinkFrame, Want};
 use crate::model::names::{Datacenter, NodeId};
@@ -23,6 +23,8 @@ use crate::model::time::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
+/// Origins that one link may say are down: all that a datacenter may have here.
+const DOWN_MAX: usize = ORIGINS_MAX;
 /// Batches of one frame, in bytes before compression.
 const FRAME_BATCH_BYTES: usize = 48 * 1_024;
 /// What one record may take: a batch of it alone fits a frame.
@@ -266,6 +268,24 @@ impl Incoming {
         }
     }
 
+    /// Takes in who went down over there, or came back.
+    ///
+    /// # Errors
+    /// More are down than a datacenter may have.
+    pub fn hear_down(&mut self, origins: Vec<NodeId>, is_down: bool) -> Result<(), &'static str> {
+        let down = self.down.get_or_insert_default();
+        for origin in origins {
+            if !is_down {
+                down.remove(&origin);
+            } else if down.len() < DOWN_MAX || down.contains(&origin) {
+                down.insert(origin);
+            } else {
+                return Err("link_down_size");
+            }
+        }
+        Ok(())
+    }
+
     /// Counts a frame as taken in; the word on it, when it is time for one.
     pub fn take(&mut self, bytes: u64, is_time: bool) -> Option<Frame> {
         self.untold += bytes;
@@ -289,5 +309,22 @@ fn content_bytes(state: &RecordState) -> usize {
     match state {
         RecordState::Live(content) => content.as_bytes().len(),
         RecordState::Deleted { .. } => 20,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_says_ever_more_are_down_is_refused_at_the_limit() {
+        let mut link = Incoming::new(Now { ns: 0, wall_ms: 0 }, "192.0.2.1:7977".parse().unwrap(), None);
+        let all: Vec<NodeId> = (0..DOWN_MAX as u128).map(NodeId).collect();
+        assert_eq!(link.hear_down(all.clone(), true), Ok(()));
+        assert_eq!(link.hear_down(all, true), Ok(()), "who is down already takes no room");
+        assert_eq!(link.hear_down(vec![NodeId(u128::MAX)], true), Err("link_down_size"));
+        assert_eq!(link.hear_down(vec![NodeId(0)], false), Ok(()));
+        assert_eq!(link.hear_down(vec![NodeId(u128::MAX)], true), Ok(()));
+        assert_eq!(link.down.map(|down| down.len()), Some(DOWN_MAX));
     }
 }

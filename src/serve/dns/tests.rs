@@ -12,13 +12,11 @@ use super::*;
 use crate::agent::handle::DriverSide;
 use crate::agent::testing::door;
 use crate::model::instance::Instance;
-use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
-use crate::model::node::Liveness;
-use crate::model::record::{Content, Key, Kind, Scope};
+use crate::model::names::NodeId;
 use crate::model::time::Now;
 use crate::serve::Serving;
 use crate::settings::{Flags, Settings};
-use crate::view::{AgentView, Editor, Entry, Node, View};
+use crate::view::{View, testing};
 
 /// For what has to happen on loopback, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,33 +28,12 @@ fn settings() -> Dns {
 
 /// A hundred instances of `web`, one of `outside`.
 fn view() -> Arc<View> {
-    let agent = AgentView { id: NodeId(1), name: "n1".into(), datacenter: "dc1".into(), ..AgentView::default() };
-    let mut editor = Editor::new(agent, 0);
-    editor.block_reserved(u64::MAX >> 11);
-    let node = Arc::new(Node {
-        id: NodeId(1),
-        name: "n1".into(),
-        address: "192.168.0.1".into(),
-        zone: None,
-        datacenter: "dc1".into(),
-        metadata: Vec::new(),
-        is_external: false,
-        liveness: Liveness::Alive,
-        word: None,
-        checks: Vec::new(),
-    });
+    let mut editor = testing::editor(NodeId(1), "dc1");
+    let node = testing::node(NodeId(1), "n1", "dc1");
     let web = (0..100).map(|i| ("web", format!("10.0.0.{i}")));
     for (service, address) in web.chain([("outside", "host.example.com".to_owned())]) {
-        let key = Key {
-            kind: Kind::INSTANCE,
-            scope: Scope::Datacenter,
-            namespace: "default".into(),
-            name: service.into(),
-            id: address.as_str().into(),
-        };
         let instance = Instance { address: address.as_str().into(), weight: 1_000, enabled: true, ..Instance::default() };
-        let entry = Entry::new(key.uid(NodeId(1)), Content::encode(&key, &instance), Arc::clone(&node), 1, None).unwrap();
-        editor.put(&ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() }, entry);
+        testing::put(&mut editor, &node, service, &address, &instance);
     }
     editor.publish(Now { ns: 1, wall_ms: 1_767_225_600_000 }).unwrap()
 }

@@ -13,43 +13,26 @@ use crate::agent::clock::wall_ms;
 use crate::agent::handle::{Changed, Handle};
 use crate::agent::testing::door_to;
 use crate::model::instance::{Health, Instance};
-use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
-use crate::model::node::Liveness;
-use crate::model::record::{Content, Key, Kind, Scope};
+use crate::model::names::NodeId;
 use crate::model::time::Now;
-use crate::view::{AgentView, DatacenterView, Editor, Entry, LinkState, Node, View};
+use crate::view::{DatacenterView, Editor, LinkState, testing};
 
 const AGE_MS: u64 = 300_000;
 
 fn editor(datacenter: &str) -> Editor {
-    let agent = AgentView { id: NodeId(1), name: "n1".into(), datacenter: datacenter.into(), is_ready: true, ..AgentView::default() };
-    let mut editor = Editor::new(agent, 0);
-    editor.block_reserved(1 << 52);
-    editor
+    testing::editor(NodeId(1), datacenter)
 }
 
 fn put(editor: &mut Editor, datacenter: &str, service: &str, id: &str, status: Health) {
-    let node = Arc::new(Node {
-        id: NodeId(7),
-        name: format!("{datacenter}-n1"),
-        address: "10.0.0.1".into(),
-        zone: None,
-        datacenter: datacenter.into(),
-        metadata: Vec::new(),
-        is_external: false,
-        liveness: Liveness::Alive,
-        word: None,
-        checks: Vec::new(),
-    });
-    let key = Key { kind: Kind::INSTANCE, scope: Scope::Datacenter, namespace: "default".into(), name: service.into(), id: id.into() };
+    let node = testing::node(NodeId(7), &format!("{datacenter}-n1"), datacenter);
     let instance = Instance { port: Some(80), weight: 1_000, enabled: true, status, tags: vec!["t".into()], ..Instance::default() };
-    let entry = Entry::new(key.uid(NodeId(7)), Content::encode(&key, &instance), node, 1, None).unwrap();
-    editor.put(&ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() }, entry);
+    testing::put(editor, &node, service, id, &instance);
 }
 
-fn known(name: &str, view: Arc<View>, rtt_us: u32, stale_since_ms: Option<u64>) -> Arc<DatacenterView> {
+/// Heard, but for one that is stale since then.
+fn known(editor: &mut Editor, name: &str, wall_ms: u64, rtt_us: u32, stale_since_ms: Option<u64>) -> Arc<DatacenterView> {
     let state = if stale_since_ms.is_some() { LinkState::Stale } else { LinkState::Fresh };
-    Arc::new(DatacenterView { name: name.into(), state, stale_since_ms, rtt_us: Some(rtt_us), links: Vec::new(), view, revision: 0 })
+    testing::datacenter(editor, name, wall_ms, state, rtt_us, stale_since_ms)
 }
 
 async fn ask(handle: &Handle, path: &str) -> Answer {
@@ -71,8 +54,8 @@ async fn another_datacenter_is_read_like_the_own_one_and_says_its_age() {
     put(&mut far, "far", "db", "far-2", Health::Passing);
     put(&mut near, "near", "Web", "near-1", Health::Passing);
     put(&mut near, "near", "Web", "near-2", Health::Critical);
-    let lost = known("far", far.publish(at(5)).unwrap(), 90_000, Some(wall_ms() - AGE_MS));
-    own.set_datacenters(vec![Arc::clone(&lost), known("near", near.publish(at(5)).unwrap(), 20_000, None)]);
+    let lost = known(&mut far, "far", 5, 90_000, Some(wall_ms() - AGE_MS));
+    own.set_datacenters(vec![Arc::clone(&lost), known(&mut near, "near", 5, 20_000, None)]);
     let (handle, driver) = door_to(own.publish(at(10)).unwrap());
 
     assert_eq!(ask(&handle, "/v1/catalog/datacenters").await.json(), json!(["dc1", "near", "far"]), "the nearest first");
@@ -106,7 +89,7 @@ async fn another_datacenter_is_read_like_the_own_one_and_says_its_age() {
     driver.published().wake(&Changed::Any);
     assert!(tokio::time::timeout(pause, &mut blocked).await.is_err(), "what happened here answered it");
     put(&mut near, "near", "Web", "near-3", Health::Passing);
-    own.set_datacenters(vec![lost, known("near", near.publish(at(30)).unwrap(), 20_000, None)]);
+    own.set_datacenters(vec![lost, known(&mut near, "near", 30, 20_000, None)]);
     driver.published().show(own.publish(at(30)).unwrap());
     driver.published().wake(&Changed::Any);
     let answer = tokio::time::timeout(Duration::from_secs(10), blocked).await.expect("it changed there");

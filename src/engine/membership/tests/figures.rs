@@ -46,7 +46,7 @@ fn detection(count: usize, loss: f64, trials: usize) {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p tidings --lib --no-default-features figures -- --ignored --nocapture"]
 fn detection_times() {
     for loss in [0.0, 0.05] {
         detection(10, loss, 200);
@@ -56,7 +56,7 @@ fn detection_times() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p tidings --lib --no-default-features figures -- --ignored --nocapture"]
 fn calm_with_loss() {
     for (count, seconds) in [(10, 7_200), (100, 1_200)] {
         let mut world = World::formed(300, count);
@@ -75,7 +75,7 @@ fn calm_with_loss() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p tidings --lib --no-default-features figures -- --ignored --nocapture"]
 fn idle_bytes() {
     for count in [2, 10, 100, 1_000] {
         let mut world = World::formed(301, count);
@@ -94,7 +94,7 @@ fn idle_bytes() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p tidings --lib --no-default-features figures -- --ignored --nocapture"]
 fn a_dead_rack() {
     for seed in 50..54 {
         let mut world = World::formed(seed, 30);
@@ -107,7 +107,7 @@ fn a_dead_rack() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p tidings --lib --no-default-features figures -- --ignored --nocapture"]
 fn joining_a_thousand() {
     let mut world = World::new(302);
     let start = std::time::Instant::now();
@@ -129,7 +129,7 @@ fn joining_a_thousand() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p tidings --lib --no-default-features figures -- --ignored --nocapture"]
 fn healing_times() {
     for (count, left) in [(2, 1), (3, 1), (10, 1), (10, 4), (60, 20), (100, 1), (100, 50), (100, 30)] {
         for seconds in [20, 600] {

@@ -32,7 +32,7 @@ fn spread_one(world: &mut World, from: usize, id: u32) -> (u64, u64) {
 
 /// `cargo test --release -p tidings --lib --no-default-features figures_of_spread -- --ignored --nocapture`
 #[test]
-#[ignore = "measures"]
+#[ignore = "a measurement: cargo test --release -p tidings --lib --no-default-features figures -- --ignored --nocapture"]
 fn figures_of_spread() {
     for (agents, changes) in [(100, 30), (1_000, 10)] {
         let mut world = World::ready(2, agents);

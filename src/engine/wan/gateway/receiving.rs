@@ -43,7 +43,7 @@ impl Gateway {
     }
 
     /// Says whether what we say of the link changed.
-    pub(super) fn take_in(
+    fn take_in(
         &mut self,
         now: Now,
         home: &Home<'_>,
@@ -94,21 +94,15 @@ impl Gateway {
             }
             Frame::SnapshotEnd { records } => {
                 let Some((staged, count)) = link.receiving.take() else { return Err("link_nonsense") };
-                let (Some(staged), Some(import)) = (staged.filter(|_| count == records), imports.find(&name)) else { return Ok(false) };
-                let origin = staged.origin();
-                if import.catalog.finish(now, staged).advanced {
-                    import.spread.imported(now, origin);
+                if let (Some(staged), Some(import)) = (staged.filter(|_| count == records), imports.find(&name)) {
+                    let origin = staged.origin();
+                    if import.catalog.finish(now, staged).advanced {
+                        import.spread.imported(now, origin);
+                    }
                 }
             }
             Frame::Link(LinkFrame::Down { origins, is_down }) => {
-                let down = link.down.get_or_insert_default();
-                for origin in origins {
-                    if is_down {
-                        down.insert(origin)
-                    } else {
-                        down.remove(&origin)
-                    };
-                }
+                link.hear_down(origins, is_down)?;
                 is_news = true;
             }
             Frame::Link(LinkFrame::Heads(heads)) => {
@@ -145,7 +139,7 @@ impl Gateway {
         Ok(is_news)
     }
 
-    pub(super) fn greet(
+    fn greet(
         &mut self,
         now: Now,
         home: &Home<'_>,
@@ -181,13 +175,13 @@ impl Gateway {
     }
 
     /// What is held of another datacenter's own origins: not what gateways here say of it.
-    pub(super) fn theirs(&self, home: &Home<'_>, imports: &mut Imports, name: &Datacenter) -> Vec<Advert> {
+    fn theirs(&self, home: &Home<'_>, imports: &mut Imports, name: &Datacenter) -> Vec<Advert> {
         let members = home.members.members().map(|member| member.node);
         let authors: BTreeSet<NodeId> = std::iter::once(home.members.me().node).chain(members).map(|node| author_of(name, node)).collect();
         imports.find(name).map(|import| import.adverts(&authors)).unwrap_or_default()
     }
 
-    pub(super) fn send_sketch(&mut self, stream: StreamId, adverts: &[Advert], salt: u64) {
+    fn send_sketch(&mut self, stream: StreamId, adverts: &[Advert], salt: u64) {
         let sketch = Sketch::build(&self.key, Size::Small, salt, adverts.iter().copied());
         self.send(stream, Frame::Link(LinkFrame::Sketch(sketch.parts(0))));
     }

@@ -140,7 +140,7 @@ impl Gateway {
         Ok(())
     }
 
-    pub(super) fn take_sketch(&mut self, home: &Home<'_>, stream: StreamId, parts: Vec<SketchCells>) -> Result<(), &'static str> {
+    fn take_sketch(&mut self, home: &Home<'_>, stream: StreamId, parts: Vec<SketchCells>) -> Result<(), &'static str> {
         let mut gathering = Gathering::default();
         let mut sketch = None;
         for part in parts {

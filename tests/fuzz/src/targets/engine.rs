@@ -317,7 +317,6 @@ pub fn config(index: u8) -> EngineConfig {
         advertise: addr(index),
         http_port: None,
         dns_port: None,
-        is_gateway: false,
         version: "1".into(),
         metadata: Vec::new(),
     };
