@@ -33,7 +33,7 @@ pub(super) struct Checks(pub BTreeMap<(Uid, String), super::checks::Streak>);
 
 /// From whom a command comes, and so who decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stance {
+pub(super) enum Stance {
     /// A client's: what another living origin holds is that one's to decide.
     Client,
     /// Another agent's, which takes this one for the origin.
@@ -43,14 +43,14 @@ enum Stance {
 }
 
 /// What becomes of a command.
-enum Decision {
+pub(super) enum Decision {
     Done(Reply),
     /// Nothing became durable: renewals.
     Renewed(Reply),
     Forward(NodeId, Command),
 }
 
-type Decided = Result<Decision, Refusal>;
+pub(super) type Decided = Result<Decision, Refusal>;
 
 fn written(uid: Uid, result: WriteResult) -> Reply {
     Reply::Written(Written { uid, result, revision: 0 })
@@ -96,7 +96,7 @@ impl Catalog {
         });
     }
 
-    fn decide(&mut self, now: Now, command: Command, stance: Stance) -> Decided {
+    pub(super) fn decide(&mut self, now: Now, command: Command, stance: Stance) -> Decided {
         match command {
             Command::Register(registration) => self.register(now, *registration, stance),
             Command::Deregister { target, condition } => self.deregister(now, target, condition, stance),
@@ -205,7 +205,7 @@ impl Catalog {
     }
 
     /// An instance of an external node lives by its record alone.
-    fn check_external(&self, node: &str, instance: &Instance<'_>) -> Result<(), Refusal> {
+    pub(super) fn check_external(&self, node: &str, instance: &Instance<'_>) -> Result<(), Refusal> {
         if self.external_record(node).is_none() {
             return Err(Refusal::NotFound { what: format!("the external node {node}") });
         }
@@ -218,7 +218,7 @@ impl Catalog {
     }
 
     /// Sets the timers of an own instance as it was written; none runs on those of external nodes.
-    fn keep(&mut self, now: Now, uid: Uid, scope: &Scope<'_>, instance: &Instance<'_>, begin: Begin) {
+    pub(super) fn keep(&mut self, now: Now, uid: Uid, scope: &Scope<'_>, instance: &Instance<'_>, begin: Begin) {
         if !matches!(scope, Scope::Node(_)) {
             self.leases.keep(now, uid, instance, begin);
         }
@@ -341,91 +341,6 @@ impl Catalog {
         Ok(())
     }
 
-    /// All valid or nothing: each is tried on what stands before any is carried out.
-    fn batch(&mut self, now: Now, commands: Vec<Command>, stance: Stance) -> Decided {
-        if commands.len() > limits::BATCH_COMMANDS_MAX {
-            return Err(Refusal::Invalid { what: format!("a batch has at most {} commands", limits::BATCH_COMMANDS_MAX) });
-        }
-        let mut created = std::collections::BTreeSet::new();
-        for command in &commands {
-            self.check_command(command, &mut created)?;
-        }
-        // What is all another origin's goes there whole; a mixture is decided here, where it can be all or nothing.
-        if stance == Stance::Client
-            && let Some(to) = self.one_decider(now, &commands)
-        {
-            let commands = commands.into_iter().map(|command| self.as_of(now, command)).collect();
-            return Ok(Decision::Forward(to, Command::Batch(commands)));
-        }
-        let (mut all, mut is_write) = (Vec::with_capacity(commands.len()), false);
-        for command in commands {
-            match self.decide(now, command, Stance::TakeOver)? {
-                Decision::Done(Reply::Written(one)) => {
-                    is_write = true;
-                    all.push(one);
-                }
-                Decision::Renewed(Reply::Written(one)) => all.push(one),
-                _ => {}
-            }
-        }
-        Ok(if is_write { Decision::Done(Reply::Batch(all)) } else { Decision::Renewed(Reply::Batch(all)) })
-    }
-
-    /// Whether a command of a batch can be carried out, `created` being what those before it register.
-    fn check_command(&self, command: &Command, created: &mut std::collections::BTreeSet<Uid>) -> Result<(), Refusal> {
-        match command {
-            Command::Register(registration) => {
-                let (key, uid) = (registration.key(), registration.key().uid(self.me));
-                check_condition(registration.condition, claims::visible(&self.table, uid))?;
-                if let Some(lease) = registration.lease.filter(|lease| !self.leases.is_open(*lease)) {
-                    return Err(Refusal::NotFound { what: format!("lease {}", lease.0) });
-                }
-                if let Scope::Node(node) = &registration.scope {
-                    self.check_external(node, &registration.instance)?;
-                }
-                encode(&key, &registration.instance)?;
-                created.insert(uid);
-                Ok(())
-            }
-            Command::Deregister { target, condition } => {
-                let uid = self.resolve(target)?;
-                check_condition(*condition, uid.and_then(|uid| claims::visible(&self.table, uid)))
-            }
-            Command::Heartbeat { target, report } => {
-                let known = self.resolve(target)?;
-                let uid = known.or_else(|| self.uids_of(target).into_iter().find(|uid| created.contains(uid))).ok_or_else(no_instance)?;
-                if created.contains(&uid) {
-                    return Ok(());
-                }
-                let content = claims::visible(&self.table, uid).and_then(Slot::content).ok_or_else(no_instance)?;
-                let (key, instance) = content.decode::<Instance<'_>>().map_err(|_| no_instance())?;
-                let is_own = self.own_content(uid).is_some();
-                if key.scope == Scope::Agent && !is_own {
-                    return Err(no_instance());
-                }
-                match report.as_ref().and_then(|report| report.check.as_ref()) {
-                    Some(id) if !instance.checks.iter().any(|check| check.id.as_str() == id) => {
-                        Err(Refusal::NotFound { what: format!("check {id}") })
-                    }
-                    _ => Ok(()),
-                }
-            }
-            _ => Err(Refusal::Invalid { what: "a batch holds registrations, deregistrations and heartbeats".into() }),
-        }
-    }
-
-    /// A command of a batch that is forwarded: its removals say until when.
-    fn as_of(&self, now: Now, command: Command) -> Command {
-        match command {
-            Command::Deregister { target, condition: _ } => {
-                let uid = self.resolve(&target).ok().flatten();
-                let until = uid.map_or(now.wall_ms, |uid| claims::next(&self.table, uid, now.wall_ms));
-                Command::Deregister { target: Target { uid, ..target }, condition: Condition::NotAfter(until) }
-            }
-            other => other,
-        }
-    }
-
     /// Whether what `origin` was asked to do, and says it did, has come here: before that, the client would not read its own write.
     pub fn has_seen(&self, origin: NodeId, command: &Command) -> bool {
         let held = |target: &Target| {
@@ -447,23 +362,8 @@ impl Catalog {
         }
     }
 
-    /// The one living origin whose every instance is that a batch speaks of.
-    fn one_decider(&self, now: Now, commands: &[Command]) -> Option<NodeId> {
-        let mut decider = None;
-        for command in commands {
-            let (Command::Heartbeat { target, .. } | Command::Deregister { target, .. }) = command else { return None };
-            let uid = self.resolve(target).ok()??;
-            let holder = claims::visible(&self.table, uid)?.origin;
-            if holder == self.own_ix || decider.is_some_and(|decider| decider != holder) {
-                return None;
-            }
-            decider = Some(holder);
-        }
-        decider.filter(|holder| self.is_deciding(now, *holder)).map(|holder| self.table.origin(holder).id)
-    }
-
     /// Whether an origin lives and can be asked.
-    fn is_deciding(&self, now: Now, holder: OriginIx) -> bool {
+    pub(super) fn is_deciding(&self, now: Now, holder: OriginIx) -> bool {
         matches!(self.liveness(holder, now), Liveness::Alive | Liveness::Suspect)
     }
 
@@ -489,67 +389,8 @@ impl Catalog {
     }
 
     /// The uids a target's name has in datacenter scope and at this agent.
-    fn uids_of(&self, target: &Target) -> [Uid; 2] {
+    pub(super) fn uids_of(&self, target: &Target) -> [Uid; 2] {
         [datacenter_uid(target), key_of(target, Scope::Agent).uid(self.me)]
-    }
-
-    fn end_lease(&mut self, now: Now, id: LeaseId) -> bool {
-        let Some(uids) = self.leases.end(id) else { return false };
-        for uid in uids {
-            self.expire_instance(now, uid);
-        }
-        true
-    }
-
-    /// Sets the timers of an own instance that is not newly registered.
-    pub(super) fn resume_lease(&mut self, now: Now, uid: Uid) {
-        let Some(content) = self.own_content(uid).cloned() else { return };
-        if let Ok((key, instance)) = content.decode::<Instance<'_>>()
-            && key.kind == Kind::INSTANCE
-        {
-            self.keep(now, uid, &key.scope, &instance, Begin::Restarted);
-        }
-    }
-
-    /// Carries out what ran out: a record for each transition, none for anything else.
-    pub(super) fn expire(&mut self, now: Now) {
-        use super::leases::Timer;
-        /// Timers of one turn.
-        const TURN: usize = 1_000;
-        for _ in 0..TURN {
-            let Some(timer) = self.leases.pop(now) else { return };
-            match timer {
-                Timer::Instance(uid) => self.expire_instance(now, uid),
-                Timer::Check(uid, at) => self.silence_check(now, uid, at),
-                Timer::Critical(uid) => self.remove_critical(now, uid),
-                Timer::Open(id) => {
-                    self.end_lease(now, id);
-                }
-            }
-        }
-    }
-
-    /// Ends an own instance whose time has come.
-    pub(super) fn remove_own(&mut self, now: Now, uid: Uid) {
-        let claim = self.table.find(self.own_ix, uid).map_or(0, |ix| self.table.slot(ix).claim);
-        self.write_tombstone(now, uid, Kind::INSTANCE, claim);
-        self.leases.drop_instance(uid);
-        self.drop_streaks(uid);
-    }
-
-    /// An instance's lease ran out, or the time it had left after that.
-    fn expire_instance(&mut self, now: Now, uid: Uid) {
-        let Some(content) = self.own_content(uid).cloned() else { return self.leases.drop_instance(uid) };
-        let Ok((key, mut instance)) = content.decode::<Instance<'_>>() else { return };
-        let (Lease::Ttl { remove_after_ms, .. } | Lease::Held { remove_after_ms }) = instance.lease else { return };
-        self.counters.expired += 1;
-        if instance.is_expired || remove_after_ms == 0 {
-            return self.remove_own(now, uid);
-        }
-        instance.is_expired = true;
-        // A flag more is no byte more.
-        let _ = self.rewrite(now, uid, &key, Checked::Instance(Box::new(instance.clone())), Urgency::Removal);
-        self.leases.keep(now, uid, &instance, Begin::Registered(None));
     }
 }
 
@@ -559,7 +400,7 @@ fn says_the_same(before: &[Check<'_>], now: &[Check<'_>]) -> bool {
     before.iter().map(said).eq(now.iter().map(said))
 }
 
-fn no_instance() -> Refusal {
+pub(super) fn no_instance() -> Refusal {
     Refusal::NotFound { what: "the instance".into() }
 }
 

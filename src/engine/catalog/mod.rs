@@ -7,7 +7,8 @@
 //! history     heads and batches as they are told              apply       batches and snapshots as they are taken in
 //! snapshot    an origin's history as a whole, in turns        tombstones  when deletes may be forgotten
 //! liveness    what membership says of an origin               reaping     origins that are given up
-//! commands    what clients ask for                            leases      signs of life that run out
+//! commands    what clients ask for                            batch       commands all or none
+//! leases      signs of life                                   expiry      what runs out
 //! import      another datacenter's records, and what gateways here say of it
 //! checks      results of checks, damped                       overrides   an operator's words
 //! nodes       agents' hosts and their names                   external    nodes without an agent
@@ -18,6 +19,7 @@
 //! It leaves to others how changes travel (`spread`), who is alive (`membership`), and when a view is shown (the engine).
 
 mod apply;
+mod batch;
 mod checks;
 mod claims;
 mod commands;
@@ -26,6 +28,7 @@ pub mod copy;
 mod entries;
 mod epochs;
 mod events;
+mod expiry;
 mod external;
 mod fold;
 mod history;
