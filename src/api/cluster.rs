@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::answer::{answer, await_view, not_modified};
 use super::encode;
+use super::events::EVENTS_MAX;
 use super::json::At;
 use super::refuse::No;
 use super::request::{self, BODY_BYTES_MAX, Names, Parameters};
@@ -73,6 +74,15 @@ fn counts(view: &View) -> schema::cluster::MemberCounts {
         down: of(MemberState::Down),
         left: of(MemberState::Left),
     }
+}
+
+/// `GET /api/v1/events`
+pub async fn events(State(api): State<Api>, uri: Uri) -> Result<Response<Body>, No> {
+    let parameters = Parameters::read(&uri, &["limit"])?;
+    let limit = parameters.number("limit", EVENTS_MAX as u64)?.map_or(EVENTS_MAX, |limit| usize::try_from(limit).unwrap_or(EVENTS_MAX));
+    let revision = api.handle.view().revision;
+    let events = api.events.last(limit);
+    Ok(answer(revision, encode::to_bytes(&schema::Events { revision, events })))
 }
 
 /// `GET /api/v1/status`

@@ -1,39 +1,24 @@
-//! `GET /api/v1/events`: the last changes of what this agent sees, so that a person can read what happened.
+//! The last changes of what this agent sees, so that a person can read what happened.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{Response, Uri};
-
-use super::answer::answer;
 use super::encode::{self, Decoded};
-use super::refuse::No;
-use super::request::Parameters;
-use super::state::Api;
 use crate::agent::handle::{Handle, wall_ms};
 use crate::model::node::Liveness;
 use crate::schema;
 use crate::view::{Changes, Entry, Event, Filter, MemberView, View};
 
 /// Events that are kept.
-const EVENTS_MAX: usize = 1_000;
+pub const EVENTS_MAX: usize = 1_000;
 
 /// The last changes, oldest first.
 #[derive(Debug, Default)]
 pub struct Events(Mutex<VecDeque<schema::Event>>);
 
-pub async fn list(State(api): State<Api>, uri: Uri) -> Result<Response<Body>, No> {
-    let parameters = Parameters::read(&uri, &["limit"])?;
-    let limit = parameters.number("limit", EVENTS_MAX as u64)?.map_or(EVENTS_MAX, |limit| usize::try_from(limit).unwrap_or(EVENTS_MAX));
-    let revision = api.handle.view().revision;
-    let events = api.events.last(limit);
-    Ok(answer(revision, encode::to_bytes(&schema::Events { revision, events })))
-}
-
 impl Events {
-    fn last(&self, limit: usize) -> Vec<schema::Event> {
+    /// The newest of them, oldest first.
+    pub fn last(&self, limit: usize) -> Vec<schema::Event> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().skip(kept.len().saturating_sub(limit)).cloned().collect()
     }

@@ -11,6 +11,7 @@
 //! state      what all of these share
 //! query, pages, meant  what a reader wants to see; where a page ends; which instance is meant
 //! places     which datacenters are asked
+//! tag        ETags
 //! answer     answers with their revision, and waiting for one
 //! encode     a view's entries as JSON
 //! request    query parameters, names in paths, bodies
@@ -44,6 +45,7 @@ mod registration;
 mod request;
 mod routes;
 mod state;
+mod tag;
 mod watch;
 mod writes;
 

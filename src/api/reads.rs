@@ -15,8 +15,9 @@ use super::pages::{Cursor, limit, page, services as services_of};
 use super::places::{Asked, Place, age_ms, is_complete};
 use super::query::{FILTERS, Query, shown};
 use super::refuse::No;
-use super::request::{Names, Parameters, etag, service_key, wrong};
+use super::request::{Names, Parameters, service_key, wrong};
 use super::state::Api;
+use super::tag;
 use crate::model::names::{Namespace, ServiceKey};
 use crate::schema::{self, Kind};
 use crate::view::{Entry, Namespaces, Service, View};
@@ -53,7 +54,7 @@ pub async fn service(State(api): State<Api>, Names(name): Names<String>, request
         return Ok(not_modified(wait.map_or(0, |wait| wait.revision)));
     };
     let revision = view.revision_of(key.namespace.as_str(), key.service.as_str());
-    let tag = api.list_tag(revision);
+    let tag = tag::of_list(&api.agent, revision);
     if request.headers().get(IF_NONE_MATCH).is_some_and(|seen| *seen == tag) {
         let mut response = not_modified(revision);
         response.headers_mut().insert(ETAG, tag);
@@ -231,7 +232,7 @@ pub async fn instance(
     let found = places.first().map(|place| find(place.view, &target)).transpose()?.flatten();
     let decoded = found.and_then(|(_, entry)| Some(Decoded::of(entry)?.aged(age_ms(&places, entry))));
     let Some(decoded) = decoded else { return Err(No::new(Kind::NotFound, format!("there is no instance {id:?} of {service:?}"))) };
-    let tag = etag(decoded.entry.version);
+    let tag = tag::of_version(decoded.entry.version);
     let is_seen = headers.get(IF_NONE_MATCH).is_some_and(|seen| *seen == tag);
     let revision = decoded.entry.revision;
     let mut response = if is_seen { not_modified(revision) } else { answer(revision, encode::to_bytes(&decoded.detail())) };

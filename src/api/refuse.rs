@@ -5,6 +5,7 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, ETAG, RETRY_AFTER, WWW_AUTHENTICAT
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 
+use super::tag;
 use crate::access::Denied;
 use crate::model::command::Refusal;
 use crate::schema::{Kind, Problem};
@@ -109,7 +110,7 @@ impl IntoResponse for No {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(version) = self.version {
-            headers.insert(ETAG, super::request::etag(version));
+            headers.insert(ETAG, tag::of_version(version));
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, allow);

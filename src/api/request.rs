@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Uri};
+use axum::http::Uri;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Collected, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -140,11 +140,6 @@ pub fn wrong(parameter: &str, detail: impl Into<String>) -> No {
 pub fn service_key(namespace: Namespace, service: &str) -> Result<ServiceKey, No> {
     let service = ServiceName::new(service).map_err(|e| No::new(Kind::BadName, e.to_string()))?;
     Ok(ServiceKey { namespace, service })
-}
-
-/// A version as an ETag.
-pub fn etag(version: u64) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{version:016x}\"")).expect("quotes and digits may stand in a header")
 }
 
 /// What the client wants to hold of the instance it writes.

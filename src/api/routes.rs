@@ -13,7 +13,7 @@ use axum::routing::{MethodFilter, MethodRouter};
 
 use super::refuse::No;
 use super::state::Api;
-use super::{cluster, events, http_sd, page, pick, reads, watch, writes};
+use super::{cluster, http_sd, page, pick, reads, watch, writes};
 use crate::access::Need::{self, Change, Nothing, Operate, Read};
 use crate::agent::handle::acting_for;
 use crate::schema::{Kind, openapi};
@@ -47,7 +47,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/members/{node}/override", on(PUT, Operate, writes::drain).on(DELETE, Operate, writes::undrain).done())
         .route("/api/v1/datacenters", on(GET, Read, cluster::datacenters).done())
         .route("/api/v1/status", on(GET, Read, cluster::status).done())
-        .route("/api/v1/events", on(GET, Read, events::list).done())
+        .route("/api/v1/events", on(GET, Read, cluster::events).done())
         .route("/api/v1/join", on(POST, Operate, cluster::join).done())
         .route("/api/v1/leave", on(POST, Operate, cluster::leave).done())
         .route("/api/v1/reload", on(POST, Operate, cluster::reload).done())

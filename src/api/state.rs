@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::http::HeaderValue;
-use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -44,17 +42,6 @@ impl Api {
         let agent = handle.view().agent.id.to_string();
         let counted = Counted::new(&handle);
         Self(Arc::new(Shared { handle, turns: Turns::default(), events: Events::default(), counted, dice: Dice::new(seed), agent }))
-    }
-
-    /// The ETag of a list at a revision: another agent's, or another life's, is another list.
-    pub fn list_tag(&self, revision: u64) -> HeaderValue {
-        let mut text = Vec::with_capacity(32);
-        text.push(b'"');
-        text.extend_from_slice(&self.agent.as_bytes()[..8]);
-        text.push(b'-');
-        text.extend_from_slice(revision.to_string().as_bytes());
-        text.push(b'"');
-        HeaderValue::from_maybe_shared(Bytes::from(text)).expect("digits and quotes may stand in a header")
     }
 
     /// Follows the view for `/events` until the agent stops.

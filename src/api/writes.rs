@@ -12,8 +12,9 @@ use super::json::At;
 use super::meant::{find, target};
 use super::refuse::No;
 use super::registration::{self, Said, Setting};
-use super::request::{self, BATCH_BYTES_MAX, BODY_BYTES_MAX, Names, Parameters, Wanted, etag};
+use super::request::{self, BATCH_BYTES_MAX, BODY_BYTES_MAX, Names, Parameters, Wanted};
 use super::state::Api;
+use super::tag;
 use crate::agent::handle::wall_ms;
 use crate::model::command::{Command, OverrideTarget, Refusal, Registration, Reply, Report, Target, WriteResult, Written};
 use crate::model::instance::{Health, Instance, check_output};
@@ -352,7 +353,7 @@ fn write_answer(api: &Api, target: &Target, written: Written) -> Response<Body> 
     let view = api.handle.view();
     let service = view.service(target.namespace.as_str(), target.service.as_str());
     if let Some(entry) = service.and_then(|service| service.find(written.uid)) {
-        response.headers_mut().insert(ETAG, etag(entry.version));
+        response.headers_mut().insert(ETAG, tag::of_version(entry.version));
     }
     response
 }
