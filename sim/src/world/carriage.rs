@@ -9,9 +9,6 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use tidings::engine::io::{Input, StreamId};
 
-/// How often what was written to a connection that does not stand yet looks whether it does.
-const HANDSHAKE_NS: u64 = 1_000_000;
-
 impl<M: Machine> World<M> {
     pub(super) fn send(&mut self, host: HostId, to: SocketAddr, bytes: Bytes) {
         let known = &mut self.hosts[host.index()];
@@ -95,8 +92,13 @@ impl<M: Machine> World<M> {
         target.streams_accepted += 2;
         let (boot, id) = (target.boot, StreamId(target.streams_accepted));
         target.trace.note(at, Happening::StreamIn("accepted", id.0));
-        self.streams.accepted(connection, boot, id);
+        let written_before = self.streams.accepted(connection, boot, id);
         self.line_up(connection, 0, back, Chunk::Connected);
+        // The opener sends them when it hears that the connection stands.
+        let flows_at = back + self.network.segment_delay(from, to);
+        for _ in 0..written_before {
+            self.queue.push(flows_at, Event::Flow { connection, side: 1 });
+        }
         let peer = self.hosts[from.index()].address;
         self.deliver(to, Input::StreamAccepted { stream: id, peer: SocketAddr::new(peer.ip(), 40_000 + (connection % 20_000) as u16) });
     }
@@ -157,8 +159,12 @@ impl<M: Machine> World<M> {
     }
 
     pub(super) fn line_up(&mut self, connection: u64, side: usize, arrives_at: u64, chunk: Chunk) -> Option<u64> {
-        let at = self.streams.connection(connection)?.ends[side].line_up(arrives_at, chunk);
-        self.queue.push(at, Event::Flow { connection, side });
+        let end = &mut self.streams.connection(connection)?.ends[side];
+        let at = end.line_up(arrives_at, chunk);
+        // Written before the connection stands: it waits for that.
+        if end.id.is_some() {
+            self.queue.push(at, Event::Flow { connection, side });
+        }
         Some(at)
     }
 
@@ -168,10 +174,7 @@ impl<M: Machine> World<M> {
         let (near, far) = (known.ends[side].host, known.ends[1 - side].host);
         let end = &mut known.ends[side];
         let reaches = self.network.reaches(far, near) || far == near;
-        let Some(stream) = end.id else {
-            // Written before the connection stood: it waits for that.
-            return self.queue.push(at + HANDSHAKE_NS, Event::Flow { connection, side });
-        };
+        let Some(stream) = end.id else { return };
         if !reaches && !end.stall(at) {
             return self.queue.push(at + RETRY_NS, Event::Flow { connection, side });
         }

@@ -92,12 +92,13 @@ impl Streams {
         self.dialled
     }
 
-    pub fn accepted(&mut self, connection: u64, boot: u32, id: StreamId) {
-        if let Some(known) = self.connections.get_mut(&connection) {
-            let end = &mut known.ends[1];
-            (end.boot, end.id) = (boot, Some(id));
-            self.by_end.insert((end.host, boot, id), (connection, 1));
-        }
+    /// The far end of a connection has a name. Says how many chunks were written to it before.
+    pub fn accepted(&mut self, connection: u64, boot: u32, id: StreamId) -> usize {
+        let Some(known) = self.connections.get_mut(&connection) else { return 0 };
+        let end = &mut known.ends[1];
+        (end.boot, end.id) = (boot, Some(id));
+        self.by_end.insert((end.host, boot, id), (connection, 1));
+        end.line.len()
     }
 
     pub fn find(&self, host: HostId, boot: u32, id: StreamId) -> Option<(u64, usize)> {
