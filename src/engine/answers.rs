@@ -7,6 +7,7 @@
 //! ```
 
 use super::io::{Mark, Token};
+use super::sabotage::{Broken, Rule};
 use crate::model::command::{Refusal, Reply};
 use crate::model::names::NodeId;
 use std::collections::VecDeque;
@@ -37,14 +38,12 @@ struct Held {
 pub struct Answers {
     held: VecDeque<Held>,
     durable: Mark,
-    #[cfg(feature = "sabotage")]
-    sabotage: Option<super::sabotage::Rule>,
+    broken: Broken,
 }
 
 impl Answers {
-    #[cfg(feature = "sabotage")]
-    pub fn of(sabotage: Option<super::sabotage::Rule>) -> Self {
-        Self { sabotage, ..Self::default() }
+    pub fn of(broken: Broken) -> Self {
+        Self { broken, ..Self::default() }
     }
 
     pub fn hold(&mut self, asker: Asker, outcome: Outcome, mark: Mark) {
@@ -71,12 +70,8 @@ impl Answers {
     /// What may be answered now, in order.
     pub fn take_ready(&mut self) -> Option<(Asker, Outcome)> {
         let first = self.held.front()?;
-        let revision = first.seen_in?;
-        #[cfg(feature = "sabotage")]
-        let is_hasty = self.sabotage == Some(super::sabotage::Rule::AnswerBeforeDurable);
-        #[cfg(not(feature = "sabotage"))]
-        let is_hasty = false;
-        if first.mark > self.durable && !is_hasty {
+        let revision = if self.broken.is(Rule::AnswerBeforeView) { first.seen_in.unwrap_or(0) } else { first.seen_in? };
+        if first.mark > self.durable && !self.broken.is(Rule::AnswerBeforeDurable) {
             return None;
         }
         let Held { asker, mut outcome, .. } = self.held.pop_front()?;

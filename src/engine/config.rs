@@ -3,6 +3,7 @@
 use super::catalog::Host;
 pub use super::catalog::config::CatalogConfig;
 pub use super::membership::MembershipConfig;
+use super::sabotage::Broken;
 pub use super::spread::config::SpreadConfig;
 pub use super::wan::config::{EDITION_MAX, Export, ExportPolicy, ExportRule, GatewayConfig, WanConfig};
 use crate::model::names::{Datacenter, NodeName, Zone};
@@ -23,8 +24,7 @@ pub struct EngineConfig {
     pub wan: WanConfig,
     /// Of a gateway only: its place in the pool of gateways.
     pub gateway: Option<GatewayConfig>,
-    #[cfg(feature = "sabotage")]
-    pub sabotage: Option<super::sabotage::Rule>,
+    pub broken: Broken,
 }
 
 /// What an agent says of its own host.
@@ -79,8 +79,16 @@ impl EngineConfig {
             spread: SpreadConfig::lan(),
             wan: WanConfig::default(),
             gateway: None,
-            #[cfg(feature = "sabotage")]
-            sabotage: None,
+            broken: Broken::default(),
         }
+    }
+
+    /// Breaks a rule in all rooms that keep it.
+    #[cfg(feature = "sabotage")]
+    pub fn break_rule(&mut self, rule: super::sabotage::Rule) {
+        self.broken = Broken::by(rule);
+        self.catalog.broken = self.broken;
+        self.membership.broken = self.broken;
+        self.spread.broken = self.broken;
     }
 }

@@ -28,7 +28,6 @@ mod operator;
 mod proof;
 mod pump;
 mod rtts;
-#[cfg(feature = "sabotage")]
 pub mod sabotage;
 pub mod spread;
 pub mod streams;
@@ -114,14 +113,12 @@ impl Engine {
         let me = Me { node, addr: config.node.advertise, generation, boot: rng.next_u32() as u16 };
         let mut membership = Membership::new(config.membership.clone(), me, seed_from(&mut rng), now);
         membership.remember(restored.members.clone());
-        let sealer = Sealer::new(&config.label, ring(&config.keys, &restored.keys), node, rng.next_u64());
+        let mut sealer = Sealer::new(&config.label, ring(&config.keys, &restored.keys), node, rng.next_u64());
+        sealer.broken = config.broken;
         let catalog = Catalog::new(config.catalog.clone(), config.host(), node, me.boot, &restored, now);
         let spread = Spread::new(config.spread.clone(), &config.label, node, seed_from(&mut rng), now);
         let forwarding = Forwarding::new(rng.next_u64());
-        #[cfg(feature = "sabotage")]
-        let answers = Answers::of(config.sabotage);
-        #[cfg(not(feature = "sabotage"))]
-        let answers = Answers::default();
+        let answers = Answers::of(config.broken);
         let mut engine = Self {
             config,
             rng,

@@ -10,6 +10,7 @@ use super::own::kind_of;
 use super::services::ServiceIx;
 use super::table::{OriginIx, Put, Slot, State};
 use super::{Catalog, Urgency, claims, epochs};
+use crate::engine::sabotage::Rule;
 use crate::engine::wire::packet::{Advert, Want};
 use crate::model::names::NodeId;
 use crate::model::record::{AsOf, Batch, Claim, Head, Lineage, NUMBER_MAX, OWN_NUMBER_MAX, Record, RecordState, Seq, Uid};
@@ -153,8 +154,7 @@ impl Catalog {
             // Of who was given up, only deletes are held: nothing goes on from there.
             !is_reaped && origin.is_gapless() && epochs::is_base(&batch.base, &held, origin.sum)
         };
-        #[cfg(feature = "sabotage")]
-        let continues = continues || self.config.sabotage == Some(crate::engine::sabotage::Rule::BaseUnchecked);
+        let continues = continues || self.config.broken.is(Rule::BaseUnchecked);
         // What a life holds that goes on elsewhere is for its lineage to say, which comes with the snapshot.
         let loses_tail = !self.config.is_import && batch.base.epoch == held.epoch && batch.base.seq < held.seq;
         if !is_blank && !is_reaped && !continues && loses_tail && !self.is_out_of_patience(now, ix) {
@@ -260,8 +260,7 @@ impl Catalog {
         let origin = self.table.origin(ix);
         let before = origin.head();
         let mut is_within = true;
-        #[cfg(feature = "sabotage")]
-        let from = if self.config.sabotage == Some(crate::engine::sabotage::Rule::HeadOverGap) { 0 } else { from };
+        let from = if self.config.broken.is(Rule::HeadOverGap) { 0 } else { from };
         self.table.change_head(ix, |origin| {
             if from <= origin.seq {
                 origin.seq = origin.held.advance(origin.seq.max(to));
@@ -327,7 +326,7 @@ impl Catalog {
         }
         let Some(ix) = self.meet(now, head.origin) else { return Applied::default() };
         // While it came, batches may have gone further.
-        if !self.is_above(now, ix, &head) {
+        if !self.is_above(now, ix, &head) && !self.config.broken.is(Rule::SnapshotRemovesNewer) {
             self.counters.snapshots_stale += 1;
             return Applied::default();
         }
@@ -388,9 +387,7 @@ impl Catalog {
         let newest = records.iter().map(|record| record.seq).max().unwrap_or(0);
         let exact_from = if is_exact { newest } else { newest.max(head.seq).saturating_add(INEXACT_MAX) };
         let speaks_to = if is_new_life { Seq::MAX } else { head.seq };
-        #[cfg(feature = "sabotage")]
-        let speaks_to =
-            if self.config.sabotage == Some(crate::engine::sabotage::Rule::SnapshotRemovesNewer) { Seq::MAX } else { speaks_to };
+        let speaks_to = if self.config.broken.is(Rule::SnapshotRemovesNewer) { Seq::MAX } else { speaks_to };
         let placed: Vec<(Uid, ServiceIx, Record)> = records
             .into_iter()
             .map(|record| {

@@ -4,6 +4,7 @@
 //! the key follows a peer that is ahead.
 
 use super::table::{Slot, SlotIx, Table};
+use crate::engine::sabotage::Rule;
 use crate::model::record::{Claim, Uid};
 
 /// A claim this far ahead of the own clock betrays a clock that is wrong, in milliseconds.
@@ -14,11 +15,8 @@ pub const AHEAD_MS_MAX: u64 = 60_000;
 pub(super) fn winner(table: &Table, uid: Uid) -> Option<SlotIx> {
     let rank = |ix: &SlotIx| {
         let slot = table.slot(*ix);
-        #[cfg(feature = "sabotage")]
-        if table.sabotage == Some(crate::engine::sabotage::Rule::ClaimsIgnored) {
-            return (0, !slot.is_live(), table.origin(slot.origin).id);
-        }
-        (slot.claim, !slot.is_live(), table.origin(slot.origin).id)
+        let is_ignored = table.broken.is(Rule::ClaimsIgnored) || table.broken.is(Rule::DeletesOwnOnly) && !slot.is_live();
+        (if is_ignored { 0 } else { slot.claim }, !slot.is_live(), table.origin(slot.origin).id)
     };
     table.chain(uid).filter(|ix| table.origin(table.slot(*ix).origin).life.counts()).max_by_key(rank)
 }

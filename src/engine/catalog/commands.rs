@@ -17,6 +17,7 @@ use super::node_checks::date_checks;
 use super::table::{OriginIx, Slot};
 use super::{Catalog, Effect, Urgency, claims};
 use crate::engine::io::Token;
+use crate::engine::sabotage::Rule;
 use crate::model::command::{Command, Condition, LeaseId, Refusal, Registration, Reply, Report, Target, WriteResult, Written};
 use crate::model::entry::EntryBody;
 use crate::model::instance::{Check, Instance, Lease};
@@ -312,8 +313,7 @@ impl Catalog {
             return Ok(Decision::Done(written(uid, WriteResult::Updated)));
         }
         let is_write = self.revive(now, uid, report.as_ref())?;
-        #[cfg(feature = "sabotage")]
-        if self.config.sabotage == Some(crate::engine::sabotage::Rule::RenewalsTravel)
+        if self.config.broken.is(Rule::RenewalsTravel)
             && let Some((claim, content)) = claims::visible(&self.table, uid).and_then(|slot| Some((slot.claim, slot.content()?.clone())))
         {
             self.write(now, uid, claim, RecordState::Live(content), Urgency::Metadata);

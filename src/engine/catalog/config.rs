@@ -1,5 +1,7 @@
 //! The catalog's settings.
 
+use crate::engine::sabotage::Broken;
+
 /// Times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogConfig {
@@ -15,8 +17,7 @@ pub struct CatalogConfig {
     /// The origins are another datacenter's: they live by its gateways' word, nothing is issued anew for them here, and which of an origin's
     /// lives is the truth was settled over there.
     pub is_import: bool,
-    #[cfg(feature = "sabotage")]
-    pub sabotage: Option<crate::engine::sabotage::Rule>,
+    pub broken: Broken,
 }
 
 impl Default for CatalogConfig {
@@ -27,8 +28,7 @@ impl Default for CatalogConfig {
             reap_after_ms: 72 * 3_600_000,
             listed_ms: 3_600_000,
             is_import: false,
-            #[cfg(feature = "sabotage")]
-            sabotage: None,
+            broken: Broken::default(),
         }
     }
 }

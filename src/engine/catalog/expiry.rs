@@ -4,6 +4,7 @@
 use super::checks::Checked;
 use super::leases::{Begin, Timer};
 use super::{Catalog, Urgency};
+use crate::engine::sabotage::Rule;
 use crate::model::command::LeaseId;
 use crate::model::instance::{Instance, Lease};
 use crate::model::record::{Kind, Uid};
@@ -36,6 +37,7 @@ impl Catalog {
         for _ in 0..TURN {
             let Some(timer) = self.leases.pop(now) else { return };
             match timer {
+                Timer::Instance(_) if self.config.broken.is(Rule::LeasesSurvive) => {}
                 Timer::Instance(uid) => self.expire_instance(now, uid),
                 Timer::Check(uid, at) => self.silence_check(now, uid, at),
                 Timer::Critical(uid) => self.remove_critical(now, uid),

@@ -6,6 +6,7 @@
 use super::services::ServiceIx;
 use super::table::{OriginIx, SlotIx};
 use super::{Catalog, Host, claims};
+use crate::engine::sabotage::Rule;
 use crate::model::names::{NodeId, ServiceKey};
 use crate::model::node::Liveness;
 use crate::model::record::{Content, Kind, Scope, Seq, Uid};
@@ -178,6 +179,7 @@ impl Catalog {
         if let Some(key) = self.table.services.key(service).cloned() {
             match self.entry_of(uid) {
                 Ok(entry) => self.fold.editor.put(&key, entry),
+                Err(_) if self.config.broken.is(Rule::RemovalsUnseen) => {}
                 Err(reason) => {
                     let before = self.fold.editor.entries(&key);
                     let before = before.binary_search_by_key(&uid, |entry| entry.uid).ok().map(|at| &before[at]);

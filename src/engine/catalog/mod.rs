@@ -213,10 +213,7 @@ impl Catalog {
     /// Without any record, the own ones included.
     fn empty(config: CatalogConfig, host: Host, me: NodeId, nonce: u16, revision: u64, now: Now) -> Self {
         let mut table = table::Table::default();
-        #[cfg(feature = "sabotage")]
-        {
-            table.sabotage = config.sabotage;
-        }
+        table.broken = config.broken;
         let own_ix = table.add_origin(origin::Origin::new(me, liveness::Life::own(now), now.ns));
         let mut catalog = Self {
             config,

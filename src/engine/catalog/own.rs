@@ -8,6 +8,7 @@ use super::services::ServiceIx;
 use super::table::{Slot, SlotIx};
 use super::{Catalog, Effect, Urgency, claims, epochs};
 use crate::engine::io::StoreOp;
+use crate::engine::sabotage::Rule;
 use crate::engine::wire::packet::Advert;
 use crate::model::names::NodeId;
 use crate::model::record::{Base, Batch, Claim, Content, Epoch, Head, HeadFlags, Kind, Lineage, Record, RecordState, Scope, Seq, Uid};
@@ -48,11 +49,7 @@ impl Catalog {
             self.put_own_again(now, uid, record);
         }
         let epoch = epochs::next(head.map_or(0, |head| head.epoch), 0, now.wall_ms, self.own.nonce);
-        #[cfg(feature = "sabotage")]
-        let epoch = match head {
-            Some(head) if self.config.sabotage == Some(crate::engine::sabotage::Rule::EpochKept) => head.epoch,
-            _ => epoch,
-        };
+        let epoch = head.filter(|_| self.config.broken.is(Rule::EpochKept)).map_or(epoch, |head| head.epoch);
         let me = self.own_ix;
         let is_torn = !is_first && (Some(self.table.origin(me).sum) != stored_sum || highest > stored_seq);
         let base = match head {

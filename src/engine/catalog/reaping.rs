@@ -16,6 +16,7 @@ use super::origin::Origin;
 use super::table::{OriginIx, Slot, SlotIx};
 use super::tombstones::OutOfSight;
 use super::{Catalog, Effect, Urgency, claims};
+use crate::engine::sabotage::Rule;
 use crate::engine::wire::packet::Advert;
 use crate::model::command::Refusal;
 use crate::model::names::NodeId;
@@ -117,7 +118,11 @@ impl Catalog {
     /// How an origin's instances are served now.
     pub(super) fn liveness(&self, ix: OriginIx, now: Now) -> Liveness {
         let origin = self.table.origin(ix);
-        if ix == self.own_ix { Liveness::Alive } else { origin.life.liveness(origin.flags.left, now.ns) }
+        if ix == self.own_ix {
+            return Liveness::Alive;
+        }
+        let liveness = origin.life.liveness(origin.flags.left, now.ns);
+        if liveness == Liveness::Down && self.config.broken.is(Rule::DeathHidesNothing) { Liveness::Alive } else { liveness }
     }
 
     /// Shows an origin as it lives now, and notes when to look again.
@@ -229,7 +234,7 @@ impl Catalog {
         if epoch < origin.epoch || !origin.life.is_named {
             return Applied::default();
         }
-        if origin.life.is_alive() {
+        if origin.life.is_alive() && !self.config.broken.is(Rule::ReapsTheLiving) {
             return Applied { tell_origin: Some(mark), ..Applied::default() };
         }
         let is_known = origin.epoch == epoch && origin.flags.reaped.is_some();

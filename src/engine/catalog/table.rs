@@ -5,6 +5,7 @@
 
 use super::origin::Origin;
 use super::services::{ServiceIx, Services};
+use crate::engine::sabotage::{Broken, Rule};
 use crate::model::names::NodeId;
 use crate::model::record::{Claim, Content, Kind, Record, RecordState, Seq, Uid, sum_term};
 use hashbrown::HashTable;
@@ -89,8 +90,7 @@ pub(super) enum Put {
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    #[cfg(feature = "sabotage")]
-    pub sabotage: Option<crate::engine::sabotage::Rule>,
+    pub broken: Broken,
     pub services: Services,
     origins: Vec<Option<Origin>>,
     by_id: BTreeMap<NodeId, OriginIx>,
@@ -206,7 +206,7 @@ impl Table {
             RecordState::Deleted { kind, .. } => State::Deleted(kind),
         };
         let (ix, put) = match self.find(origin, uid) {
-            Some(ix) if self.slot(ix).seq >= seq => return (Put::Known, ix),
+            Some(ix) if self.slot(ix).seq >= seq && !self.broken.is(Rule::LastToArrive) => return (Put::Known, ix),
             Some(ix) => {
                 self.unlist(ix);
                 let slot = &mut self.slots[ix.0 as usize];

@@ -16,6 +16,7 @@
 
 use super::table::{OriginIx, SlotIx, State};
 use super::{Catalog, claims};
+use crate::engine::sabotage::Rule;
 use crate::model::names::NodeId;
 use crate::model::record::Seq;
 use crate::model::time::Now;
@@ -111,8 +112,7 @@ impl Catalog {
 
     fn look_at_grave(&mut self, now: Now, ix: SlotIx, seq: Seq, away: OutOfSight) {
         let Some(slot) = self.table.slot_at(ix, seq).filter(|slot| !slot.is_live()) else { return };
-        #[cfg(feature = "sabotage")]
-        if self.config.sabotage == Some(crate::engine::sabotage::Rule::TombstonesByAge) {
+        if self.config.broken.is(Rule::TombstonesByAge) {
             self.table.remove(ix);
             return;
         }

@@ -1,13 +1,13 @@
 //! The membership's timings and limits.
 
+use crate::engine::sabotage::Broken;
+
 /// All durations are milliseconds. `lan` and `wan` are the two settings in use; tests and experiments alter single fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MembershipConfig {
     /// One member is probed every so often, by each agent, in shuffled turns. First contact with a dead member takes 1.6 of these on
     /// average whatever the cluster's size, and its silence is noticed one later.
     pub probe_period_ms: u64,
-    #[cfg(feature = "sabotage")]
-    pub sabotage: Option<crate::engine::sabotage::Rule>,
     /// A direct ping unanswered for so long is tried by way of others. Below `probe_period_ms`.
     pub probe_rtt_ms: u64,
     /// Helpers of an indirect probe, and peers of one round of gossip.
@@ -60,6 +60,7 @@ pub struct MembershipConfig {
     pub addresses_max: usize,
     /// The largest packet handed out, in bytes, before sealing.
     pub packet_bytes_max: usize,
+    pub broken: Broken,
 }
 
 /// What sealing (110 bytes) and roots (20) leave of a datagram of 1,200.
@@ -71,8 +72,6 @@ impl MembershipConfig {
     pub fn lan() -> Self {
         Self {
             probe_period_ms: 300,
-            #[cfg(feature = "sabotage")]
-            sabotage: None,
             probe_rtt_ms: 100,
             fanout: 3,
             suspicion_min_ms: 900,
@@ -100,6 +99,7 @@ impl MembershipConfig {
             members_max: 65_536,
             addresses_max: 256,
             packet_bytes_max: PACKET_BYTES_MAX,
+            broken: Broken::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use super::suspicion::Accusation;
 use super::swim::{ACCUSATIONS_MAX, Outbox, Sent, Swim, SwimTimer, swim_config};
 use super::table::{Change, MemberState, Merged};
 use super::{Effect, Event, Membership};
+use crate::engine::sabotage::Rule;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use bytes::Bytes;
@@ -178,8 +179,12 @@ impl Membership {
         }
         match change.is {
             MemberState::Alive => {
-                let ended = self.suspicions.end(node);
+                let goes_on = self.config.broken.is(Rule::RefutationIgnored);
+                let ended = if goes_on { None } else { self.suspicions.end(node) };
                 self.cutoff.settled(node);
+                if ended.is_some() && self.config.broken.is(Rule::StaleTurnUndead) {
+                    self.tell_dead(node);
+                }
                 if !change.was_up() {
                     self.event(Event::Up(node));
                     if change.was.is_some() && self.contact == Some(node) {
@@ -227,6 +232,13 @@ impl Membership {
         }
         if self.is_lonely() && change.was == Some(MemberState::Alive) {
             self.healing.join_soon(&self.config);
+        }
+    }
+
+    /// What foca says at the end of a suspicion that did not outlast its contradiction.
+    fn tell_dead(&mut self, node: NodeId) {
+        if let Some(id) = self.table.find(node).map(|member| member.identity()) {
+            self.send(id, Message::TurnUndead, Vec::new(), Vec::new());
         }
     }
 

@@ -6,6 +6,7 @@ use super::inbound::PacketRefused;
 use super::probation;
 use super::table::MemberState;
 use super::{Event, Membership};
+use crate::engine::sabotage::Rule;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use foca::{Message, State};
@@ -39,7 +40,8 @@ impl Membership {
         }
         if update.state() != State::Down && id.process() != me.process() {
             let rival = Rival { process: id.process() };
-            if self.rival == Some(rival) && me.process() < id.process() {
+            let is_sure = self.rival == Some(rival) && !self.config.broken.is(Rule::TwinsTolerated);
+            if is_sure && me.process() < id.process() {
                 self.give_node_up(now);
                 return;
             }
@@ -80,7 +82,7 @@ impl Membership {
             return PacketRefused::Reflected;
         }
         let knows_us = updates.iter().any(|update| update.id().node == me.node && update.id().process() == me.process());
-        if knows_us && me.process() < src.process() {
+        if knows_us && me.process() < src.process() && !self.config.broken.is(Rule::TwinsTolerated) {
             self.give_node_up(now);
         } else {
             let theirs = Update::new(src, 0, State::Alive);

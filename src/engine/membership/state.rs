@@ -5,6 +5,7 @@
 
 use super::codec::{self, CodecError, Update};
 use super::{MemberState, Membership};
+use crate::engine::sabotage::Rule;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use bytes::{Buf, Bytes, BytesMut};
@@ -124,8 +125,7 @@ impl Membership {
         if update.id().left {
             return Some(update);
         }
-        #[cfg(feature = "sabotage")]
-        if self.config.sabotage == Some(crate::engine::sabotage::Rule::HearsayBelieved) {
+        if self.config.broken.is(Rule::HearsayBelieved) {
             return Some(update);
         }
         match self.table.find(update.id().node) {

@@ -4,6 +4,7 @@ use super::Membership;
 use super::codec::header_bytes;
 use super::identity::Identity;
 use super::swim::{SwimTimer, forged_ack};
+use crate::engine::sabotage::Rule;
 use crate::model::time::Now;
 
 /// Housekeeping comes so often.
@@ -126,7 +127,10 @@ impl Membership {
         let jitter = self.jitter();
         let (table, own) = (&self.table, self.me.addr);
         let is_met = |addr| addr == own || table.at(addr).any(|member| member.state == super::MemberState::Alive);
-        for addr in self.healing.join_turn(now.ns, is_lonely, &self.config, jitter, is_met) {
+        let addrs = self.healing.join_turn(now.ns, is_lonely, &self.config, jitter, is_met);
+        // Whoever met somebody once has left joining behind.
+        let is_over = self.first_contact_ns.is_some() && self.config.broken.is(Rule::HealingByFoca);
+        for addr in addrs.into_iter().filter(|_| !is_over) {
             self.announce(Identity::stranger(addr));
         }
     }
@@ -135,14 +139,17 @@ impl Membership {
         let jitter = self.jitter();
         let (table, own) = (&self.table, self.me.addr);
         let is_met = |addr| addr == own || table.at(addr).any(|member| member.state == super::MemberState::Alive);
+        let is_left_to_foca = self.config.broken.is(Rule::HealingByFoca);
         if let Some(addrs) = self.healing.heal_turn(now.ns, &self.config, jitter, is_met) {
-            for addr in addrs {
+            for addr in addrs.into_iter().filter(|_| !is_left_to_foca) {
                 self.announce(Identity::stranger(addr));
             }
-            self.announce_to_down(u64::MAX, now);
+            if !is_left_to_foca {
+                self.announce_to_down(u64::MAX, now);
+            }
         }
         let members = self.alive();
-        if self.healing.recent_turn(now.ns, members, &self.config, jitter) {
+        if self.healing.recent_turn(now.ns, members, &self.config, jitter) && !is_left_to_foca {
             self.announce_to_down(self.config.heal_recent_ms * 1_000_000, now);
         }
     }

@@ -13,6 +13,7 @@ use super::rollcall::{self, SAMPLE};
 use super::suspicion::{Accusation, Terms};
 use super::table::{MemberState, Merged, Verdict};
 use super::{Event, Membership};
+use crate::engine::sabotage::Rule;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use foca::{Message, State};
@@ -138,7 +139,10 @@ impl Membership {
             let down = self
                 .table
                 .find(node)
-                .filter(|member| member.state == MemberState::Suspect && Some(member.incarnation) == incarnation)
+                .filter(|member| {
+                    let stands = member.state == MemberState::Suspect && Some(member.incarnation) == incarnation;
+                    stands || member.is_up() && self.config.broken.is(Rule::RefutationIgnored)
+                })
                 .map(|member| Update::new(member.identity(), member.incarnation, State::Down));
             let Some(down) = down else {
                 self.suspicions.end(node);
@@ -262,7 +266,7 @@ impl Membership {
         // Who hears nobody holds nobody, whatever its list says; after the window that is the new normal, as with losses.
         let silent_since = self.awareness.last_heard();
         let by_silence = self.is_silent(now) && now.ns < silent_since + window_ns;
-        let is_cut_off = by_losses || by_silence;
+        let is_cut_off = (by_losses || by_silence) && !self.config.broken.is(Rule::CutOffUnseen);
         if is_cut_off == self.is_cut_off {
             return;
         }

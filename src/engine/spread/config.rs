@@ -1,5 +1,7 @@
 //! The spread's timings and limits.
 
+use crate::engine::sabotage::Broken;
+
 /// Durations are milliseconds, rates bytes a second. `lan` and `wan` are the two settings in use; tests and experiments alter fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpreadConfig {
@@ -82,6 +84,7 @@ pub struct SpreadConfig {
     pub stream_idle_ms: u64,
     /// Pause before a peer is tried again that was busy or broke off.
     pub exchange_retry_ms: u64,
+    pub broken: Broken,
 }
 
 impl SpreadConfig {
@@ -130,6 +133,7 @@ impl SpreadConfig {
             turn_frames_max: 16,
             stream_idle_ms: 60_000,
             exchange_retry_ms: 500,
+            broken: Broken::default(),
         }
     }
 }

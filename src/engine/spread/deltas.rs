@@ -14,6 +14,7 @@ use super::{Context, Spread};
 use crate::engine::catalog::{Applied, Heard, Supply, Urgency};
 use crate::engine::mail::PART_BYTES_MAX;
 use crate::engine::membership::Peer;
+use crate::engine::sabotage::Rule;
 use crate::engine::wire::packet::{Advert, Changes, Part, Reach, Want};
 use crate::model::names::NodeId;
 use crate::model::record::{Batch, Seq};
@@ -329,6 +330,9 @@ impl Spread {
             }
         }
         let bytes: usize = parts.iter().map(encoded_len).sum();
+        if self.config.broken.is(Rule::LargeStaysHome) {
+            parts.retain(|part| !matches!(part, Part::FetchInstead(_)));
+        }
         self.pressure.admit_repair(now, to, bytes)?;
         self.counters.answers_sent += parts.len() as u64;
         self.counters.answer_bytes_sent += bytes as u64;

@@ -51,6 +51,7 @@ use crate::engine::catalog::{Catalog, Heard};
 use crate::engine::io::StreamId;
 pub use crate::engine::membership::Peer;
 use crate::engine::membership::{Event, Membership};
+use crate::engine::sabotage::Rule;
 use crate::engine::wire::packet::{Advert, Frame, Part, Roots};
 use crate::model::command::Refusal;
 use crate::model::names::NodeId;
@@ -296,7 +297,8 @@ impl Spread {
 
     /// The sums over our heads, once we speak for them.
     pub fn roots(&self, catalog: &Catalog) -> Option<Roots> {
-        self.is_ready().then(|| Roots { local: catalog.root(), remote: self.remote_root })
+        let speaks = self.is_ready() || self.config.broken.is(Rule::NotReadySpeaks);
+        speaks.then(|| Roots { local: catalog.root(), remote: self.remote_root })
     }
 
     /// Whether this agent has caught up with its datacenter; it stays so.

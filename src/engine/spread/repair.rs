@@ -16,6 +16,7 @@ use super::sketch::{Gathering, HeadKey, ShortOrigin, Size, Sketch, Theirs, by_sh
 use super::{Context, Spread};
 use crate::engine::catalog::{Catalog, Heard};
 use crate::engine::membership::Peer;
+use crate::engine::sabotage::Rule;
 use crate::engine::wire::packet::{Advert, HeadsPage, Part, Roots, SketchCells, Want};
 use crate::model::names::NodeId;
 use crate::model::time::Now;
@@ -152,7 +153,8 @@ impl Repair {
 
     pub fn deadline(&self, config: &SpreadConfig) -> Option<u64> {
         let verdict_ns = self.exchange.map(|exchange| exchange.verdict_ns);
-        let mismatch_ns = self.mismatch.map(|mismatch| mismatch.since_ns + config.calm_ms * 1_000_000);
+        let mismatch = self.mismatch.filter(|_| !config.broken.is(Rule::NoRepair));
+        let mismatch_ns = mismatch.map(|mismatch| mismatch.since_ns + config.calm_ms * 1_000_000);
         [verdict_ns, mismatch_ns].into_iter().flatten().min()
     }
 }
@@ -189,7 +191,7 @@ impl Spread {
         self.repair.moved(now, ctx.catalog.root());
         self.judge_exchange(now);
         let config = &self.config;
-        let Some(mismatch) = self.repair.mismatch else { return };
+        let Some(mismatch) = self.repair.mismatch.filter(|_| !self.config.broken.is(Rule::NoRepair)) else { return };
         if now.ns < mismatch.since_ns + config.calm_ms * 1_000_000 {
             return;
         }
