@@ -14,6 +14,7 @@
 
 mod deletes;
 mod heads;
+mod leases;
 mod life;
 mod limits;
 pub mod moves;
@@ -21,6 +22,7 @@ mod prefix;
 mod ready;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 mod visible;
 mod writes;
 
@@ -125,7 +127,9 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(deletes::Deletes::default()),
         Box::new(writes::Writes),
         Box::new(visible::Visible::default()),
+        Box::new(leases::Leases::default()),
         Box::new(life::Life::default()),
+        Box::new(verdicts::Verdicts::default()),
         Box::new(ready::Ready::default()),
         Box::new(limits::Limits::default()),
     ]

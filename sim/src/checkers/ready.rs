@@ -1,6 +1,7 @@
 //! Invariant 8, as far as it is seen from outside: who is ready stays ready, and all are within ten seconds of calm.
 
 use super::{Checker, Scene};
+use crate::reader::{self, Reader};
 use crate::violation::Violation;
 use crate::world::{HostId, Note};
 use std::collections::BTreeSet;
@@ -36,6 +37,14 @@ impl Checker for Ready {
                 let observed = self.observe(*host, view.agent.is_ready);
                 observed.map_err(|_| scene.violation("ready-stays-ready", &[*host], "ready".into(), "not ready any more".into()))?;
             }
+            Note::Sent { host, bytes, .. } => {
+                // One that is ready now may have become so by what it just handled, and one that is not never was.
+                let is_ready = scene.engine(*host).is_none_or(|engine| engine.spread().is_ready());
+                if !is_ready && speaks_for_others(scene, *host, bytes) {
+                    let found = "the sum over its heads, by which others measure what they know".into();
+                    return Err(scene.violation("unready-are-silent", &[*host], "nothing of what it knows of others".into(), found));
+                }
+            }
             Note::Handled { host } => {
                 let engine = scene.engine(*host);
                 // Whose packets stand still is connected to nobody, and may hold that all others are there.
@@ -51,6 +60,13 @@ impl Checker for Ready {
         }
         Ok(())
     }
+}
+
+/// Whether a datagram carries roots: who sends them is taken for ready.
+fn speaks_for_others(scene: &Scene<'_>, host: HostId, bytes: &[u8]) -> bool {
+    let config = scene.world.config(host);
+    let parts = Reader::new(&config.label, config.keys.first().copied()).variants(bytes);
+    parts.is_some_and(|parts| parts.contains(&reader::ROOTS))
 }
 
 #[cfg(test)]
