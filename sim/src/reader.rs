@@ -48,15 +48,16 @@ impl Reader {
         self.0.open(datagram).ok().map(|opened| Bytes::copy_from_slice(&opened.body))
     }
 
-    /// Sends on what was read.
-    pub fn seal(&mut self, draw: u64, body: &[u8]) -> Bytes {
-        self.0.seal(&mut ChaCha12Rng::seed_from_u64(draw), body)
-    }
-
     /// The names of a datagram's parts; none where it cannot be opened.
     pub fn parts(&mut self, datagram: &[u8]) -> Option<Vec<&'static str>> {
         Some(self.variants(datagram)?.into_iter().map(|variant| KINDS.get(usize::from(variant)).copied().unwrap_or("unknown")).collect())
     }
+}
+
+/// A body as somebody with the key can send it; a new `draw` makes a new sender.
+pub fn sealed(label: &str, key: Option<[u8; 32]>, draw: u64, body: &[u8]) -> Bytes {
+    let keyring = key.map(|key| Keyring::new(Key::from_bytes(key)));
+    Sealer::new(label, keyring, NodeId(u128::MAX - 1), draw).seal(&mut ChaCha12Rng::seed_from_u64(draw), body)
 }
 
 /// Each part stands behind its length, and begins with its variant.

@@ -1,7 +1,9 @@
 //! Checkers that need a whole cluster to bite: each is shown a scene with one lie in it, and the same scene without.
 
-use super::{Checker, Scene, life, prefix, ready, visible};
-use crate::plan::Intent;
+use super::{Checker, Scene, leases, life, prefix, ready, visible};
+use crate::history::History;
+use crate::plan::{Intent, PlannedClient};
+use crate::reader;
 use crate::run::{Run, SECOND};
 use crate::scenarios::steps;
 use crate::swarm;
@@ -11,11 +13,11 @@ use std::sync::Arc;
 use tidings::engine::io::StoreOp;
 use tidings::model::record::{Content, RecordState};
 
-const A: HostId = HostId(0);
-const B: HostId = HostId(1);
+pub(super) const A: HostId = HostId(0);
+pub(super) const B: HostId = HostId(1);
 
 /// Three agents that know each other, and one instance, registered at the first.
-fn whole() -> Run {
+pub(super) fn whole() -> Run {
     crate::log::listen(None);
     let mut run = Run::cluster(1, 3);
     steps::until_whole(&mut run, 20 * SECOND).unwrap();
@@ -131,4 +133,51 @@ fn what_lacks_is_said_until_nothing_does() {
     assert!(lacks.1.contains("runs nowhere"), "{}", lacks.1);
     run.run_for(30 * SECOND).unwrap();
     assert_eq!(swarm::lack(&run), None, "two who hold the third for down are whole");
+}
+
+#[test]
+fn a_lease_that_outlives_its_client_is_caught_and_a_renewed_one_passes() {
+    let mut run = whole();
+    let mut checker = leases::Leases::default();
+    checker.note(&run.scene(), &Note::Started { host: A }).unwrap();
+    let client = run.add_client(PlannedClient { ttl_ms: Some(6_000), ..run.clients[0].planned });
+    steps::act(&mut run, client, Intent::Register).unwrap();
+    for _ in 0..15 {
+        run.run_for(SECOND).unwrap();
+        checker.note(&run.scene(), &Note::Handled { host: A }).unwrap();
+    }
+    checker.at_rest(&run.scene()).expect("its client renews it");
+    let silent = History::default();
+    let caught = checker.at_rest(&Scene { history: &silent, ..run.scene() }).unwrap_err();
+    assert_eq!(caught.checker, "leases-run-out");
+}
+
+#[test]
+fn a_view_without_a_renewed_instance_is_caught() {
+    let mut run = whole();
+    let before = run.views[B.index()].clone();
+    let client = run.add_client(PlannedClient { ttl_ms: Some(60_000), ..run.clients[0].planned });
+    steps::act(&mut run, client, Intent::Register).unwrap();
+    run.run_for(10 * SECOND).unwrap();
+    steps::act(&mut run, client, Intent::Heartbeat).unwrap();
+    leases::Leases::default().at_rest(&run.scene()).expect("all show it");
+    run.views[B.index()] = before;
+    let caught = leases::Leases::default().at_rest(&run.scene()).unwrap_err();
+    assert_eq!(caught.checker, "renewed-leases-live");
+}
+
+#[test]
+fn who_sends_roots_before_it_is_ready_is_caught() {
+    let mut run = whole();
+    let late = run.add_agents(1, &|_| {})[0];
+    run.start(late);
+    let label = run.world.config(late).label.clone();
+    let roots = reader::sealed(&label, None, 1, &[3, reader::ROOTS, 0, 0]);
+    let sent = |host| Note::Sent { host, to: run.world.host(A).address, bytes: roots.clone() };
+    ready::Ready::default().note(&run.scene(), &sent(A)).expect("it is ready");
+    let caught = ready::Ready::default().note(&run.scene(), &sent(late)).unwrap_err();
+    assert_eq!(caught.checker, "unready-are-silent");
+    let swim = reader::sealed(&label, None, 1, &[2, reader::SWIM, 0]);
+    let sent = Note::Sent { host: late, to: run.world.host(A).address, bytes: swim };
+    ready::Ready::default().note(&run.scene(), &sent).expect("it looks for company");
 }

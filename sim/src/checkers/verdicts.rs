@@ -131,7 +131,11 @@ impl Verdicts {
             let found = format!("{fallen:?} held down by one who holds {held} and lost {lost} within {} s", CUT_OFF_NS / SECOND);
             return Err(scene.violation("cut-off-gives-no-verdict", &[host], "no verdict of who is cut off".into(), found));
         }
-        self.return_of(scene, host, engine)?;
+        let me = membership.me();
+        self.renewed(host, me.node, (me.generation, me.boot), membership.counters.renewals).map_err(|former| {
+            let expected = format!("somebody who held {:?} down in its life {former:?}", me.node);
+            scene.violation("who-returns-was-held-down", &[host], expected, format!("it is back as {}", me.generation))
+        })?;
         let fallen: Vec<NodeId> = fallen.into_iter().filter(|node| scene.running().any(|(_, running)| running == *node)).collect();
         if !fallen.is_empty() && scene.is_calm_for(CALM_NS) {
             let expected = format!("nobody who lives held dead, {} s after the last fault", CALM_NS / SECOND);
@@ -141,19 +145,17 @@ impl Verdicts {
     }
 
     /// Whoever begins a new life was held down in the one before, or heard of a later one that it had.
-    fn return_of(&mut self, scene: &Scene<'_>, host: HostId, engine: &Engine) -> Result<(), Violation> {
-        let (me, renewals) = (engine.membership().me(), engine.membership().counters.renewals);
+    ///
+    /// # Errors
+    /// The life that nobody held down.
+    fn renewed(&mut self, host: HostId, node: NodeId, life: Life, renewals: u64) -> Result<(), Life> {
         let stood = self.stood.entry(host).or_default();
-        let former = std::mem::replace(&mut stood.me, (me.node, (me.generation, me.boot)));
-        let is_new = renewals > std::mem::replace(&mut stood.renewals, renewals) && former.0 == me.node;
-        let latest = self.latest.entry(me.node).or_default();
-        let is_outdated = *latest > former.1;
-        *latest = (me.generation, me.boot).max(*latest);
-        if is_new && !is_outdated && !self.buried.contains(&former) {
-            let expected = format!("somebody who held {:?} down in its life {:?}", former.0, former.1);
-            return Err(scene.violation("who-returns-was-held-down", &[host], expected, format!("it is back as {}", me.generation)));
-        }
-        Ok(())
+        let (former_node, former) = std::mem::replace(&mut stood.me, (node, life));
+        let is_new = renewals > std::mem::replace(&mut stood.renewals, renewals) && former_node == node;
+        let latest = self.latest.entry(node).or_default();
+        let is_outdated = *latest > former;
+        *latest = life.max(*latest);
+        if is_new && !is_outdated && !self.buried.contains(&(node, former)) { Err(former) } else { Ok(()) }
     }
 
     /// A mark of reaping takes effect only where its origin is not held alive.
@@ -188,5 +190,85 @@ impl Checker for Verdicts {
             _ => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{A, B, whole};
+    use super::*;
+    use crate::checkers::moves::Moved;
+
+    const X: NodeId = NodeId(1);
+
+    fn seen(node: u128, state: MemberState) -> Seen {
+        Seen { node: NodeId(node), life: (7, 0), state, has_left: false, lost_at: None }
+    }
+
+    #[test]
+    fn only_who_was_suspect_counts_as_condemned_and_who_left_not_as_fallen() {
+        let mut stood = Stood::default();
+        stood.follow(0, &[seen(1, MemberState::Suspect), seen(2, MemberState::Alive), seen(3, MemberState::Suspect)]);
+        let left = Seen { has_left: true, ..seen(3, MemberState::Down) };
+        let judged = stood.follow(1, &[seen(1, MemberState::Down), seen(2, MemberState::Down), left]);
+        assert_eq!(judged, Some(Judged { condemned: 1, fallen: vec![NodeId(1), NodeId(2)] }));
+        assert_eq!(stood.follow(2, &[seen(1, MemberState::Down), seen(2, MemberState::Down), left]), None);
+    }
+
+    #[test]
+    fn the_lost_count_for_a_while_and_not_once_they_are_back() {
+        let mut stood = Stood::default();
+        stood.follow(0, &[seen(1, MemberState::Alive), seen(2, MemberState::Alive)]);
+        stood.follow(5, &[seen(1, MemberState::Suspect), seen(2, MemberState::Down)]);
+        assert_eq!(stood.held_and_lost(6), (1, 2));
+        stood.follow(7, &[seen(1, MemberState::Alive), seen(2, MemberState::Down)]);
+        assert_eq!(stood.held_and_lost(8), (2, 1));
+        assert_eq!(stood.held_and_lost(5 + CUT_OFF_NS), (2, 0));
+    }
+
+    #[test]
+    fn a_return_needs_a_burial_or_a_later_life() {
+        let mut verdicts = Verdicts::default();
+        verdicts.stood.insert(A, Stood { me: (X, (7, 0)), ..Stood::default() });
+        assert_eq!(verdicts.renewed(A, X, (7, 0), 0), Ok(()), "nothing happened");
+        assert_eq!(verdicts.renewed(A, X, (8, 0), 1), Err((7, 0)));
+        verdicts.buried.insert((X, (8, 0)));
+        assert_eq!(verdicts.renewed(A, X, (9, 0), 2), Ok(()));
+        verdicts.latest.insert(X, (12, 3));
+        assert_eq!(verdicts.renewed(A, X, (13, 0), 3), Ok(()), "a former life of its own was later");
+    }
+
+    #[test]
+    fn a_mark_on_who_is_held_alive_is_caught_and_a_head_without_one_passes() {
+        let run = whole();
+        let mut verdicts = Verdicts::default();
+        verdicts.note(&run.scene(), &Note::Handled { host: B }).unwrap();
+        let a = run.node(A).expect("it runs");
+        let mut head = run.scene().engine(B).and_then(|engine| engine.catalog().head(a)).expect("it knows it");
+        let moved = |head| Moved { heads: vec![(head, 0)], gone: Vec::new() };
+        verdicts.note(&Scene { moved: &moved(head), ..run.scene() }, &Note::Handled { host: B }).unwrap();
+        head.flags.reaped = Some(20_000);
+        let caught = verdicts.note(&Scene { moved: &moved(head), ..run.scene() }, &Note::Handled { host: B }).unwrap_err();
+        assert_eq!(caught.checker, "living-are-not-reaped");
+    }
+
+    #[test]
+    fn who_comes_to_hold_the_living_dead_in_all_calm_is_caught_and_in_a_storm_is_not() {
+        let mut run = whole();
+        let note = Note::Handled { host: B };
+        let mut before = Verdicts::default();
+        before.note(&run.scene(), &note).unwrap();
+        run.world.network.isolate(A);
+        run.run_for(CALM_NS).unwrap();
+        run.world.network.rejoin(A);
+        let counted = run.scene().engine(B).expect("it runs").membership().counters.verdicts;
+        // As one to whom others told of it.
+        before.stood.get_mut(&B).expect("it was looked at").verdicts = counted;
+        let mut again = Verdicts { stood: std::mem::take(&mut before.stood), ..Verdicts::default() };
+        let kept = again.stood.get(&B).expect("it was looked at").members.clone();
+        again.note(&Scene { disturbed_at: run.world.now(), ..run.scene() }, &note).expect("it was cut off just now");
+        again.stood.get_mut(&B).expect("it was looked at").members = kept;
+        let caught = again.note(&Scene { disturbed_at: 0, ..run.scene() }, &note).unwrap_err();
+        assert_eq!(caught.checker, "living-stay-alive");
     }
 }

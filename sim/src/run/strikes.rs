@@ -3,7 +3,7 @@
 use super::{OWN_TOKENS, Run};
 use crate::faults::{FaultKind, Stroke};
 use crate::plan::{Kept, PlannedClient};
-use crate::reader::Reader;
+use crate::reader::{self, Reader};
 use crate::sweep;
 use crate::workload::Client;
 use crate::world::network::Ailment;
@@ -95,7 +95,7 @@ impl Run {
         let Some(body) = Reader::new(&label, key).body(&bytes) else { return };
         let label = if draw & 4 == 0 { format!("{label}-other") } else { label };
         let key = if draw & 4 == 0 { key } else { Some([draw as u8; 32]) };
-        self.world.inject(to, sender, Reader::new(&label, key).seal(draw, &body));
+        self.world.inject(to, sender, reader::sealed(&label, key, draw, &body));
     }
 
     /// Registrations at once, each with a lease that nobody renews.
