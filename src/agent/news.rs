@@ -147,6 +147,7 @@ mod tests {
             is_gateway: false,
             instances: 0,
             rtt_us: None,
+            coordinate: None,
             since: 0,
             is_name_taken: false,
             word: None,

@@ -94,6 +94,7 @@ impl Engine {
                     }
                 });
             }
+            Part::Coordinate(coordinate) => gateway.membership.hear_coordinate(now, peer.node, coordinate),
             Part::Challenge(nonce) => gateway.mail.post(peer.addr, &Part::Echo(nonce)),
             Part::Echo(nonce) => {
                 for bytes in gateway.proofs.echoed(peer.addr, nonce) {
@@ -205,7 +206,9 @@ impl Engine {
         use membership::Event;
         let Some(gateway) = self.gateway.as_mut() else { return };
         match effect {
-            membership::Effect::Send { to, body } => gateway.mail.post(to, &Part::Swim(body)),
+            membership::Effect::Send { to, body, coordinate } => {
+                gateway.mail.post_swim(to, body, coordinate);
+            }
             membership::Effect::Event(Event::Up(node) | Event::Moved { node, .. }) => {
                 let addr = gateway.membership.member(node).map(|member| member.addr);
                 self.with_gateway(|gateway, home, _, _| addr.into_iter().for_each(|addr| gateway.introduce(home, addr, false)));

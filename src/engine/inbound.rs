@@ -50,6 +50,7 @@ impl Engine {
                 let held = self.proofs.echoed(peer.addr, nonce);
                 held.into_iter().for_each(|bytes| self.datagram_out(peer.addr, bytes));
             }
+            Part::Coordinate(coordinate) => self.membership.hear_coordinate(now, peer.node, coordinate),
             Part::Lane { lane, part } => self.lane_part(now, peer, lane, &part),
             Part::Datacenters(mentions) => self.take_mentions(now, peer, mentions),
             Part::Forgotten { datacenter, at_ms } => self.take_forgotten(now, &datacenter, at_ms),

@@ -5,6 +5,7 @@
 
 use super::wire::packet::{Lane, Part};
 use super::wire::{BODY_BYTES_MAX, put_varint, take_varint};
+use crate::model::coordinate::Coordinate;
 use bytes::{Buf as _, Bytes};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +18,11 @@ const LANE_BYTES: usize = 1 + 4 + LENGTH_BYTES_MAX;
 
 /// The longest encoded part: one that fills a datagram alone, in a lane.
 pub const PART_BYTES_MAX: usize = BODY_BYTES_MAX - LENGTH_BYTES_MAX - LANE_BYTES;
+
+/// What a membership packet weighs as a part, beside itself.
+const SWIM_BYTES_MAX: usize = 8;
+/// The longest coordinate: ten numbers of up to four bytes, its error of two, as a part.
+const COORDINATE_BYTES_MAX: usize = LENGTH_BYTES_MAX + 1 + 10 * 4 + 2;
 
 /// Bodies being packed, by address.
 #[derive(Default)]
@@ -42,6 +48,20 @@ impl Mail {
         }
         put_varint(body, encoded.len() as u64);
         body.extend_from_slice(&encoded);
+    }
+
+    /// Puts a packet of the membership into the datagram to `to`, behind the sender's coordinate if the two share one. Returns what room
+    /// is left beside it.
+    pub fn post_swim(&mut self, to: SocketAddr, body: Bytes, coordinate: Option<Coordinate>) -> usize {
+        let mut room = PART_BYTES_MAX.saturating_sub(body.len() + SWIM_BYTES_MAX);
+        if let Some(coordinate) = coordinate
+            && let Some(rest) = room.checked_sub(COORDINATE_BYTES_MAX)
+        {
+            room = rest;
+            self.post(to, &Part::Coordinate(coordinate));
+        }
+        self.post(to, &Part::Swim(body));
+        room
     }
 
     /// Puts a part about another datacenter's origins into the datagram to `to`.

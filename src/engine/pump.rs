@@ -23,8 +23,6 @@ const STORE_MEMBERS_MS: u64 = 5_000;
 const SHOW_MEMBERS_MS: u64 = 5;
 /// Members are shown with how many instances they have; that may be so old, in milliseconds.
 const SHOW_COUNTS_MS: u64 = 1_000;
-/// What a membership packet weighs as a part, beside itself.
-const SWIM_BYTES_MAX: usize = 8;
 /// What a forwarded command weighs as a part, beside itself.
 const ASK_BYTES_MAX: usize = 12;
 /// Addresses that are stored: enough that one of them lives.
@@ -89,9 +87,8 @@ impl Engine {
 
     fn membership_effect(&mut self, now: Now, effect: membership::Effect) {
         match effect {
-            membership::Effect::Send { to, body } => {
-                let room = mail::PART_BYTES_MAX.saturating_sub(body.len() + SWIM_BYTES_MAX);
-                self.mail.post(to, &Part::Swim(body));
+            membership::Effect::Send { to, body, coordinate } => {
+                let room = self.mail.post_swim(to, body, coordinate);
                 for part in self.spread.ride_along(now, &self.catalog, room) {
                     self.mail.post(to, &part);
                 }
@@ -298,6 +295,7 @@ impl Engine {
                 is_gateway: info.is_some_and(|info| info.is_gateway),
                 instances: facts.as_ref().map_or(0, |facts| facts.instances),
                 rtt_us: self.rtts.of(id),
+                coordinate: self.rtts.place_of(id),
                 since,
                 is_name_taken: facts.as_ref().is_some_and(|facts| facts.is_name_taken),
                 word: facts.and_then(|facts| facts.word),

@@ -2,6 +2,7 @@
 
 pub mod bytes;
 pub mod command;
+pub mod coordinate;
 pub mod duration;
 pub mod entry;
 pub mod event;

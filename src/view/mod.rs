@@ -8,6 +8,7 @@
 //! index     services by name (hashed, O(1)) and in order; a change copies one small branch
 //! journal   the last changes, bounded: what feeds are made of
 //! entries   key-value entries, in order, by prefix
+//! near      how far members are from each other
 //! by_node   an index of instances by node, for readers that keep one
 //! follow    how readers keep indexes of their own up to date
 //! filter    which entries a reader wants, and pages of them
@@ -27,6 +28,7 @@ mod filter;
 mod follow;
 mod index;
 mod journal;
+mod near;
 mod node;
 mod service;
 #[cfg(test)]
@@ -41,6 +43,7 @@ pub use entries::KeyValue;
 pub use filter::{Filter, HealthFilter, Namespaces};
 pub use follow::{Follower, Step};
 pub use journal::{Batch, Change, Changes, Event, RemoveReason};
+pub use near::Near;
 pub use node::{AgentView, FiredEvent, MemberState, MemberView, Node};
 pub use service::{Bodies, Body, Counts, Entry, Service, Standing};
 

@@ -1,5 +1,6 @@
 //! Where instances live, who the members are, and what the agent says of itself.
 
+use crate::model::coordinate::Coordinate;
 use crate::model::event::UserEvent;
 use crate::model::instance::{Check, Health};
 use crate::model::names::NodeId;
@@ -62,6 +63,8 @@ pub struct MemberView {
     pub instances: u64,
     /// This agent's estimate of the round trip to it, in microseconds; none before the first probe came back. Shown coarsely.
     pub rtt_us: Option<u32>,
+    /// Where it stands among round trips; none before it told. Shown coarsely.
+    pub coordinate: Option<Coordinate>,
     /// Since when the state is what it is: wall clock in Unix milliseconds.
     pub since: u64,
     /// Another member claims the same name.

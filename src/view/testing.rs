@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AgentView, DatacenterView, Editor, Entry, LinkState, LinkView, Node};
+use super::{AgentView, DatacenterView, Editor, Entry, LinkState, LinkView, MemberState, MemberView, Node};
 use crate::model::instance::Instance;
 use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
 use crate::model::node::Liveness;
@@ -15,6 +15,29 @@ pub fn editor(agent: NodeId, datacenter: &str) -> Editor {
     let mut editor = Editor::new(agent, 0);
     editor.block_reserved(1 << 52);
     editor
+}
+
+/// A member that is alive, at no known distance.
+pub fn member(id: u128, name: &str) -> MemberView {
+    MemberView {
+        id: NodeId(id),
+        name: name.to_owned(),
+        gossip: ([127, 0, 0, 1], 1).into(),
+        state: MemberState::Alive,
+        incarnation: 0,
+        datacenter: "dc1".to_owned(),
+        zone: None,
+        version: String::new(),
+        http_port: None,
+        dns_port: None,
+        is_gateway: false,
+        instances: 0,
+        rtt_us: None,
+        coordinate: None,
+        since: 0,
+        is_name_taken: false,
+        word: None,
+    }
 }
 
 /// A host that is alive.

@@ -81,6 +81,7 @@ fn membership(sample: &mut Sample, counters: &membership::Counters) {
         ("after_leaving", counters.dropped_after_leaving),
         ("refused", counters.dropped_refused),
         ("members_full", counters.dropped_members_full),
+        ("coordinate", counters.coordinates_refused),
         ("forgotten_early", counters.forgotten_early),
         ("addresses_full", counters.dropped_addresses_full),
     ];

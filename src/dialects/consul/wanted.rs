@@ -3,14 +3,13 @@
 use serde::Serialize;
 
 use super::Consul;
-use super::coordinate::Near;
 use super::filter::Filter;
 use super::filter::shape::Shape;
 use super::json::node::has_meta;
 use super::json::service::One;
 use super::refuse::Failure;
 use super::request::Params;
-use crate::view::{Node, Service, View};
+use crate::view::{Near, Node, Service, View};
 
 /// Conditions on the elements of a list. All that is named must hold.
 pub struct Wanted<'p> {
@@ -52,7 +51,7 @@ impl<'p> Wanted<'p> {
     /// The elements that are wanted, in their order or, where that is asked, the nearest first. Each comes with its node.
     pub fn pick<'n, T: Serialize>(&self, view: &View, elements: impl Iterator<Item = (&'n Node, T)>) -> Vec<T> {
         let mut picked: Vec<(&Node, T)> = elements.filter(|(node, element)| self.takes_node(node) && self.takes(element)).collect();
-        if let Some(near) = self.near.and_then(|near| Near::of(view, near)) {
+        if let Some(near) = self.near.and_then(|near| Near::named(view, near)) {
             picked.sort_by_key(|(node, _)| near.rank(node.id));
         }
         picked.into_iter().map(|(_, element)| element).collect()

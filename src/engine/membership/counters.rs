@@ -15,6 +15,8 @@ pub struct Counters {
     pub dropped_after_leaving: u64,
     /// Packets that foca refused.
     pub dropped_refused: u64,
+    /// Coordinates that are absurd or a stranger's, and round trips that make none.
+    pub coordinates_refused: u64,
     /// Members not taken in because the table was full.
     pub dropped_members_full: u64,
     /// Down members forgotten before their time because there were too many.

@@ -8,6 +8,7 @@ use super::swim::{ACCUSATIONS_MAX, Outbox, Sent, Swim, SwimTimer, swim_config};
 use super::table::{Change, MemberState, Merged};
 use super::{Effect, Event, Membership};
 use crate::engine::sabotage::Rule;
+use crate::model::coordinate::Coordinate;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use bytes::Bytes;
@@ -73,6 +74,7 @@ impl Membership {
 
     fn dispatch(&mut self, now: Now, sent: Sent) {
         let Sent { mut to, mut packet, mut header } = sent;
+        let mut coordinate = None;
         if let Some(header) = &mut header {
             self.incarnation = header.src_incarnation;
             if self.is_mute(now) {
@@ -80,7 +82,7 @@ impl Membership {
                     return;
                 }
                 packet.truncate(codec::header_len(header));
-                return self.send_bytes(&to, packet.freeze());
+                return self.send_bytes(&to, packet.freeze(), None);
             }
             if header.message == Message::Gossip
                 && let Some(instead) = self.instead_of_suspect(to)
@@ -91,6 +93,11 @@ impl Membership {
             if let Message::Ping(number) = header.message {
                 self.probe = Some(Probe { target: to.node, number, sent_ns: now.ns, is_answered: false });
             }
+            coordinate = match header.message {
+                Message::Ping(_) => self.coordinates.for_ping(now, to.node),
+                Message::Ack(_) => self.coordinates.for_ack(now, to.node),
+                _ => None,
+            };
             let header_len = codec::header_len(header);
             // Who is suspected learns it with the very ping it is to answer.
             if matches!(header.message, Message::Ping(_) | Message::IndirectPing { .. })
@@ -109,7 +116,7 @@ impl Membership {
                 codec::attach_remark(&mut packet, header_len, &Remark::Digest { sum: self.digest(), lost });
             }
         }
-        self.send_bytes(&to, packet.freeze());
+        self.send_bytes(&to, packet.freeze(), coordinate);
     }
 
     /// Whether to keep our picture of others to ourselves: we hear nobody, or are held down. It is the one that a deaf agent spreads of
@@ -132,17 +139,17 @@ impl Membership {
         None
     }
 
-    fn send_bytes(&mut self, to: &Identity, body: Bytes) {
+    fn send_bytes(&mut self, to: &Identity, body: Bytes, coordinate: Option<Coordinate>) {
         self.counters.packets_sent += 1;
         self.counters.bytes_sent += body.len() as u64;
-        self.effects.push_back(Effect::Send { to: to.addr, body });
+        self.effects.push_back(Effect::Send { to: to.addr, body, coordinate });
     }
 
     /// Sends a packet of our own making.
     pub(super) fn send(&mut self, to: Identity, message: Message<Identity>, updates: Vec<Update>, remarks: Vec<Remark>) {
         let header = Header { src: self.identity(), src_incarnation: self.incarnation, dst: to, message };
         let body = Packet { header, updates, remarks }.encode();
-        self.send_bytes(&to, body);
+        self.send_bytes(&to, body, None);
     }
 
     /// Takes updates in and hands foca those that are news. `spread`: pass them on as gossip.
@@ -175,6 +182,7 @@ impl Membership {
         if let Some(replaced) = change.replaced
             && replaced.addr != addr
         {
+            self.coordinates.forget(node);
             self.event(Event::Moved { node, from: replaced.addr, to: addr });
         }
         match change.is {
@@ -216,6 +224,7 @@ impl Membership {
             }
             MemberState::Down => {
                 self.suspicions.end(node);
+                self.coordinates.forget(node);
                 if left {
                     self.cutoff.settled(node);
                 } else if change.was == Some(MemberState::Alive) {

@@ -254,6 +254,7 @@ impl Membership {
             let sample_us = (now.ns.saturating_sub(probe.sent_ns) / 1_000).min(u64::from(u32::MAX)) as u32;
             let target = probe.target;
             self.table.set_rtt(target, sample_us);
+            self.take_sample(target, sample_us);
         }
     }
 

@@ -16,6 +16,7 @@
 mod awareness;
 mod codec;
 mod config;
+mod coordinates;
 mod counters;
 mod cutoff;
 mod dispatch;
@@ -33,6 +34,7 @@ mod table;
 mod tests;
 mod timeout;
 mod verdict;
+mod vivaldi;
 
 pub use self::config::MembershipConfig;
 pub use self::counters::Counters;
@@ -42,6 +44,7 @@ pub use self::table::{Member, MemberState, Peer};
 
 use self::awareness::Awareness;
 use self::codec::{SwimCodec, Update};
+use self::coordinates::Coordinates;
 use self::cutoff::CutOff;
 use self::healing::Healing;
 use self::identity::Identity;
@@ -51,6 +54,7 @@ use self::rollcall::RollCall;
 use self::suspicion::Suspicions;
 use self::swim::{Swim, SwimTimer};
 use self::table::Table;
+use crate::model::coordinate::Coordinate;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use bytes::Bytes;
@@ -63,10 +67,11 @@ use std::net::SocketAddr;
 /// What the membership wants done or known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// A packet, to be sealed and sent.
+    /// A packet, to be sealed and sent, and our coordinate before it where there is room.
     Send {
         to: SocketAddr,
         body: Bytes,
+        coordinate: Option<Coordinate>,
     },
     Event(Event),
 }
@@ -132,6 +137,7 @@ pub struct Membership {
     gossip_at: Option<u64>,
     gossiped_ns: Option<u64>,
     tick_at: u64,
+    coordinates: Coordinates,
     probe: Option<dispatch::Probe>,
     /// Own probes that failed since one was answered.
     misses: u32,
@@ -208,6 +214,7 @@ impl Membership {
             gossip_at: None,
             gossiped_ns: None,
             tick_at: now.after_ms(timeout::TICK_MS),
+            coordinates: Coordinates::default(),
             probe: None,
             misses: 0,
             transmissions,

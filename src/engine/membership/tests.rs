@@ -2,6 +2,7 @@
 
 mod cuts;
 mod detection;
+mod distances;
 mod figures;
 mod formation;
 mod harness;

@@ -207,7 +207,12 @@ impl Spread {
             Part::Heads(page) => self.take_page(now, ctx, from, page),
             Part::Compare { root, is_answer } => self.take_compare(now, ctx, from, root, is_answer),
             Part::Swim(_) | Part::Ask { .. } | Part::Answer { .. } | Part::Challenge(_) | Part::Echo(_) => {}
-            Part::Lane { .. } | Part::Datacenters(_) | Part::Forgotten { .. } | Part::Gateway { .. } | Part::Members { .. } => {}
+            Part::Lane { .. }
+            | Part::Datacenters(_)
+            | Part::Forgotten { .. }
+            | Part::Gateway { .. }
+            | Part::Members { .. }
+            | Part::Coordinate(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@
 //! part or frame that does not decode drops the rest of its packet, counted.
 
 use crate::model::command::{Command, Refusal, Reply};
+use crate::model::coordinate::Coordinate;
 use crate::model::names::{Datacenter, NodeId};
 use crate::model::record::{AsOf, Base, Batch, Epoch, Head, HeadFlags, Lineage, Record, Seq};
 use bytes::Bytes;
@@ -83,6 +84,8 @@ pub enum Part {
         page: Bytes,
         is_answer: bool,
     },
+    /// Where the sender stands among round trips. Goes before the ping or ack that it comes with.
+    Coordinate(Coordinate),
 }
 
 /// Which datacenter's origins something is about, where it is not the own one.

@@ -123,7 +123,7 @@ async fn itself(State(consul): State<Consul>, params: Params) -> Result<Response
         &json!({
             "Config": config,
             "DebugConfig": debug,
-            "Coord": coordinate::own(),
+            "Coord": coordinate::own(&view),
             "Member": member.map(|member| Member::of(&consul, member)),
             "Stats": stats(&consul, &view),
             "Meta": meta,

@@ -1,6 +1,7 @@
 //! A network of memberships in virtual time: latency, loss, cuts in one direction or both, pauses, kills. Deterministic.
 
 use crate::engine::membership::{Effect, Event, Me, MemberState, Membership, MembershipConfig};
+use crate::model::coordinate::Coordinate;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
 use bytes::Bytes;
@@ -18,10 +19,11 @@ pub struct Agent {
     pub is_dead: bool,
     is_paused: bool,
     /// What its socket holds while it is paused.
-    socket: VecDeque<(SocketAddr, Bytes)>,
+    socket: VecDeque<(SocketAddr, Bytes, Option<Coordinate>)>,
     started_ns: u64,
     pub events: Vec<(u64, Event)>,
     pub bytes_received: u64,
+    pub coordinates_received: u64,
 }
 
 pub struct World {
@@ -30,12 +32,14 @@ pub struct World {
     pub config: MembershipConfig,
     rng: ChaCha12Rng,
     by_addr: BTreeMap<SocketAddr, usize>,
-    packets: BTreeMap<(u64, u64), (SocketAddr, SocketAddr, Bytes)>,
+    packets: BTreeMap<(u64, u64), (SocketAddr, SocketAddr, Bytes, Option<Coordinate>)>,
     packet_count: u64,
     deadlines: BTreeSet<(u64, usize)>,
     planned: Vec<Option<u64>>,
     pub loss: f64,
     pub latency_ns: std::ops::Range<u64>,
+    /// What the way between two agents takes beyond that.
+    pub distance_ns: fn(usize, usize) -> u64,
     /// Packets from the first to the second do not arrive.
     cut: BTreeSet<(usize, usize)>,
     /// Answers `NeedState` by an exchange over a perfect stream.
@@ -67,6 +71,7 @@ impl World {
             planned: Vec::new(),
             loss: 0.0,
             latency_ns: 500_000..2 * MS,
+            distance_ns: |_, _| 0,
             cut: BTreeSet::new(),
             has_streams: true,
             mirror_checks: false,
@@ -123,6 +128,7 @@ impl World {
             started_ns: self.now,
             events: Vec::new(),
             bytes_received: 0,
+            coordinates_received: 0,
         });
         self.by_addr.insert(addr, index);
         self.planned.push(None);
@@ -149,7 +155,7 @@ impl World {
     fn drain(&mut self, agent: usize) {
         while let Some(effect) = self.agents[agent].membership.poll() {
             match effect {
-                Effect::Send { to, body } => self.transmit(agent, to, body),
+                Effect::Send { to, body, coordinate } => self.transmit(agent, to, body, coordinate),
                 Effect::Event(event) => {
                     self.agents[agent].events.push((self.now, event));
                     if let Event::NeedState { addr, .. } = event
@@ -178,7 +184,7 @@ impl World {
         }
     }
 
-    fn transmit(&mut self, from: usize, to: SocketAddr, body: Bytes) {
+    fn transmit(&mut self, from: usize, to: SocketAddr, body: Bytes, coordinate: Option<Coordinate>) {
         assert!(body.len() <= self.config.packet_bytes_max, "a packet of {} bytes", body.len());
         if self.rng.random_bool(self.loss) {
             return;
@@ -187,9 +193,9 @@ impl World {
         if self.cut.contains(&(from, target)) {
             return;
         }
-        let at = self.now + self.rng.random_range(self.latency_ns.clone());
+        let at = self.now + self.rng.random_range(self.latency_ns.clone()) + (self.distance_ns)(from, target);
         self.packet_count += 1;
-        self.packets.insert((at, self.packet_count), (self.agents[from].addr, to, body));
+        self.packets.insert((at, self.packet_count), (self.agents[from].addr, to, body, coordinate));
     }
 
     fn exchange(&mut self, agent: usize, addr: SocketAddr) {
@@ -212,7 +218,7 @@ impl World {
 
     /// Changes one byte of each packet that is on its way.
     pub fn mutate_packets(&mut self, at: usize, to: u8) {
-        for (_, _, body) in self.packets.values_mut() {
+        for (_, _, body, _) in self.packets.values_mut() {
             let mut bytes = body.to_vec();
             let len = bytes.len();
             bytes[at % len] = to;
@@ -229,7 +235,7 @@ impl World {
             return false;
         }
         if packet <= timer {
-            let ((at, _), (from, to, body)) = self.packets.pop_first().expect("its key was read");
+            let ((at, _), (from, to, body, coordinate)) = self.packets.pop_first().expect("its key was read");
             self.now = at;
             let target = self.by_addr[&to];
             let agent = &mut self.agents[target];
@@ -238,11 +244,11 @@ impl World {
             }
             if agent.is_paused {
                 if agent.socket.len() < SOCKET_PACKETS_MAX {
-                    agent.socket.push_back((from, body));
+                    agent.socket.push_back((from, body, coordinate));
                 }
                 return true;
             }
-            self.receive(target, from, &body);
+            self.receive(target, from, &body, coordinate);
         } else {
             let (at, agent) = *self.deadlines.first().expect("its key was read");
             self.now = at;
@@ -253,10 +259,15 @@ impl World {
         true
     }
 
-    fn receive(&mut self, target: usize, from: SocketAddr, body: &[u8]) {
+    fn receive(&mut self, target: usize, from: SocketAddr, body: &[u8], coordinate: Option<Coordinate>) {
         let now = self.clock(target);
+        let sender = self.node(self.by_addr[&from]);
         let agent = &mut self.agents[target];
         agent.bytes_received += body.len() as u64 + OVERHEAD;
+        if let Some(coordinate) = coordinate {
+            agent.coordinates_received += 1;
+            agent.membership.hear_coordinate(now, sender, coordinate);
+        }
         let _refused = agent.membership.handle_packet(now, from, body);
         self.drain(target);
     }
@@ -296,8 +307,8 @@ impl World {
     /// It finds what its socket kept, and then that its timers are late.
     pub fn resume(&mut self, agent: usize) {
         self.agents[agent].is_paused = false;
-        while let Some((from, body)) = self.agents[agent].socket.pop_front() {
-            self.receive(agent, from, &body);
+        while let Some((from, body, coordinate)) = self.agents[agent].socket.pop_front() {
+            self.receive(agent, from, &body, coordinate);
         }
         self.plan(agent);
     }

@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{BODY_BYTES_MAX, golden, packet::*};
 use crate::engine::spread::sketch::{HeadKey, Size, Sketch};
+use crate::model::coordinate::Coordinate;
 use crate::model::{
     command::{
         Command, Condition, GossipKey, KeyId, LeaseId, OverrideTarget, Refusal, Registration, Reply, Report, Target, WriteResult, Written,
@@ -46,6 +47,7 @@ fn part_kind(part: &Part) -> &'static str {
         Part::Forgotten { .. } => "forgotten",
         Part::Gateway { .. } => "gateway",
         Part::Members { .. } => "pool_members",
+        Part::Coordinate(_) => "coordinate",
     }
 }
 
@@ -373,6 +375,12 @@ fn parts() -> Vec<Part> {
         Part::Forgotten { datacenter: east(), at_ms: 1_700_000_000_000 },
         Part::Gateway { datacenter: east(), is_answer: true },
         Part::Members { page: Bytes::from_static(b"page"), is_answer: true },
+        Part::Coordinate(Coordinate {
+            vector: [1, -1, 300, -300, 70_000, -70_000, 0, 5_000_000],
+            height_us: 150,
+            adjustment_us: -20,
+            error_permille: 1_500,
+        }),
     ];
     others.into_iter().chain(asks).chain(answers).collect()
 }
@@ -424,7 +432,7 @@ fn every_part_is_these_bytes() {
         part => part_kind(part),
     };
     check("parts", parts().into_iter().map(|part| (kind(&part), part)).collect());
-    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 20);
+    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 21);
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn minute(others: u64) -> Vec<u8> {
 
 fn collect(member: &mut Membership, from: u8, mail: &mut VecDeque<(u8, SocketAddr, Bytes)>) {
     while let Some(effect) = member.poll() {
-        if let Effect::Send { to, body } = effect {
+        if let Effect::Send { to, body, .. } = effect {
             mail.push_back((from, to, body));
         }
     }
