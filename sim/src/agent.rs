@@ -1,9 +1,11 @@
 //! The engine of tidings as a machine of the world: unmodified, with what the shell would hand it.
 
-use crate::world::{Boot, Machine, World};
+use crate::workload::service_name;
+use crate::world::{Boot, Machine, World, wan_of};
+use std::collections::BTreeSet;
 use tidings::engine::Engine;
 use tidings::engine::catalog::copy::{Collector, Copied};
-use tidings::engine::config::{EngineConfig, NodeConfig};
+use tidings::engine::config::{EngineConfig, Export, ExportPolicy, ExportRule, GatewayConfig, NodeConfig};
 use tidings::engine::io::{Input, Output};
 use tidings::model::names::{Datacenter, NodeName};
 use tidings::model::time::Now;
@@ -11,11 +13,21 @@ use tidings::model::time::Now;
 /// Pieces are short, so that a copy is made of several.
 const PIECE_BYTES: usize = 2_000;
 
+/// The name of the datacenter of that number.
+pub fn datacenter(number: u16) -> Datacenter {
+    Datacenter::new(&format!("dc{}", number + 1)).expect("letters and digits are a name")
+}
+
 /// What an agent of that number is told, unless somebody says otherwise.
 pub fn config(number: u32) -> EngineConfig {
+    config_in(number, 0)
+}
+
+/// The same, in the datacenter of that number.
+pub fn config_in(number: u32, of: u16) -> EngineConfig {
     EngineConfig::lan(NodeConfig {
         name: NodeName::new(&format!("host-{number}")).expect("letters and digits are a name"),
-        datacenter: Datacenter::new("dc1").expect("letters and digits are a name"),
+        datacenter: datacenter(of),
         zone: None,
         advertise: World::<Engine>::address_of(number),
         http_port: Some(8_500),
@@ -25,12 +37,29 @@ pub fn config(number: u32) -> EngineConfig {
     })
 }
 
+/// What makes an agent of that number a gateway, which keeps these services at home.
+pub fn gateway(number: u32, key: Option<[u8; 32]>, edition: u16, kept: &BTreeSet<u32>) -> GatewayConfig {
+    let mut config = GatewayConfig::wan("simulated", wan_of(World::<Engine>::address_of(number)));
+    config.keys.extend(key);
+    config.export = export(edition, kept);
+    config
+}
+
+/// All services cross but these.
+pub fn export(edition: u16, kept: &BTreeSet<u32>) -> ExportPolicy {
+    let rule = |service: &u32| ExportRule { namespace: None, service: service_name(*service).to_string(), export: Export::None };
+    ExportPolicy { edition, rules: kept.iter().map(rule).collect(), otherwise: Export::Full }
+}
+
 impl Machine for Engine {
     type Config = EngineConfig;
 
     fn start(config: &EngineConfig, boot: Boot) -> Self {
         let mut config = config.clone();
         config.node.advertise = boot.address;
+        if let Some(gateway) = &mut config.gateway {
+            gateway.advertise = wan_of(boot.address);
+        }
         Engine::new(config, boot.restored, boot.seed, boot.now)
     }
 

@@ -4,11 +4,14 @@ use crate::world::disk::DiskFate;
 use crate::world::network::Ailment;
 use crate::world::{Freeze, HostId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 mod draw;
+mod layout;
 
 pub use draw::draw;
+pub use layout::Layout;
 
 /// The kinds of fault: what a run can be told to leave out, and what a sweep must have seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,10 +69,22 @@ pub enum FaultKind {
     Flood,
     /// Packets of another cluster, or under another key.
     Stranger,
+    /// Nothing goes from a datacenter to another, one way or both.
+    WanCut,
+    /// Datagrams and segments between datacenters are lost.
+    WanLoss,
+    /// A gateway dies; the next one, when it is back.
+    GatewayCrash,
+    /// All gateways of a datacenter come back as others, under other addresses, while nobody hears them.
+    GatewaysReplaced,
+    /// A datacenter is in two halves, each with a gateway.
+    SplitGateways,
+    /// A datacenter exports what it kept to itself.
+    Widen,
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 33] = [
+    pub const ALL: [FaultKind; 39] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Reorder,
@@ -103,6 +118,12 @@ impl FaultKind {
         FaultKind::Twin,
         FaultKind::Flood,
         FaultKind::Stranger,
+        FaultKind::WanCut,
+        FaultKind::WanLoss,
+        FaultKind::GatewayCrash,
+        FaultKind::GatewaysReplaced,
+        FaultKind::SplitGateways,
+        FaultKind::Widen,
     ];
 
     pub fn name(self) -> &'static str {
@@ -140,6 +161,12 @@ impl FaultKind {
             FaultKind::Twin => "twin",
             FaultKind::Flood => "flood",
             FaultKind::Stranger => "stranger",
+            FaultKind::WanCut => "wan-cut",
+            FaultKind::WanLoss => "wan-loss",
+            FaultKind::GatewayCrash => "gateway-crash",
+            FaultKind::GatewaysReplaced => "gateways-replaced",
+            FaultKind::SplitGateways => "split-gateways",
+            FaultKind::Widen => "widen",
         }
     }
 
@@ -147,11 +174,23 @@ impl FaultKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
+    /// Whether it is about several datacenters.
+    pub fn is_far(self) -> bool {
+        use FaultKind as Kind;
+        matches!(self, Kind::WanCut | Kind::WanLoss | Kind::GatewayCrash | Kind::GatewaysReplaced | Kind::SplitGateways | Kind::Widen)
+    }
+
     /// Whether an acknowledged write may be lost, or two clocks disagree on which of two writes came later.
     pub fn blurs_history(self) -> bool {
         matches!(
             self,
-            FaultKind::LostTail | FaultKind::RolledBack | FaultKind::Wiped | FaultKind::ClockOff | FaultKind::ClockJump | FaultKind::Twin
+            FaultKind::LostTail
+                | FaultKind::RolledBack
+                | FaultKind::Wiped
+                | FaultKind::ClockOff
+                | FaultKind::ClockJump
+                | FaultKind::Twin
+                | FaultKind::GatewaysReplaced
         )
     }
 }
@@ -204,6 +243,12 @@ pub enum Stroke {
     },
     /// A dead host gets another version of the program.
     Upgrade(HostId, u32),
+    /// A dead gateway is told otherwise what stays at home.
+    Export {
+        host: HostId,
+        edition: u16,
+        kept: BTreeSet<u32>,
+    },
     /// Registrations by clients that fall silent at once, to a host.
     Flood {
         to: HostId,
@@ -234,6 +279,7 @@ impl Stroke {
             | Stroke::DiskFull(host, _)
             | Stroke::Leave(host)
             | Stroke::Upgrade(host, _)
+            | Stroke::Export { host, .. }
             | Stroke::Flood { to: host, .. }
             | Stroke::Stranger { to: host, .. }
             | Stroke::Noise { to: host, .. } => vec![host],
@@ -267,6 +313,7 @@ impl fmt::Display for Stroke {
             Stroke::Stranger { to, .. } => write!(f, "a stranger's packet comes to {to}"),
             Stroke::CloneDisk { from, to } => write!(f, "{to}'s disk becomes a copy of {from}'s"),
             Stroke::Upgrade(host, version) => write!(f, "{host} gets version {version}"),
+            Stroke::Export { host, edition, kept } => write!(f, "{host} exports by edition {edition}, without services {kept:?}"),
             Stroke::Flood { to, number, .. } => write!(f, "{number} registrations come to {to}"),
         }
     }

@@ -101,7 +101,7 @@ mod tests {
                 checker: "none".into(),
                 open: None,
                 tombstone_ms: Some(7),
-                plan: Plan::of_seed(seed, &BTreeSet::new()),
+                plan: Plan::of_seed(seed, &BTreeSet::new(), None),
             };
             let read: Found = serde_json::from_str(&found.to_text()).unwrap();
             assert_eq!(read, found);

@@ -7,6 +7,7 @@
 //! plan       what a seed means: which cluster, which faults, which operations
 //! workload   clients;  history: what they asked and were told;  truth: what origins really wrote
 //! run        one run of all that;  checkers: the invariants that look on
+//! whole      whether everything is right
 //! swarm      a seed from its plan to its verdict
 //! sweep      many seeds, one hash;  states: what they must have reached
 //! replay     what happened, line by line;  shrink: the least that still fails;  found: what was kept of that, as files
@@ -36,5 +37,6 @@ pub mod swarm;
 pub mod sweep;
 pub mod truth;
 pub mod violation;
+pub mod whole;
 pub mod workload;
 pub mod world;

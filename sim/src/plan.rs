@@ -1,8 +1,9 @@
 //! The swarm's plan: what one seed does to which cluster. Every draw is made whatever is masked, so that a masked kind of fault leaves
 //! all the others as they were.
 
-use crate::faults::{self, FaultKind, Scheduled};
+use crate::faults::{self, FaultKind, Layout, Scheduled};
 use crate::rng::Rng;
+use crate::world::HostId;
 use crate::world::clock::Clock;
 use crate::world::network::Conditions;
 use serde::{Deserialize, Serialize};
@@ -29,12 +30,34 @@ const CLOCK_OFF_MS_MAX: i64 = 600_000;
 const CLOCK_ERROR_MS_MAX: i64 = 3;
 const DRIFT_PPM_MAX: i32 = 50;
 
+/// The share of seeds with several datacenters: none until what `--datacenters` finds is mended.
+const SEVERAL_CHANCE: f64 = 0.0;
+pub const DATACENTERS_MAX: u64 = 3;
+/// Gateways of one datacenter.
+const GATEWAYS_MAX: u64 = 3;
+const SERVICES_MAX: u64 = 8;
+
 /// One host of the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlannedHost {
     pub zone: u16,
     pub clock: Clock,
     pub starts_at: u64,
+    #[serde(default)]
+    pub datacenter: u16,
+    #[serde(default)]
+    pub is_gateway: bool,
+}
+
+/// What lies between the datacenters of a plan that has several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedWan {
+    /// What a packet needs longer from one datacenter to another, the lower first.
+    pub distances: Vec<(u16, u16, u64)>,
+    /// Whether gateways show certificates.
+    pub has_certificates: bool,
+    /// Services that each datacenter keeps to itself.
+    pub kept: Vec<BTreeSet<u32>>,
 }
 
 /// What a client keeps.
@@ -109,6 +132,8 @@ pub struct Plan {
     pub is_sealed: bool,
     pub conditions: Conditions,
     pub between_zones_ns: u64,
+    #[serde(default)]
+    pub wan: Option<PlannedWan>,
     pub clients: Vec<PlannedClient>,
     pub operations: Vec<PlannedOperation>,
     pub faults: Vec<Scheduled>,
@@ -118,8 +143,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What a seed means, without the faults in `masked`.
-    pub fn of_seed(seed: u64, masked: &BTreeSet<FaultKind>) -> Self {
+    /// What a seed means, without the faults in `masked`, in so many datacenters; none: in as many as the seed draws.
+    pub fn of_seed(seed: u64, masked: &BTreeSet<FaultKind>, datacenters: Option<u16>) -> Self {
         let mut rng = Rng::new(seed, "plan", 0);
         let agents = rng.between(AGENTS_MIN, AGENTS_MAX) as u32;
         let is_sealed = rng.chance(0.5);
@@ -133,25 +158,37 @@ impl Plan {
             FaultKind::ALL.into_iter().filter(|kind| Rng::new(seed, kind.name(), 1).chance(KIND_CHANCE)).collect();
         let kinds: BTreeSet<FaultKind> = wanted.difference(masked).copied().collect();
         let hosts = (0..agents).map(|_| draw_host(&mut rng, zones, starts_together, kinds.contains(&FaultKind::ClockOff))).collect();
-        let seeds = if knows_all { (0..agents).collect() } else { vec![0, 1] };
+        let mut hosts: Vec<PlannedHost> = hosts;
+        let wan = draw_datacenters(&mut Rng::new(seed, "datacenters", 0), &mut hosts, datacenters);
+        let layout = Layout::of(&hosts);
+        let seeds = if knows_all { (0..agents).collect() } else { layout.first_two() };
         let mut faults = Vec::new();
         for kind in FaultKind::ALL {
             // A generator for each kind: what one draws never shifts another.
-            let drawn = faults::draw(&mut Rng::new(seed, kind.name(), 0), kind, agents, BUSY_FROM, calm_from);
+            let drawn = faults::draw(&mut Rng::new(seed, kind.name(), 0), kind, &layout, BUSY_FROM, calm_from);
             if kinds.contains(&kind) {
                 faults.extend(drawn);
             }
         }
         faults.sort_by_key(|scheduled| scheduled.at);
-        let (mut clients, operations) = draw_work(&mut Rng::new(seed, "work", 0), agents, calm_from);
+        let (mut clients, mut operations) = draw_work(&mut Rng::new(seed, "work", 0), agents, calm_from);
         draw_kept(&mut Rng::new(seed, "kept", 0), &mut clients);
+        for operation in &mut operations {
+            let home = HostId(clients[operation.client as usize].home);
+            operation.moves_to = operation.moves_to.map(|to| layout.near(home, HostId(to)).0);
+        }
         let conditions = Conditions::LAN;
-        Self { seed, hosts, seeds, is_sealed, conditions, between_zones_ns, clients, operations, faults, kinds, calm_from }
+        Self { seed, hosts, seeds, is_sealed, conditions, between_zones_ns, wan, clients, operations, faults, kinds, calm_from }
     }
 
     /// The key that seals packets, if they are.
     pub fn key(&self) -> Option<[u8; 32]> {
         self.is_sealed.then(|| Rng::new(self.seed, "key", 0).seed())
+    }
+
+    /// The key of the pool of gateways.
+    pub fn wan_key(&self) -> Option<[u8; 32]> {
+        self.is_sealed.then(|| Rng::new(self.seed, "wan-key", 0).seed())
     }
 
     /// Whether what clients were told must come out in the order of true time.
@@ -171,12 +208,38 @@ fn draw_host(rng: &mut Rng, zones: u16, starts_together: bool, may_be_off: bool)
         zone,
         clock: Clock { drift_ppm, offset_ms: if is_off { off } else { right } },
         starts_at: if starts_together { late / 100 } else { late },
+        datacenter: 0,
+        is_gateway: false,
     }
+}
+
+/// Spreads the hosts over datacenters, if there are to be several.
+fn draw_datacenters(rng: &mut Rng, hosts: &mut [PlannedHost], wanted: Option<u16>) -> Option<PlannedWan> {
+    let drawn = if rng.chance(SEVERAL_CHANCE) { rng.between(2, DATACENTERS_MAX) as u16 } else { 1 };
+    let gateways: [u64; DATACENTERS_MAX as usize] = std::array::from_fn(|_| rng.between(1, GATEWAYS_MAX));
+    let apart = [(0, 1), (0, 2), (1, 2)].map(|(a, b)| (a, b, rng.between(5 * MS, 75 * MS)));
+    let has_certificates = rng.chance(0.5);
+    let mut keep = || (0..SERVICES_MAX as u32).filter(|_| rng.chance(0.2)).collect::<BTreeSet<u32>>();
+    let kept: [BTreeSet<u32>; DATACENTERS_MAX as usize] = std::array::from_fn(|_| keep());
+    let count = wanted.unwrap_or(drawn).clamp(1, DATACENTERS_MAX as u16);
+    if count == 1 {
+        return None;
+    }
+    let all = hosts.len();
+    let mut sizes = [0; DATACENTERS_MAX as usize];
+    for (at, host) in hosts.iter_mut().enumerate() {
+        let datacenter = at * usize::from(count) / all;
+        host.datacenter = datacenter as u16;
+        host.is_gateway = sizes[datacenter] < gateways[datacenter];
+        sizes[datacenter] += 1;
+    }
+    let distances = apart.into_iter().filter(|(_, b, _)| *b < count).collect();
+    Some(PlannedWan { distances, has_certificates, kept: kept.into_iter().take(usize::from(count)).collect() })
 }
 
 fn draw_work(rng: &mut Rng, agents: u32, calm_from: u64) -> (Vec<PlannedClient>, Vec<PlannedOperation>) {
     let count = rng.between(12, 40) as u32;
-    let services = rng.between(2, 8);
+    let services = rng.between(2, SERVICES_MAX);
     let clients = (0..count)
         .map(|_| {
             let (service, home) = (rng.below(services) as u32, rng.below(u64::from(agents)) as u32);
@@ -221,9 +284,9 @@ mod tests {
     #[test]
     fn masking_a_kind_leaves_everything_else_as_it_was() {
         for seed in 0..20 {
-            let whole = Plan::of_seed(seed, &BTreeSet::new());
+            let whole = Plan::of_seed(seed, &BTreeSet::new(), None);
             for kind in FaultKind::ALL {
-                let masked = Plan::of_seed(seed, &BTreeSet::from([kind]));
+                let masked = Plan::of_seed(seed, &BTreeSet::from([kind]), None);
                 let rest: Vec<_> = whole.faults.iter().filter(|scheduled| scheduled.kind != kind).cloned().collect();
                 let mut expected = Plan { faults: rest, ..whole.clone() };
                 expected.kinds.remove(&kind);
@@ -240,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_swarm_is_as_large_and_as_rough_as_it_should_be() {
-        let plans: Vec<Plan> = (0..500).map(|seed| Plan::of_seed(seed, &BTreeSet::new())).collect();
+        let plans: Vec<Plan> = (0..500).map(|seed| Plan::of_seed(seed, &BTreeSet::new(), None)).collect();
         let mut kinds: Vec<usize> = plans.iter().map(|plan| plan.kinds.len()).collect();
         kinds.sort_unstable();
         assert!(kinds[250] >= 5, "five kinds of fault in the median seed, not {}", kinds[250]);

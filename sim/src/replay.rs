@@ -210,7 +210,7 @@ mod tests {
 
     fn told(telling: Option<&Telling>, until: u64) -> Vec<String> {
         crate::log::listen(None);
-        let plan = Plan::of_seed(3, &BTreeSet::new());
+        let plan = Plan::of_seed(3, &BTreeSet::new(), None);
         let mut lines = Vec::new();
         replay(&plan, &Options::default(), until, telling, &mut |line| lines.push(line.to_owned())).unwrap();
         lines
@@ -224,7 +224,7 @@ mod tests {
         for part in ["process starts as", "fault ", "answers client", "writes ", "has heard h", "holds h", "shows "] {
             assert!(lines.iter().any(|line| line.contains(part)), "no line says {part:?}");
         }
-        let hosts = Plan::of_seed(3, &BTreeSet::new()).hosts.len();
+        let hosts = Plan::of_seed(3, &BTreeSet::new(), None).hosts.len();
         assert_eq!(told(None, UNTIL).len(), hosts + 1);
     }
 

@@ -226,7 +226,7 @@ mod tests {
         let seeds = 0..200;
         let crashes =
             |plan: &Plan| plan.faults.iter().any(|fault| fault.kind == FaultKind::Crash && fault.stroke == Stroke::Kill(HostId(2)));
-        let plan = seeds.map(|seed| Plan::of_seed(seed, &BTreeSet::new())).find(|plan| crashes(plan) && plan.kinds.len() > 8);
+        let plan = seeds.map(|seed| Plan::of_seed(seed, &BTreeSet::new(), None)).find(|plan| crashes(plan) && plan.kinds.len() > 8);
         plan.expect("some seed crashes host 2")
     }
 
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_plan_without_a_host_speaks_of_no_host_that_is_not_there() {
         for seed in 0..30 {
-            let plan = Plan::of_seed(seed, &BTreeSet::new());
+            let plan = Plan::of_seed(seed, &BTreeSet::new(), None);
             for gone in 0..plan.hosts.len() as u32 {
                 let less = without_host(&plan, HostId(gone));
                 let text = serde_json::to_string(&less.faults).unwrap();

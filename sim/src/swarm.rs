@@ -5,16 +5,15 @@ use crate::plan::Plan;
 use crate::report::Failure;
 use crate::run::{Run, SECOND};
 use crate::violation::Violation;
-use crate::world::HostId;
+use crate::whole;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidings::engine::config::EngineConfig;
-use tidings::model::names::NodeId;
-use tidings::model::record::HeadFlags;
-use tidings::view::MemberState;
 
 /// How long after calm a cluster may take to be whole again: healing tries old acquaintances once a minute, twice if need be.
 pub const WHOLE_WITHIN_NS: u64 = 120 * SECOND;
+/// The same for several datacenters: their gateways heal as slowly, and only then dial again, with pauses of up to a minute.
+pub const LINKED_WITHIN_NS: u64 = 240 * SECOND;
 /// How often it is looked whether everything has come right.
 const LOOK_NS: u64 = SECOND / 2;
 /// With nothing written for so long, nothing is on its way.
@@ -41,6 +40,8 @@ pub struct Options {
     pub masked: BTreeSet<FaultKind>,
     /// The name of a broken rule, if any.
     pub sabotage: Option<String>,
+    /// In how many datacenters, where it is not as the seed draws.
+    pub datacenters: Option<u16>,
     /// How long agents keep tombstones, where it is not as long as usual.
     pub tombstone_ms: Option<u64>,
 }
@@ -92,7 +93,7 @@ pub fn again(seed: u64, options: &Options) -> String {
 impl Options {
     /// What a seed means.
     pub fn plan(&self, seed: u64) -> Plan {
-        Plan::of_seed(seed, &self.masked)
+        Plan::of_seed(seed, &self.masked, self.datacenters)
     }
 }
 
@@ -105,6 +106,9 @@ impl std::fmt::Display for Options {
         }
         if let Some(name) = &self.sabotage {
             write!(f, " --sabotage {name}")?;
+        }
+        if let Some(count) = self.datacenters {
+            write!(f, " --datacenters {count}")?;
         }
         self.tombstone_ms.map_or(Ok(()), |ms| write!(f, " --tombstone-ms {ms}"))
     }
@@ -130,7 +134,8 @@ pub fn live(plan: &Plan, run: &mut Run) -> Result<u64, Violation> {
 fn rough_then_calm(plan: &Plan, run: &mut Run) -> Result<u64, Violation> {
     run.run_until(plan.calm_from)?;
     run.calm_down();
-    let healed = until_whole(run, WHOLE_WITHIN_NS)?;
+    let within_ns = if plan.wan.is_some() { LINKED_WITHIN_NS } else { WHOLE_WITHIN_NS };
+    let healed = until_whole(run, within_ns)?;
     until_still(run)?;
     run.check_at_rest()?;
     for host in run.world.host_ids() {
@@ -147,7 +152,7 @@ pub fn until_whole(run: &mut Run, within_ns: u64) -> Result<u64, Violation> {
     let from = run.world.now();
     loop {
         run.run_for(LOOK_NS)?;
-        let Some((hosts, lack)) = lack(run) else { return Ok(run.world.now() - from) };
+        let Some((hosts, lack)) = whole::lack(&run.scene()) else { return Ok(run.world.now() - from) };
         if run.world.now() - from > within_ns {
             let expected = format!("whole within {} s of calm", within_ns / SECOND);
             return Err(run.violation("comes-right", hosts, &expected, &lack));
@@ -165,72 +170,13 @@ pub fn until_still(run: &mut Run) -> Result<(), Violation> {
     for _ in 0..LOOKS_MAX {
         let before = run.truth.writes();
         run.run_for(STILL_NS)?;
-        match lack(run) {
+        match whole::lack(&run.scene()) {
             None if run.truth.writes() == before => return Ok(()),
             None => {}
             Some(found) => last = found,
         }
     }
     Err(run.violation("comes-to-rest", last.0, "a second in which nothing is written", &last.1))
-}
-
-/// What is not right yet, and where: membership is the truth, all are ready, and all know the same.
-pub fn lack(run: &Run) -> Option<(Vec<HostId>, String)> {
-    let scene = run.scene();
-    let running: Vec<_> = scene.running().collect();
-    let nodes: BTreeSet<NodeId> = running.iter().map(|(_, node)| *node).collect();
-    let mut root = None;
-    for (host, node) in &running {
-        let engine = scene.engine(*host)?;
-        let Some(view) = scene.view(*host) else { return Some((vec![*host], "no view yet".into())) };
-        if !view.agent.is_ready {
-            return Some((vec![*host], "not ready".into()));
-        }
-        if view.agent.is_cut_off {
-            return Some((vec![*host], "holds itself cut off".into()));
-        }
-        let states: BTreeMap<NodeId, MemberState> = view.members.iter().map(|member| (member.id, member.state)).collect();
-        for (other_host, other) in running.iter().filter(|(_, other)| other != node) {
-            let state = states.get(other);
-            if state != Some(&MemberState::Alive) {
-                return Some((vec![*host, *other_host], format!("{host} holds {other_host} for {state:?}")));
-            }
-        }
-        let alive = |state| matches!(state, MemberState::Alive | MemberState::Suspect);
-        let dead = view.members.iter().find(|member| alive(member.state) && !nodes.contains(&member.id));
-        if let Some(dead) = dead {
-            return Some((vec![*host], format!("{host} holds {:?} for {:?}, which runs nowhere", dead.id, dead.state)));
-        }
-        let mine = engine.catalog().root();
-        let (first, known) = *root.get_or_insert((*host, mine));
-        if known != mine {
-            return Some((vec![first, *host], difference(run, first, *host)));
-        }
-    }
-    None
-}
-
-/// In which heads two agents differ.
-fn difference(run: &Run, a: HostId, b: HostId) -> String {
-    let heads = |host| -> BTreeMap<NodeId, (u64, u64, HeadFlags)> {
-        let engine = run.scene().engine(host);
-        engine
-            .into_iter()
-            .flat_map(|engine| engine.catalog().heads())
-            .map(|head| (head.origin, (head.epoch, head.seq, head.flags)))
-            .collect()
-    };
-    let (of_a, of_b) = (heads(a), heads(b));
-    let origins: BTreeSet<_> = of_a.keys().chain(of_b.keys()).collect();
-    let differing = origins.into_iter().filter(|origin| of_a.get(origin) != of_b.get(origin));
-    let told = |heads: &BTreeMap<_, _>, host: HostId, origin: &NodeId| {
-        let member = run.scene().engine(host).and_then(|engine| engine.membership().member(*origin));
-        let state = member.map(|member| (member.state, member.left));
-        format!("{:?} at {host}, which holds it for {state:?}", heads.get(origin))
-    };
-    let lines: Vec<String> =
-        differing.map(|origin| format!("{origin:?}: {}; {}", told(&of_a, a, origin), told(&of_b, b, origin))).collect();
-    format!("roots differ: {}", lines.join("; "))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -8,7 +8,7 @@ use crate::world::HostId;
 use std::collections::BTreeMap;
 use tidings::engine::io::StoreOp;
 use tidings::model::names::NodeId;
-use tidings::model::record::{Base, Claim, Epoch, Head, Record, RecordState, Seq, Uid};
+use tidings::model::record::{Base, Claim, Content, Epoch, Head, Record, RecordState, Seq, Uid};
 
 /// All histories of all origins.
 #[derive(Debug, Default)]
@@ -128,6 +128,19 @@ impl Truth {
     /// Whether anybody ever wrote as this origin.
     pub fn knows(&self, origin: NodeId) -> bool {
         self.origins.contains_key(&origin)
+    }
+
+    /// How many epochs an origin has had.
+    pub fn lives(&self, origin: NodeId) -> usize {
+        self.origins.get(&origin).map_or(0, BTreeMap::len)
+    }
+
+    /// Whether an origin ever said exactly that of a key.
+    pub fn said(&self, origin: NodeId, uid: Uid, content: &Content) -> bool {
+        let chapters = self.origins.get(&origin).into_iter().flat_map(BTreeMap::values);
+        let mut words =
+            chapters.flat_map(|chapter| chapter.by_uid.get(&uid).into_iter().flatten().filter_map(|seq| chapter.written.get(seq)));
+        words.any(|(_, record)| matches!(&record.state, RecordState::Live(said) if said == content))
     }
 
     /// The newest epoch of an origin with its last seq.

@@ -41,6 +41,11 @@ pub struct Client {
     pub padding_bytes: usize,
 }
 
+/// The service of that number.
+pub fn service_name(number: u32) -> ServiceName {
+    ServiceName::new(&format!("service-{number}")).expect("letters and digits are a name")
+}
+
 impl Client {
     pub fn new(number: u32, planned: PlannedClient) -> Self {
         Self {
@@ -57,7 +62,7 @@ impl Client {
     }
 
     pub fn service(&self) -> ServiceName {
-        ServiceName::new(&format!("service-{}", self.planned.service)).expect("letters and digits are a name")
+        service_name(self.planned.service)
     }
 
     pub fn id(&self) -> InstanceId {

@@ -11,9 +11,12 @@
 //! | life     | 7, 9       | what views say of agents |
 //! | ready    | 8          | readiness in views |
 //! | limits   | 10, 13     | datagrams; at rest, what is still sent |
+//! | imports  | 11         | heads that moved; what views show of other datacenters |
+//! | vouched  | 11         | who is shown there as down, and what as heard |
 
 mod deletes;
 mod heads;
+mod imports;
 mod leases;
 mod life;
 mod limits;
@@ -24,6 +27,7 @@ mod ready;
 mod tests;
 mod verdicts;
 mod visible;
+mod vouched;
 mod writes;
 
 use crate::history::History;
@@ -68,6 +72,21 @@ impl<'a> Scene<'a> {
 
     pub fn view(&self, host: HostId) -> Option<&'a Arc<View>> {
         self.views[host.index()].as_ref()
+    }
+
+    /// The number of a host's datacenter.
+    pub fn datacenter(&self, host: HostId) -> u16 {
+        self.world.network.datacenter(host)
+    }
+
+    /// How many datacenters there are.
+    pub fn datacenters(&self) -> u16 {
+        self.world.network.datacenters()
+    }
+
+    /// The hosts of a datacenter that are meant to be gateways.
+    pub fn gateways(&self, datacenter: u16) -> impl Iterator<Item = HostId> + '_ {
+        self.world.host_ids().filter(move |host| self.datacenter(*host) == datacenter && self.world.config(*host).gateway.is_some())
     }
 
     /// Whether views are read whole whenever they change.
@@ -132,5 +151,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(verdicts::Verdicts::default()),
         Box::new(ready::Ready::default()),
         Box::new(limits::Limits::default()),
+        Box::new(imports::Imports::default()),
+        Box::new(vouched::Vouched::default()),
     ]
 }

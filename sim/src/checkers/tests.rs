@@ -8,6 +8,7 @@ use crate::run::{Run, SECOND};
 use crate::scenarios::steps;
 use crate::swarm;
 use crate::truth::Truth;
+use crate::whole;
 use crate::world::{HostId, Note};
 use std::sync::Arc;
 use tidings::engine::io::StoreOp;
@@ -127,12 +128,12 @@ fn a_view_without_the_highest_claim_is_caught_at_rest() {
 #[test]
 fn what_lacks_is_said_until_nothing_does() {
     let mut run = whole();
-    assert_eq!(swarm::lack(&run), None);
+    assert_eq!(whole::lack(&run.scene()), None);
     run.kill(A);
-    let lacks = swarm::lack(&run).expect("the others hold it alive yet");
+    let lacks = whole::lack(&run.scene()).expect("the others hold it alive yet");
     assert!(lacks.1.contains("runs nowhere"), "{}", lacks.1);
     run.run_for(30 * SECOND).unwrap();
-    assert_eq!(swarm::lack(&run), None, "two who hold the third for down are whole");
+    assert_eq!(whole::lack(&run.scene()), None, "two who hold the third for down are whole");
 }
 
 #[test]

@@ -113,7 +113,8 @@ impl Checker for Visible {
                 continue;
             }
             let Some((origin, record)) = scene.truth.visible(uid, |_| true) else { continue };
-            for (host, _) in scene.running() {
+            let home = scene.running().find(|(_, node)| *node == origin).map(|(host, _)| scene.datacenter(host));
+            for (host, _) in scene.running().filter(|(host, _)| Some(scene.datacenter(*host)) == home) {
                 let Some(view) = scene.view(host) else { continue };
                 let shown = find(view, uid);
                 if let Err((expected, found)) = keeps_nodes_and_entries(view, uid, &record.state) {

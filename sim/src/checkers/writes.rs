@@ -85,7 +85,9 @@ struct Expectation {
 fn expectations<'a>(scene: &'a Scene<'_>, client: &'a Client) -> impl Iterator<Item = (HostId, Expectation)> + 'a {
     let allowed = outcomes(scene.history, client.number);
     let uid = scene.history.of_client(client.number).next_back().map(|operation| operation.uid);
-    scene.running().map(move |(host, _)| (host, Expectation { uid, allowed: allowed.clone() }))
+    let home = scene.datacenter(client.at);
+    let beside = scene.running().filter(move |(host, _)| scene.datacenter(*host) == home);
+    beside.map(move |(host, _)| (host, Expectation { uid, allowed: allowed.clone() }))
 }
 
 /// The operations whose registration may be the last word on a client's instance; none stands for no instance.

@@ -30,6 +30,9 @@ pub struct HowArguments {
     /// Kinds of fault to leave out, by name.
     #[arg(long, value_delimiter = ',', value_parser = kind)]
     without: Vec<FaultKind>,
+    /// In so many datacenters, instead of as many as the seed draws.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=3))]
+    datacenters: Option<u16>,
     /// Break this rule of the engine (needs `--features sabotage`).
     #[arg(long)]
     sabotage: Option<String>,
@@ -40,7 +43,12 @@ pub struct HowArguments {
 
 impl HowArguments {
     fn options(&self) -> Options {
-        Options { masked: self.without.iter().copied().collect(), sabotage: self.sabotage.clone(), tombstone_ms: self.tombstone_ms }
+        Options {
+            masked: self.without.iter().copied().collect(),
+            datacenters: self.datacenters,
+            sabotage: self.sabotage.clone(),
+            tombstone_ms: self.tombstone_ms,
+        }
     }
 }
 

@@ -34,6 +34,9 @@ pub struct SweepArguments {
     keep_going: bool,
     #[arg(long, value_delimiter = ',', value_parser = kind)]
     without: Vec<FaultKind>,
+    /// All in so many datacenters, instead of as many as each seed draws.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=3))]
+    datacenters: Option<u16>,
     /// A file of seeds, one a line, that failed once: they are run first.
     #[arg(long, value_name = "FILE")]
     and_of: Option<PathBuf>,
@@ -66,7 +69,7 @@ pub fn sweep(arguments: &SweepArguments) -> ExitCode {
     log::listen(None);
     // The report says it; the default hook would print every panic between the lines.
     std::panic::set_hook(Box::new(|_| {}));
-    let options = Options { masked: arguments.without.iter().copied().collect(), ..Options::default() };
+    let options = Options { masked: arguments.without.iter().copied().collect(), datacenters: arguments.datacenters, ..Options::default() };
     let band = match (&arguments.seeds, arguments.from_commit, arguments.commit) {
         (Some(seeds), ..) => seeds.clone(),
         // Far above all seeds that people choose; a million bands, so that two commits rarely share one.

@@ -1,9 +1,10 @@
 //! Drawing faults: when each kind strikes, whom, and for how long.
 
-use super::{FaultKind, Revival, Revived, Scheduled, Stroke};
+use super::{FaultKind, Layout, Revival, Revived, Scheduled, Stroke};
 use crate::rng::Rng;
 use crate::world::network::Ailment;
 use crate::world::{Freeze, HostId};
+use std::collections::BTreeSet;
 
 const SECOND: u64 = 1_000_000_000;
 /// How long a fault may last, in seconds.
@@ -11,8 +12,9 @@ const DWELLS_S: [u64; 4] = [2, 8, 30, 90];
 /// Faults of one kind in one run.
 const OCCURRENCES_MAX: u64 = 3;
 
-/// Draws all faults of one kind between two instants. What is drawn depends on nothing but the generator and the number of hosts.
-pub fn draw(rng: &mut Rng, kind: FaultKind, hosts: u32, from: u64, to: u64) -> Vec<Scheduled> {
+/// Draws all faults of one kind between two instants. What is drawn depends on nothing but the generator and the hosts
+/// that there are. Faults between datacenters strike only where there are several.
+pub fn draw(rng: &mut Rng, kind: FaultKind, layout: &Layout, from: u64, to: u64) -> Vec<Scheduled> {
     let mut strokes = Vec::new();
     for occurrence in 0..rng.between(1, OCCURRENCES_MAX) as u32 {
         let at = rng.between(from, to.saturating_sub(3 * SECOND));
@@ -20,10 +22,11 @@ pub fn draw(rng: &mut Rng, kind: FaultKind, hosts: u32, from: u64, to: u64) -> V
         // Short ones are the most frequent; some last as long as there is room.
         let longest = *rng.pick(&DWELLS_S) * SECOND;
         let dwell = rng.between(SECOND / 5, longest).min(room);
-        let mut order: Vec<HostId> = (0..hosts).map(HostId).collect();
+        let mut order: Vec<HostId> = (0..layout.hosts()).map(HostId).collect();
         rng.shuffle(&mut order);
         let draw = Draw { at, end: at + dwell, strength: rng.unit(), number: rng.number(), order };
-        strokes.extend(draw.strokes(kind).into_iter().map(|(at, stroke)| Scheduled { at: at.min(to), kind, occurrence, stroke }));
+        let drawn = if kind.is_far() { draw.strokes_between(kind, layout) } else { draw.strokes(kind, layout) };
+        strokes.extend(drawn.into_iter().map(|(at, stroke)| Scheduled { at: at.min(to), kind, occurrence, stroke }));
     }
     strokes
 }
@@ -39,7 +42,7 @@ struct Draw {
 }
 
 impl Draw {
-    fn strokes(self, kind: FaultKind) -> Vec<(u64, Stroke)> {
+    fn strokes(self, kind: FaultKind, layout: &Layout) -> Vec<(u64, Stroke)> {
         let Draw { at, end, strength, number, order } = self;
         let victim = order[0];
         let revival = |disk| Revival { disk, is_moved: false };
@@ -137,11 +140,12 @@ impl Draw {
                 };
                 order.iter().enumerate().flat_map(restart).collect()
             }
-            FaultKind::Twin => vec![
-                (at, Stroke::Kill(victim)),
-                (at, Stroke::CloneDisk { from: order[order.len() - 1], to: victim }),
-                (end, Stroke::Start(victim, revival(Revived::Intact))),
-            ],
+            FaultKind::Twin => {
+                let other = order[1..].iter().rev().find(|host| layout.beside(victim).contains(host));
+                let clone = other.map(|other| (at, Stroke::CloneDisk { from: *other, to: victim }));
+                let kill = (at, Stroke::Kill(victim));
+                [kill].into_iter().chain(clone).chain([(end, Stroke::Start(victim, revival(Revived::Intact)))]).collect()
+            }
             FaultKind::Flood => vec![(at, Stroke::Flood { to: victim, number: 50 + (number % 400) as u32, draw: number })],
             FaultKind::Stranger => (0..20)
                 .map(|n| (at + n * SECOND / 20, Stroke::Stranger { to: order[n as usize % order.len()], draw: number ^ n << 32 }))
@@ -149,6 +153,73 @@ impl Draw {
             FaultKind::Noise => (0..20)
                 .map(|n| (at + n * SECOND / 20, Stroke::Noise { to: order[n as usize % order.len()], draw: number ^ n << 32 }))
                 .collect(),
+            FaultKind::WanCut
+            | FaultKind::WanLoss
+            | FaultKind::GatewayCrash
+            | FaultKind::GatewaysReplaced
+            | FaultKind::SplitGateways
+            | FaultKind::Widen => vec![],
+        }
+    }
+
+    /// What befalls datacenters as such, or their gateways; nothing, where there is one.
+    fn strokes_between(self, kind: FaultKind, layout: &Layout) -> Vec<(u64, Stroke)> {
+        let Draw { at, end, strength, number, order } = self;
+        let several = layout.datacenters();
+        if several.len() < 2 {
+            return vec![];
+        }
+        let here = &several[number as usize % several.len()];
+        let elsewhere: Vec<HostId> = order.iter().filter(|host| !here.contains(host)).copied().collect();
+        let gateways: Vec<HostId> = order.iter().filter(|host| here.contains(host) && layout.is_gateway(**host)).copied().collect();
+        let cut = |from: &[HostId], to: &[HostId]| {
+            let (from, to) = (from.to_vec(), to.to_vec());
+            [(at, Stroke::Cut { from: from.clone(), to: to.clone() }), (end, Stroke::Mend { from, to })]
+        };
+        let apart = || cut(here, &elsewhere).into_iter().chain(cut(&elsewhere, here));
+        let back = |host, disk, is_moved| Stroke::Start(host, Revival { disk, is_moved });
+        match kind {
+            FaultKind::WanCut => {
+                let there = &several[(number as usize + 1) % several.len()];
+                match number >> 8 & 3 {
+                    0 => apart().collect(),
+                    1 => cut(here, there).into(),
+                    _ => cut(here, there).into_iter().chain(cut(there, here)).collect(),
+                }
+            }
+            FaultKind::WanLoss => vec![(at, Stroke::Weather(kind, strength * 0.4)), (end, Stroke::Weather(kind, 0.0))],
+            FaultKind::GatewayCrash => {
+                let step = (end - at) / gateways.len() as u64;
+                let turn = |(n, host): (usize, &HostId)| {
+                    let from = at + step * n as u64;
+                    [(from, Stroke::Kill(*host)), (from + step, back(*host, Revived::Intact, number >> 8 & 1 == 0))]
+                };
+                gateways.iter().enumerate().flat_map(turn).collect()
+            }
+            FaultKind::GatewaysReplaced => {
+                let third = (end - at) / 3;
+                let other = |host: &HostId| [(at + third, Stroke::Kill(*host)), (at + 2 * third, back(*host, Revived::Wiped, true))];
+                apart().chain(gateways.iter().flat_map(other)).collect()
+            }
+            FaultKind::SplitGateways => {
+                let Some((first, others)) = gateways.split_first().filter(|(_, others)| !others.is_empty()) else { return vec![] };
+                let rest = order.iter().filter(|host| here.contains(host) && !gateways.contains(host)).enumerate();
+                let (with_first, with_others): (Vec<_>, Vec<_>) = rest.partition(|(at, _)| number >> at & 1 == 0);
+                let side = |gateways: &[HostId], rest: Vec<(usize, &HostId)>| -> Vec<HostId> {
+                    gateways.iter().copied().chain(rest.into_iter().map(|(_, host)| *host)).collect()
+                };
+                let (left, right) = (side(&[*first], with_first), side(others, with_others));
+                cut(&left, &right).into_iter().chain(cut(&right, &left)).collect()
+            }
+            FaultKind::Widen => {
+                let edition = 1 + (at / SECOND) as u16;
+                let tell = |host: &HostId| {
+                    let export = Stroke::Export { host: *host, edition, kept: BTreeSet::new() };
+                    [(at, Stroke::Kill(*host)), (at, export), (end, back(*host, Revived::Intact, false))]
+                };
+                gateways.iter().flat_map(tell).collect()
+            }
+            _ => vec![],
         }
     }
 }
@@ -187,13 +258,17 @@ fn flap(victim: HostId, at: u64, end: u64, number: u64) -> Vec<(u64, Stroke)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::PlannedHost;
 
     #[test]
     fn every_fault_that_begins_is_taken_back_within_its_time() {
         let (from, to) = (5 * SECOND, 100 * SECOND);
         for kind in FaultKind::ALL {
             for seed in 0..50 {
-                let strokes = draw(&mut Rng::new(seed, "faults", 0), kind, 5, from, to);
+                let host = |at: u16| PlannedHost { datacenter: at / 4, is_gateway: at % 4 < 2, ..PlannedHost::default() };
+                let layout = Layout::of(&(0..if seed % 2 == 0 { 4 } else { 12 }).map(host).collect::<Vec<_>>());
+                let strokes = draw(&mut Rng::new(seed, "faults", 0), kind, &layout, from, to);
+                assert!(kind.is_far() <= (seed % 2 == 1) || strokes.is_empty(), "{kind} strikes where there are several datacenters");
                 let first = if kind == FaultKind::LateMeeting { 0 } else { from };
                 assert!(strokes.iter().all(|stroke| (first..=to).contains(&stroke.at)));
                 let count = |is: fn(&Stroke) -> bool| strokes.iter().filter(|scheduled| is(&scheduled.stroke)).count();

@@ -29,7 +29,9 @@ impl Run {
             return None;
         }
         let hosts = self.world.host_ids().count() as u32;
-        let listening = (0..hosts).map(|step| HostId((client.at.0 + step) % hosts)).find(|host| self.world.host(*host).is_up())?;
+        let home = self.world.network.datacenter(client.at);
+        let listens = |host: &HostId| self.world.host(*host).is_up() && self.world.network.datacenter(*host) == home;
+        let listening = (0..hosts).map(|step| HostId((client.at.0 + step) % hosts)).find(listens)?;
         if client.planned.is_agent_scoped && listening != client.at {
             return None;
         }

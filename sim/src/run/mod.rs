@@ -12,7 +12,7 @@ use crate::checkers::{self, Checker, Scene};
 use crate::faults::{FaultKind, Scheduled};
 use crate::history::{History, OpId, Outcome};
 use crate::log;
-use crate::plan::{Plan, PlannedHost, PlannedOperation};
+use crate::plan::{Plan, PlannedHost, PlannedOperation, PlannedWan};
 use crate::rng::Rng;
 use crate::states;
 use crate::sweep;
@@ -21,7 +21,7 @@ use crate::violation::Violation;
 use crate::workload::Client;
 use crate::world::network::Conditions;
 use crate::world::trace::Happening;
-use crate::world::{HostId, Note, World};
+use crate::world::{HostId, Note, World, wan_of};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -127,6 +127,9 @@ impl Run {
         let key = plan.key();
         for planned in &plan.hosts {
             let host = run.add_host(*planned, key, configure);
+            if let Some(wan) = &plan.wan {
+                run.link(host, planned, wan, plan.wan_key());
+            }
             run.schedule(planned.starts_at, Entry::Start(host));
         }
         for planned in &plan.clients {
@@ -159,7 +162,7 @@ impl Run {
 
     /// Adds hosts with true clocks and does not start them.
     pub fn add_agents(&mut self, agents: u32, configure: &dyn Fn(&mut EngineConfig)) -> Vec<HostId> {
-        let planned = PlannedHost { zone: 0, clock: crate::world::clock::Clock::default(), starts_at: 0 };
+        let planned = PlannedHost::default();
         (0..agents).map(|_| self.add_host(planned, None, configure)).collect()
     }
 
@@ -173,13 +176,27 @@ impl Run {
 
     fn add_host(&mut self, planned: PlannedHost, key: Option<[u8; 32]>, configure: &dyn Fn(&mut EngineConfig)) -> HostId {
         let number = self.views.len() as u32;
-        let mut config = agent::config(number);
+        let mut config = agent::config_in(number, planned.datacenter);
         config.node.zone = Some(Zone::new(&format!("zone-{}", planned.zone)).expect("letters and digits are a name"));
         config.keys.extend(key);
         configure(&mut config);
         self.views.push(None);
         self.changed_at.push(0);
-        self.world.add_host(planned.zone, planned.clock, config)
+        let host = self.world.add_host(planned.zone, planned.clock, config);
+        self.world.network.set_datacenter(host, planned.datacenter);
+        host
+    }
+
+    /// Puts what lies between datacenters around a host, and makes it a gateway if it is one.
+    fn link(&mut self, host: HostId, planned: &PlannedHost, wan: &PlannedWan, key: Option<[u8; 32]>) {
+        for (a, b, ns) in &wan.distances {
+            self.world.network.set_distance(*a, *b, *ns);
+        }
+        if planned.is_gateway {
+            let kept = &wan.kept[usize::from(planned.datacenter)];
+            self.world.config_mut(host).gateway = Some(agent::gateway(host.0, key, 0, kept));
+            self.world.host_mut(host).certificate = wan.has_certificates.then(|| agent::datacenter(planned.datacenter));
+        }
     }
 
     fn schedule(&mut self, at: u64, entry: Entry) {
@@ -399,10 +416,22 @@ impl Run {
         if !self.world.host(host).is_up() {
             return;
         }
-        let seeds = self.seeds.iter().map(|number| self.world.host(HostId(*number)).address).collect();
-        self.next_operation += 1;
-        self.world.command(host, Token(OWN_TOKENS + self.next_operation), Command::SetSeeds(seeds));
+        let home = self.world.network.datacenter(host);
+        let seeds = self.seeds.iter().map(|number| HostId(*number)).filter(|seed| self.world.network.datacenter(*seed) == home);
+        let seeds = seeds.map(|seed| self.world.host(seed).address).collect();
+        self.order(host, Command::SetSeeds(seeds));
+        if self.world.config(host).gateway.is_some() {
+            let gateways = self.world.host_ids().filter(|host| self.world.config(*host).gateway.is_some());
+            let pool = gateways.map(|gateway| wan_of(self.world.host(gateway).address)).collect();
+            self.order(host, Command::SetWanSeeds(pool));
+        }
         self.schedule(self.world.now() + RESOLVE_NS, Entry::Resolve(host));
+    }
+
+    /// Hands a process a command of the run's own, whose answer nobody waits for.
+    fn order(&mut self, host: HostId, command: Command) {
+        self.next_operation += 1;
+        self.world.command(host, Token(OWN_TOKENS + self.next_operation), command);
     }
 
     pub fn kill(&mut self, host: HostId) {

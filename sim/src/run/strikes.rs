@@ -1,6 +1,7 @@
 //! What faults do to the world of a run, and how it ends.
 
-use super::{OWN_TOKENS, Run};
+use super::Run;
+use crate::agent;
 use crate::faults::{FaultKind, Stroke};
 use crate::plan::{Kept, PlannedClient};
 use crate::reader::{self, Reader};
@@ -9,7 +10,6 @@ use crate::workload::Client;
 use crate::world::network::Ailment;
 use crate::world::{HostId, World};
 use tidings::engine::Engine;
-use tidings::engine::io::Token;
 use tidings::model::command::Command;
 use tidings::model::names::InstanceId;
 
@@ -30,6 +30,7 @@ impl Run {
                     FaultKind::Duplicate => weather.duplicate = base.duplicate + probability,
                     FaultKind::Reorder => weather.reorder = base.reorder + probability,
                     FaultKind::Burst => weather.burst = base.burst + probability,
+                    FaultKind::WanLoss => weather.wan_loss = base.wan_loss + probability,
                     _ => weather.corrupt = base.corrupt + probability,
                 }
             }
@@ -63,14 +64,18 @@ impl Run {
                 }
             }
             Stroke::Upgrade(host, version) => self.world.config_mut(host).node.version = format!("simulated-{version}"),
+            Stroke::Export { host, edition, kept } => {
+                if let Some(gateway) = &mut self.world.config_mut(host).gateway {
+                    gateway.export = agent::export(edition, &kept);
+                }
+            }
             Stroke::Flood { to, number, draw } => self.flood(to, number, draw),
         }
     }
 
     pub fn leave(&mut self, host: HostId) {
         self.disturb(host);
-        self.next_operation += 1;
-        self.world.command(host, Token(OWN_TOKENS + self.next_operation), Command::Leave);
+        self.order(host, Command::Leave);
     }
 
     pub(super) fn make_noise(&mut self, to: HostId, draw: u64) {
@@ -111,8 +116,7 @@ impl Run {
             };
             let mut registration = Client::new(at, planned).registration(0);
             registration.id = InstanceId::new(&format!("flood-{draw:x}-{at}")).expect("letters and digits are an id");
-            self.next_operation += 1;
-            self.world.command(to, Token(OWN_TOKENS + self.next_operation), Command::Register(Box::new(registration)));
+            self.order(to, Command::Register(Box::new(registration)));
         }
     }
 

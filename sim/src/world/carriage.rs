@@ -4,7 +4,7 @@ use super::host::RECEIVE_BUFFER_DATAGRAMS_MAX;
 use super::queue::Event;
 use super::streams::{self, Chunk, RETRY_NS, STALL_NS_MAX};
 use super::trace::Happening;
-use super::{HostId, MTU_PAYLOAD_BYTES, Machine, Note, World};
+use super::{Door, HostId, MTU_PAYLOAD_BYTES, Machine, Note, World, wan_of};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use tidings::engine::io::{Input, StreamId};
@@ -14,7 +14,8 @@ impl<M: Machine> World<M> {
         let known = &mut self.hosts[host.index()];
         known.traffic.datagrams_out += 1;
         known.traffic.bytes_out += bytes.len() as u64;
-        let from = known.address;
+        let door = Door::of(to);
+        let from = if door == Door::Wan { wan_of(known.address) } else { known.address };
         if self.notes_packets {
             self.notes.push_back(Note::Sent { host, to, bytes: bytes.clone() });
         }
@@ -23,16 +24,16 @@ impl<M: Machine> World<M> {
             return;
         }
         for flight in self.network.send(self.now, host, target, bytes).into_iter().flatten() {
-            self.queue.push(self.now + flight.delay_ns, Event::Datagram { to: target, from, bytes: flight.bytes });
+            self.queue.push(self.now + flight.delay_ns, Event::Datagram { to: target, door, from, bytes: flight.bytes });
         }
     }
 
-    /// A datagram out of nowhere, as an attacker or a lost cousin sends it.
+    /// A datagram out of nowhere, as an attacker or a lost cousin sends it: to the socket of the kind that it seems to come from.
     pub fn inject(&mut self, to: HostId, from: SocketAddr, bytes: Bytes) {
-        self.queue.push(self.now, Event::Datagram { to, from, bytes });
+        self.queue.push(self.now, Event::Datagram { to, door: Door::of(from), from, bytes });
     }
 
-    pub(super) fn arrive(&mut self, to: HostId, from: SocketAddr, bytes: Bytes) {
+    pub(super) fn arrive(&mut self, to: HostId, door: Door, from: SocketAddr, bytes: Bytes) {
         let at = self.now;
         let known = &mut self.hosts[to.index()];
         known.traffic.datagrams_in += 1;
@@ -51,7 +52,13 @@ impl<M: Machine> World<M> {
         if self.notes_packets {
             self.notes.push_back(Note::Received { host: to, from, bytes: bytes.clone() });
         }
-        self.deliver(to, Input::Datagram { from, bytes });
+        self.deliver(
+            to,
+            match door {
+                Door::Lan => Input::Datagram { from, bytes },
+                Door::Wan => Input::WanDatagram { from, bytes },
+            },
+        );
     }
 
     pub(super) fn open(&mut self, host: HostId, stream: StreamId, to: SocketAddr) {
@@ -61,7 +68,7 @@ impl<M: Machine> World<M> {
         known.traffic.streams_opened += 1;
         // Nobody at that address: packets to it are lost, as on a real network.
         let target = self.by_address.get(&to).copied().unwrap_or(host);
-        let connection = self.streams.dial(at, (host, known.boot, stream), target);
+        let connection = self.streams.dial(at, (host, known.boot, stream), target, Door::of(to));
         if target == host {
             let arrives = self.line_up(connection, 0, at + STALL_NS_MAX, Chunk::Closed);
             debug_assert!(arrives.is_some(), "the connection was just made");
@@ -74,7 +81,7 @@ impl<M: Machine> World<M> {
     pub(super) fn dial(&mut self, connection: u64) {
         let at = self.now;
         let Some(known) = self.streams.connection(connection) else { return };
-        let (from, to) = (known.ends[0].host, known.ends[1].host);
+        let (door, from, to) = (known.door, known.ends[0].host, known.ends[1].host);
         if !(self.network.reaches(from, to) && self.network.reaches(to, from)) {
             if at - known.dialled_at < STALL_NS_MAX {
                 self.queue.push(at + 1_000_000_000, Event::Dial { connection });
@@ -99,8 +106,13 @@ impl<M: Machine> World<M> {
         for _ in 0..written_before {
             self.queue.push(flows_at, Event::Flow { connection, side: 1 });
         }
-        let peer = self.hosts[from.index()].address;
-        self.deliver(to, Input::StreamAccepted { stream: id, peer: SocketAddr::new(peer.ip(), 40_000 + (connection % 20_000) as u16) });
+        let from = &self.hosts[from.index()];
+        let peer = SocketAddr::new(from.address.ip(), 40_000 + (connection % 20_000) as u16);
+        let input = match door {
+            Door::Lan => Input::StreamAccepted { stream: id, peer },
+            Door::Wan => Input::WanStreamAccepted { stream: id, peer, datacenter: from.certificate.clone() },
+        };
+        self.deliver(to, input);
     }
 
     pub(super) fn write(&mut self, host: HostId, boot: u32, stream: StreamId, mut bytes: Bytes) {

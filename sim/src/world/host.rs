@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use tidings::engine::io::Input;
+use tidings::model::names::Datacenter;
 
 /// Datagrams that the kernel keeps for a process that does not read.
 pub const RECEIVE_BUFFER_DATAGRAMS_MAX: usize = 256;
@@ -78,6 +79,8 @@ pub struct Host<M> {
     pub wakes_now: u32,
     pub streams_accepted: u64,
     pub traffic: Traffic,
+    /// Which datacenter a certificate of this host names; none: it has none.
+    pub certificate: Option<Datacenter>,
     pub trace: Trace,
     pub seeds: Rng,
 }

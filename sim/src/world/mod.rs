@@ -44,6 +44,8 @@ use trace::Trace;
 
 /// The port that all agents gossip on.
 pub const GOSSIP_PORT: u16 = 7946;
+/// The port on which gateways hear other datacenters.
+pub const WAN_PORT: u16 = 7947;
 /// Payloads above this are dropped on the way: what an Ethernet frame leaves to a datagram.
 pub const MTU_PAYLOAD_BYTES: usize = 1_472;
 
@@ -59,6 +61,24 @@ pub trait Machine: Sized {
     fn copies(&self) -> Vec<Copied> {
         Vec::new()
     }
+}
+
+/// Which of a host's two sockets a packet or a stream comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    Lan,
+    Wan,
+}
+
+impl Door {
+    fn of(address: SocketAddr) -> Self {
+        if address.port() == WAN_PORT { Door::Wan } else { Door::Lan }
+    }
+}
+
+/// A host's WAN address, by its address.
+pub fn wan_of(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), WAN_PORT)
 }
 
 /// What a process finds when it starts.
@@ -198,6 +218,7 @@ impl<M: Machine> World<M> {
         let id = HostId(self.hosts.len() as u32);
         let address = Self::address_of(id.0);
         self.by_address.insert(address, id);
+        self.by_address.insert(wan_of(address), id);
         self.network.add_host(zone);
         self.configs.push(config);
         self.hosts.push(Host {
@@ -215,6 +236,7 @@ impl<M: Machine> World<M> {
             wakes_now: 0,
             streams_accepted: 0,
             traffic: Traffic::default(),
+            certificate: None,
             trace: Trace::default(),
             seeds: Rng::new(self.seed, "process", u64::from(id.0)),
         });
@@ -232,8 +254,10 @@ impl<M: Machine> World<M> {
     /// Gives a host another address; what is on its way to the old one is lost.
     pub fn readdress(&mut self, host: HostId, address: SocketAddr) {
         let old = std::mem::replace(&mut self.host_mut(host).address, address);
-        self.by_address.remove(&old);
-        self.by_address.insert(address, host);
+        for (old, new) in [(old, address), (wan_of(old), wan_of(address))] {
+            self.by_address.remove(&old);
+            self.by_address.insert(new, host);
+        }
     }
 
     /// Puts an entry on the agenda.
@@ -264,7 +288,7 @@ impl<M: Machine> World<M> {
         crate::log::set_now(at);
         match event {
             Event::Wake { host, boot } => self.wake(host, boot),
-            Event::Datagram { to, from, bytes } => self.arrive(to, from, bytes),
+            Event::Datagram { to, door, from, bytes } => self.arrive(to, door, from, bytes),
             Event::Dial { connection } => self.dial(connection),
             Event::Flow { connection, side } => self.flow(connection, side),
             Event::Drained { connection, side } => self.drained(connection, side),

@@ -25,6 +25,9 @@ pub struct Conditions {
     /// The share of moments in which everything from one host to another is lost.
     #[serde(default)]
     pub burst: f64,
+    /// What is lost between datacenters beside that.
+    #[serde(default)]
+    pub wan_loss: f64,
 }
 
 /// A moment of [`Conditions::burst`].
@@ -49,13 +52,14 @@ impl Conditions {
         reorder: 0.0,
         corrupt: 0.0,
         burst: 0.0,
+        wan_loss: 0.0,
     };
 }
 
 impl Conditions {
     /// Whether everything arrives, once, in time and as it was sent.
     pub fn is_calm(&self) -> bool {
-        self.loss == 0.0 && self.duplicate == 0.0 && self.reorder == 0.0 && self.corrupt == 0.0 && self.burst == 0.0
+        self.loss == 0.0 && self.duplicate == 0.0 && self.reorder == 0.0 && self.corrupt == 0.0 && self.burst == 0.0 && self.wan_loss == 0.0
     }
 }
 
@@ -86,6 +90,10 @@ pub struct Network {
     pub conditions: Conditions,
     senders: Vec<Rng>,
     zones: Vec<u16>,
+    datacenters: Vec<u16>,
+    count: u16,
+    /// What a packet between two datacenters needs longer, the lower first.
+    between_datacenters_ns: BTreeMap<(u16, u16), u64>,
     /// What a packet between zones needs longer.
     pub between_zones_ns: u64,
     ailments: BTreeMap<HostId, Ailment>,
@@ -104,6 +112,9 @@ impl Network {
             conditions,
             senders: Vec::new(),
             zones: Vec::new(),
+            datacenters: Vec::new(),
+            count: 1,
+            between_datacenters_ns: BTreeMap::new(),
             between_zones_ns: 0,
             ailments: BTreeMap::new(),
             blocked: BTreeMap::new(),
@@ -116,6 +127,36 @@ impl Network {
     pub fn add_host(&mut self, zone: u16) {
         self.senders.push(Rng::new(self.seed, "network", self.senders.len() as u64));
         self.zones.push(zone);
+        self.datacenters.push(0);
+    }
+
+    /// Puts a host into a datacenter; all begin in the first.
+    pub fn set_datacenter(&mut self, host: HostId, datacenter: u16) {
+        self.datacenters[host.index()] = datacenter;
+        self.count = self.count.max(datacenter + 1);
+    }
+
+    pub fn datacenter(&self, host: HostId) -> u16 {
+        self.datacenters[host.index()]
+    }
+
+    /// How many datacenters there are.
+    pub fn datacenters(&self) -> u16 {
+        self.count
+    }
+
+    /// Sets what a packet needs longer from one datacenter to the other, either way.
+    pub fn set_distance(&mut self, a: u16, b: u16, ns: u64) {
+        self.between_datacenters_ns.insert((a.min(b), a.max(b)), ns);
+    }
+
+    fn is_far(&self, from: HostId, to: HostId) -> bool {
+        self.datacenters[from.index()] != self.datacenters[to.index()]
+    }
+
+    /// How likely a packet from one host to the other is lost by the weather.
+    fn loss(&self, from: HostId, to: HostId) -> f64 {
+        self.conditions.loss + if self.is_far(from, to) { self.conditions.wan_loss } else { 0.0 }
     }
 
     /// Blocks packets from each of `from` to each of `to`.
@@ -180,8 +221,8 @@ impl Network {
         let delays = [rng.number(), rng.number()];
         let [lost, lost_at_host, doubled, reordered, corrupted] = draws;
         let weather = self.conditions;
-        let ailing = self.ailing(from, to);
-        if !self.reaches(from, to) || lost < weather.loss || lost_at_host < ailing.loss_in.max(ailing.loss_out) {
+        let (ailing, loss) = (self.ailing(from, to), self.loss(from, to));
+        if !self.reaches(from, to) || lost < loss || lost_at_host < ailing.loss_in.max(ailing.loss_out) {
             return [None, None];
         }
         if self.is_burst(at, from, to) || (ailing.payload_bytes_max > 0 && bytes.len() > ailing.payload_bytes_max as usize) {
@@ -224,7 +265,7 @@ impl Network {
         let rng = &mut self.senders[from.index()];
         let (drawn, lost) = (rng.number(), rng.unit());
         let ailing = self.ailing(from, to);
-        let loss = self.conditions.loss.max(ailing.loss_in).max(ailing.loss_out);
+        let loss = self.loss(from, to).max(ailing.loss_in).max(ailing.loss_out);
         self.delay(from, to, drawn) + ailing.slow_ns + if lost < loss { RETRANSMIT_NS } else { 0 }
     }
 
@@ -258,6 +299,10 @@ impl Network {
         }
         if self.zones[from.index()] != self.zones[to.index()] {
             delay += self.between_zones_ns;
+        }
+        let (a, b) = (self.datacenters[from.index()], self.datacenters[to.index()]);
+        if a != b {
+            delay += self.between_datacenters_ns.get(&(a.min(b), a.max(b))).copied().unwrap_or(0);
         }
         delay
     }

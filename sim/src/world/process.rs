@@ -4,7 +4,8 @@ use super::disk::{DiskFate, Synced};
 use super::queue::Event;
 use super::streams::RETRY_NS;
 use super::trace::Happening;
-use super::{Boot, Freeze, HostId, Machine, Note, Process, World};
+use super::{Boot, Freeze, HostId, Machine, Note, Process, WAN_PORT, World};
+use std::net::{Ipv4Addr, SocketAddr};
 use tidings::engine::io::{Input, Mark, Output, StoreOp, Token};
 use tidings::model::command::Command;
 use tidings::model::time::Now;
@@ -87,7 +88,8 @@ impl<M: Machine> World<M> {
         for (to, bytes) in held_back {
             self.send(host, to, bytes);
         }
-        let (datagrams, rest): (Vec<Input>, Vec<Input>) = waiting.into_iter().partition(|input| matches!(input, Input::Datagram { .. }));
+        let (datagrams, rest): (Vec<Input>, Vec<Input>) =
+            waiting.into_iter().partition(|input| matches!(input, Input::Datagram { .. } | Input::WanDatagram { .. }));
         for input in datagrams {
             self.queue.push(at, Event::Found { host, boot, input, ns: before_timers });
         }
@@ -205,7 +207,14 @@ impl<M: Machine> World<M> {
                     self.send(host, to, bytes);
                 }
             }
-            Output::OpenStream { stream, to } | Output::OpenWanStream { stream, to, .. } => self.open(host, stream, to),
+            Output::OpenStream { stream, to } => self.open(host, stream, to),
+            Output::OpenWanStream { stream, to, datacenter } => {
+                // The dialler's side of the handshake: a certificate that names another datacenter ends it.
+                let certified = self.host_at(to).and_then(|target| self.host(target).certificate.as_ref());
+                let is_other = certified.is_some_and(|certified| *certified != datacenter);
+                let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), WAN_PORT);
+                self.open(host, stream, if is_other { nowhere } else { to });
+            }
             Output::StreamBytes { stream, bytes } => {
                 known.trace.note(at, Happening::StreamOut("bytes", stream.0));
                 self.write(host, boot, stream, bytes);

@@ -1,6 +1,6 @@
 //! What is to happen, by time: one heap for all hosts. What is due at one instant happens in the order it was put in.
 
-use super::HostId;
+use super::{Door, HostId};
 use bytes::Bytes;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -16,6 +16,7 @@ pub enum Event {
     },
     Datagram {
         to: HostId,
+        door: Door,
         from: SocketAddr,
         bytes: Bytes,
     },

@@ -3,7 +3,7 @@
 //! Each direction is a line of chunks. One event stands for each chunk and takes whatever is first in line when its time comes, so
 //! that order holds also where a chunk was held up.
 
-use super::HostId;
+use super::{Door, HostId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use tidings::engine::io::StreamId;
@@ -46,6 +46,8 @@ pub struct End {
 
 #[derive(Debug)]
 pub struct Connection {
+    /// Where it comes to.
+    pub door: Door,
     pub ends: [End; 2],
     pub dialled_at: u64,
 }
@@ -73,7 +75,7 @@ impl Streams {
     }
 
     /// A connection that is being tried; its far end has no name yet.
-    pub fn dial(&mut self, at: u64, from: (HostId, u32, StreamId), to: HostId) -> u64 {
+    pub fn dial(&mut self, at: u64, from: (HostId, u32, StreamId), to: HostId, door: Door) -> u64 {
         self.dialled += 1;
         let end = |host, boot, id| End {
             host,
@@ -87,7 +89,7 @@ impl Streams {
             stalled_since: None,
         };
         let (host, boot, id) = from;
-        self.connections.insert(self.dialled, Connection { ends: [end(host, boot, Some(id)), end(to, 0, None)], dialled_at: at });
+        self.connections.insert(self.dialled, Connection { door, ends: [end(host, boot, Some(id)), end(to, 0, None)], dialled_at: at });
         self.by_end.insert(from, (self.dialled, 0));
         self.dialled
     }

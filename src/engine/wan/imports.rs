@@ -57,7 +57,10 @@ pub struct Import {
     pub catalog: Catalog,
     pub spread: Spread,
     published: Arc<View>,
+    /// What readers see, until they see the next: also while that is being made.
     shown: Option<Arc<DatacenterView>>,
+    /// It is not what is true now.
+    is_outdated: bool,
     show_at: Option<u64>,
     revision: u64,
     /// What gateways say, or who of them lives, changed.
@@ -210,6 +213,7 @@ impl Import {
             spread,
             published: Arc::new(View::default()),
             shown: None,
+            is_outdated: true,
             show_at: Some(now.ns),
             revision: 0,
             is_unjudged: true,
@@ -311,8 +315,8 @@ impl Import {
         self.state = state;
         if before != (self.state, self.stale_since_ms) || self.links != links {
             self.links = links;
-            self.shown = None;
-            self.show_at.get_or_insert(now.ns);
+            self.is_outdated = true;
+            self.show_at = Some(now.ns);
         }
     }
 
@@ -340,9 +344,9 @@ impl Import {
         }
         self.show_at = None;
         if let Some(view) = self.catalog.publish(now) {
-            (self.published, self.shown) = (view, None);
+            (self.published, self.is_outdated) = (view, true);
         }
-        if self.shown.is_some() {
+        if !std::mem::take(&mut self.is_outdated) {
             return false;
         }
         self.revision = (now.wall_ms << 10).max(self.revision + 1);

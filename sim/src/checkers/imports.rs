@@ -1,0 +1,104 @@
+//! Invariant 11, as far as records go: what an agent holds as its own datacenter's was written there, what it shows of another was
+//! written in that one, and nothing of it goes away but by its origin's word.
+
+use super::{Checker, Scene};
+use crate::agent;
+use crate::violation::Violation;
+use crate::world::{HostId, Note};
+use std::collections::BTreeMap;
+use tidings::model::names::NodeId;
+use tidings::model::record::Uid;
+use tidings::view::{DatacenterView, View};
+
+/// What each agent showed last of each other datacenter.
+#[derive(Default)]
+pub struct Imports {
+    shown: BTreeMap<(HostId, String), Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    revision: u64,
+    /// By key, whose word it was.
+    entries: BTreeMap<Uid, NodeId>,
+}
+
+impl Imports {
+    fn look(&mut self, scene: &Scene<'_>, host: HostId, view: &View) -> Result<(), Violation> {
+        let here = scene.datacenter(host);
+        for number in (0..scene.datacenters()).filter(|number| *number != here) {
+            let name = agent::datacenter(number).to_string();
+            let shown = self.shown.get(&(host, name.clone()));
+            match view.datacenter(&name) {
+                None if shown.is_some_and(|shown| !shown.entries.is_empty()) => {
+                    let expected = format!("{name}, which was known, whatever its age");
+                    return Err(scene.violation("imports-are-kept", &[host], expected, "nothing of it".into()));
+                }
+                Some(seen) if shown.is_none_or(|shown| shown.revision != seen.view.revision) => {
+                    let entries = entries_of(scene, host, number, seen)?;
+                    if let Some(shown) = shown {
+                        kept(scene, host, shown, &entries)?;
+                    }
+                    self.shown.insert((host, name), Shown { revision: seen.view.revision, entries });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is shown of a datacenter, each entry looked up in what origins wrote.
+fn entries_of(scene: &Scene<'_>, host: HostId, of: u16, seen: &DatacenterView) -> Result<BTreeMap<Uid, NodeId>, Violation> {
+    let mut entries = BTreeMap::new();
+    for entry in seen.view.services(None).flat_map(|service| service.entries.iter()) {
+        let origin = entry.node.id;
+        let was_written = scene.truth.hosts_of(origin).iter().any(|author| scene.datacenter(*author) == of);
+        if !was_written || !scene.truth.said(origin, entry.uid, &entry.content) {
+            let expected = format!("of {} what its own origins wrote", seen.name);
+            return Err(scene.violation("imports-are-true", &[host], expected, format!("{entry:?}; {}", scene.truth.story(entry.uid))));
+        }
+        entries.insert(entry.uid, origin);
+    }
+    Ok(entries)
+}
+
+/// Whether all that is not shown any more has gone by somebody's word: a delete, another life, a leave.
+fn kept(scene: &Scene<'_>, host: HostId, before: &Shown, now: &BTreeMap<Uid, NodeId>) -> Result<(), Violation> {
+    for (uid, origin) in before.entries.iter().filter(|(uid, _)| !now.contains_key(uid)) {
+        let has_gone = scene.truth.deleted(*uid).is_some() || scene.truth.lives(*origin) > 1 || scene.truth.has_left(*origin);
+        if !has_gone {
+            let expected = format!("{uid:?}, which {origin:?} never took back");
+            return Err(scene.violation("imports-are-kept", &[host], expected, scene.truth.story(*uid)));
+        }
+    }
+    Ok(())
+}
+
+impl Checker for Imports {
+    fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
+        if scene.datacenters() == 1 {
+            return Ok(());
+        }
+        match note {
+            // A new process may know nothing of others.
+            Note::Started { host } => self.shown.retain(|(at, _), _| at != host),
+            Note::Handled { host } => {
+                for (head, _) in &scene.moved.heads {
+                    let authors = scene.truth.hosts_of(head.origin);
+                    if !authors.is_empty() && authors.iter().all(|author| scene.datacenter(*author) != scene.datacenter(*host)) {
+                        let expected = format!("origins of {} only", agent::datacenter(scene.datacenter(*host)));
+                        return Err(scene.violation("local-is-local", &[*host, authors[0]], expected, format!("{head:?}")));
+                    }
+                }
+            }
+            Note::View { host, view } => self.look(scene, *host, view)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn at_rest(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
+        scene.running().filter_map(|(host, _)| Some((host, scene.view(host)?))).try_for_each(|(host, view)| self.look(scene, host, view))
+    }
+}
