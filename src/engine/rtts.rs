@@ -6,8 +6,10 @@ use crate::model::names::NodeId;
 use crate::model::time::Now;
 use std::collections::BTreeMap;
 
-/// Estimates are compared with what is shown this often, in milliseconds.
+/// Estimates are compared with what is shown this often, in milliseconds, for every hundred members: a comparison reads all of them, and
+/// the more there are, the more seldom each is probed.
 const LOOK_MS: u64 = 10_000;
+const LOOK_MEMBERS: u64 = 100;
 /// A round trip is shown anew once it is so far from what is shown, in percent of that.
 const MOVED_PERCENT: u32 = 25;
 /// Coordinates are shown anew once one of them moved by so much of its way from the middle of all, in percent ...
@@ -27,7 +29,8 @@ pub struct Rtts {
 impl Rtts {
     /// Takes over estimates that moved; says whether any did. Probes wake the engine often enough: it needs no timer.
     pub fn look(&mut self, now: Now, membership: &Membership) -> bool {
-        if self.looked_ns.is_some_and(|looked_ns| now.ns < looked_ns + LOOK_MS * 1_000_000) {
+        let pause_ms = LOOK_MS * (membership.alive() as u64).div_ceil(LOOK_MEMBERS);
+        if self.looked_ns.is_some_and(|looked_ns| now.ns < looked_ns + pause_ms * 1_000_000) {
             return false;
         }
         self.looked_ns = Some(now.ns);
