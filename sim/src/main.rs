@@ -30,6 +30,12 @@ enum Verb {
     Detect(cli::DetectArguments),
     /// How fast the simulator is, by the number of agents.
     Scale(cli::ScaleArguments),
+    /// What the death of an agent, or of many at once, costs, and how soon it shows.
+    Deaths(cli::DeathsArguments),
+    /// What it takes to find and mend a difference between a few origins, and between two halves that were apart.
+    Repair(cli::RepairArguments),
+    /// The cases of the Rapid paper: many start at once, ten of a thousand crash, are reached or heard badly.
+    Rapid(cli::RapidArguments),
     /// The detector against plain SWIM, where members stand still again and again.
     Lifeguard(cli::LifeguardArguments),
     /// Breaks rules of the engine, one at a time, and looks how soon each is found (needs `--features sabotage`).
@@ -46,6 +52,9 @@ fn main() -> ExitCode {
         Verb::Spread(arguments) => cli::spread(&arguments),
         Verb::Detect(arguments) => cli::detect(&arguments),
         Verb::Scale(arguments) => cli::scale(&arguments),
+        Verb::Deaths(arguments) => cli::deaths(&arguments),
+        Verb::Repair(arguments) => cli::repair(&arguments),
+        Verb::Rapid(arguments) => cli::rapid(&arguments),
         Verb::Lifeguard(arguments) => cli::lifeguard(&arguments),
         Verb::Sabotage(arguments) => cli::sabotage(&arguments),
     }

@@ -13,6 +13,7 @@
 //! This file is the door and the order of a turn: what came in is routed ([`inbound`]), then the rooms hand each other what they found
 //! ([`pump`]) until all are quiet, then what leaves is packed and sealed.
 
+pub mod acquaint;
 mod answers;
 pub mod catalog;
 pub mod config;

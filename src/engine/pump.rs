@@ -305,7 +305,7 @@ impl Engine {
         self.catalog.editor().set_members(shown);
     }
 
-    fn apply_members(&mut self, now: Now, chunk: &[u8]) {
+    pub(super) fn apply_members(&mut self, now: Now, chunk: &[u8]) {
         if self.membership.apply_state(now, chunk).is_err() {
             self.counters.drop("members_chunk");
         }

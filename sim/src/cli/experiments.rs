@@ -3,11 +3,12 @@
 use super::real_now;
 use crate::experiments::lifeguard;
 use crate::experiments::plot::{Plot, Point};
+use crate::experiments::acquainted::Beginning;
 use crate::experiments::scale::{self, Gauge};
-use crate::experiments::{detect, spread};
+use crate::experiments::{deaths, detect, rapid, repair, spread, storm};
 use crate::log;
 use crate::violation::Violation;
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 use serde::Serialize;
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -23,6 +24,12 @@ pub struct SpreadArguments {
     loss: f64,
     #[arg(long, default_value_t = 50)]
     trials: u32,
+    /// How the cluster begins: by joining three seeds, or knowing each other.
+    #[arg(long, value_enum, default_value = "joined")]
+    beginning: Beginning,
+    /// Instead of single changes, a storm of so many a second, for ten seconds.
+    #[arg(long, value_name = "CHANGES")]
+    storm: Option<u64>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print JSON instead of a table.
@@ -48,8 +55,17 @@ pub struct DetectArguments {
 
 pub fn spread(arguments: &SpreadArguments) -> ExitCode {
     log::listen(None);
-    let SpreadArguments { nodes, loss, trials, seed, json } = *arguments;
-    print_figures(&spread::measure(&spread::Settings { seed, nodes, loss, trials }), json)
+    const STORM_S: u64 = 10;
+    let SpreadArguments { nodes, loss, trials, beginning, storm, seed, json } = *arguments;
+    if let Some(changes_a_second) = storm {
+        let settings = storm::Settings { seed, nodes, loss, changes_a_second, seconds: STORM_S, beginning };
+        let figures = storm::measure(&settings, &progress);
+        progress("");
+        return print_figures(&figures, json);
+    }
+    let figures = spread::measure(&spread::Settings { seed, nodes, loss, trials, beginning }, &progress);
+    progress("");
+    print_figures(&figures, json)
 }
 
 pub fn detect(arguments: &DetectArguments) -> ExitCode {
@@ -77,8 +93,15 @@ pub struct ScaleArguments {
     /// Virtual seconds that each cluster is watched while idle.
     #[arg(long, default_value_t = 60)]
     idle_s: u64,
+    /// How clusters begin: by joining three seeds, or knowing each other.
+    #[arg(long, value_enum, default_value = "joined")]
+    beginning: Beginning,
+    /// Agents that are killed at once at the end; it is waited until all others know.
+    #[arg(long, default_value_t = 0)]
+    crashes: u32,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
 }
@@ -88,7 +111,12 @@ pub fn scale(arguments: &ScaleArguments) -> ExitCode {
     let gauge = ThisProcess(real_now());
     let mut all = Vec::new();
     for nodes in &arguments.nodes {
-        let figures = scale::measure(arguments.seed, *nodes, arguments.idle_s, &gauge, &progress);
+        let ScaleArguments { idle_s, beginning, crashes, seed, .. } = *arguments;
+        let settings = scale::Settings { seed, nodes: *nodes, idle_s, beginning, crashes };
+        let figures = match scale::measure(&settings, &gauge, &progress) {
+            Ok(figures) => figures,
+            Err(violation) => return print_figures::<scale::Figures>(&Err(violation), false),
+        };
         progress("");
         if !arguments.json {
             println!("{figures}");
@@ -97,6 +125,106 @@ pub fn scale(arguments: &ScaleArguments) -> ExitCode {
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&all).expect("figures are numbers and names"));
+    }
+    ExitCode::SUCCESS
+}
+
+#[derive(Args)]
+pub struct DeathsArguments {
+    #[arg(long, default_value_t = 100)]
+    nodes: u32,
+    #[arg(long, default_value_t = 0.0)]
+    loss: f64,
+    /// Agents that are killed at once.
+    #[arg(long, default_value_t = 1)]
+    deaths: u32,
+    /// Instances that each of them has.
+    #[arg(long, default_value_t = 100)]
+    instances: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn deaths(arguments: &DeathsArguments) -> ExitCode {
+    log::listen(None);
+    let DeathsArguments { nodes, loss, deaths, instances, seed, json } = *arguments;
+    let figures = deaths::measure(&deaths::Settings { seed, nodes, loss, instances, deaths }, &progress);
+    progress("");
+    print_figures(&figures, json)
+}
+
+#[derive(Args)]
+pub struct RepairArguments {
+    /// Agents, and so origins, where an agent misses a few changes.
+    #[arg(long, default_value_t = 1_000)]
+    nodes: u32,
+    /// Origins of which it misses one; none: leaves this out.
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100,999")]
+    diverged: Vec<u32>,
+    /// Agents of a cluster that is cut in half; 0: leaves this out.
+    #[arg(long, default_value_t = 20)]
+    halved: u32,
+    /// For so many seconds.
+    #[arg(long, default_value_t = 3_600)]
+    apart_s: u64,
+    /// On each side meanwhile.
+    #[arg(long, default_value_t = 10_000)]
+    changes: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn repair(arguments: &RepairArguments) -> ExitCode {
+    log::listen(None);
+    let RepairArguments { nodes, halved, apart_s, changes, seed, .. } = *arguments;
+    let of_few = arguments.diverged.iter().map(|diverged| {
+        let settings = repair::Diverged { seed, nodes, diverged: *diverged };
+        repair::diverged(&settings, &progress)
+    });
+    let of_halves = (halved > 0).then(|| repair::partition(&repair::Partition { seed, nodes: halved, apart_s, changes }, &progress));
+    let figures = of_few.chain(of_halves).collect();
+    progress("");
+    print_table(figures, arguments.json, repair::table)
+}
+
+#[derive(Args)]
+pub struct RapidArguments {
+    #[arg(long, default_value_t = 1_000)]
+    nodes: u32,
+    /// Which cases; all, if none is named.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    cases: Vec<rapid::Case>,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn rapid(arguments: &RapidArguments) -> ExitCode {
+    log::listen(None);
+    let cases = if arguments.cases.is_empty() { rapid::Case::value_variants() } else { &arguments.cases };
+    let settings = cases.iter().map(|case| rapid::Settings { seed: arguments.seed, nodes: arguments.nodes, case: *case });
+    let figures: Result<Vec<_>, Violation> = settings.map(|settings| rapid::measure(&settings, &progress)).collect();
+    progress("");
+    print_table(figures, arguments.json, rapid::table)
+}
+
+/// Figures of several runs.
+fn print_table<F: Serialize>(figures: Result<Vec<F>, Violation>, is_json: bool, table: impl Fn(&[F]) -> String) -> ExitCode {
+    match figures {
+        Ok(figures) if is_json => println!("{}", serde_json::to_string_pretty(&figures).expect("figures are numbers and names")),
+        Ok(figures) => println!("\n{}", table(&figures)),
+        Err(violation) => {
+            println!("FAILED {violation}");
+            return ExitCode::FAILURE;
+        }
     }
     ExitCode::SUCCESS
 }

@@ -8,7 +8,10 @@ mod scenario;
 mod shrink;
 mod sweep;
 
-pub use experiments::{DetectArguments, LifeguardArguments, ScaleArguments, SpreadArguments, detect, lifeguard, scale, spread};
+pub use experiments::{
+    DeathsArguments, DetectArguments, LifeguardArguments, RapidArguments, RepairArguments, ScaleArguments, SpreadArguments, deaths, detect,
+    lifeguard, rapid, repair, scale, spread,
+};
 pub use replay::{ReplayArguments, replay};
 pub use run::{RunArguments, run};
 pub use sabotage::{SabotageArguments, sabotage};

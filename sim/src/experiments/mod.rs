@@ -1,10 +1,16 @@
 //! Experiments: figures of whole clusters that machines at hand cannot measure. Each is one command, prints a table, and JSON on demand.
 
+pub mod acquainted;
+pub mod deaths;
 pub mod detect;
 pub mod lifeguard;
 pub mod plot;
+pub mod rapid;
+pub mod repair;
 pub mod scale;
 pub mod spread;
+pub mod storm;
+mod watch;
 
 /// A sample's middle, its 99th percentile and its largest.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]

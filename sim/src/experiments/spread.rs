@@ -4,6 +4,7 @@
 //! the 28 bytes of its IP and UDP headers. What rides along with membership is counted apart.
 
 use super::Summary;
+use super::acquainted::{self, Beginning};
 use crate::plan::{Intent, Kept, PlannedClient};
 use crate::reader::{ROOTS, Reader, SWIM};
 use crate::rng::Rng;
@@ -26,6 +27,7 @@ pub struct Settings {
     pub nodes: u32,
     pub loss: f64,
     pub trials: u32,
+    pub beginning: Beginning,
 }
 
 /// The figures.
@@ -46,30 +48,23 @@ pub struct Figures {
     pub idle_packets: u64,
     /// Milliseconds until one that joins knows everything.
     pub join_ms: Option<f64>,
-    /// Milliseconds until the cluster had formed, from nothing.
-    pub formed_ms: f64,
+    /// Milliseconds until the cluster had formed, from nothing; none if it began whole.
+    pub formed_ms: Option<f64>,
 }
 
 /// # Errors
 /// The cluster did not come together, or a change did not reach everybody.
-pub fn measure(settings: &Settings) -> Result<Figures, Violation> {
-    let key = Rng::new(settings.seed, "key", 0).seed();
-    let configure = |config: &mut EngineConfig| config.keys = vec![key];
+pub fn measure(settings: &Settings, progress: &dyn Fn(&str)) -> Result<Figures, Violation> {
+    let configure = acquainted::sealed(settings.seed);
     let mut run = Run::new(settings.seed, Conditions { loss: settings.loss, ..Conditions::LAN });
-    run.set_seeds(vec![0, 1, 2]);
-    let hosts = run.add_agents(settings.nodes, &configure);
+    let (hosts, formed) = acquainted::begin(&mut run, settings.nodes, settings.beginning, &configure, progress)?;
     let mut rng = Rng::new(settings.seed, "experiment", 0);
-    for host in &hosts {
-        run.start(*host);
-        run.run_for(rng.between(0, 20_000_000))?;
-    }
-    let formed = until_formed(&mut run, &hosts)?;
-    run.run_for(10 * SECOND)?;
-    let mut meter = Meter::new(&run, key);
+    let mut meter = Meter::new(&run);
     run.world.notes_packets = true;
     let (mut all, mut any) = (Vec::new(), Vec::new());
     let mut record_bytes = 0;
     for trial in 0..settings.trials {
+        progress(&format!("{} agents: change {trial} of {}", settings.nodes, settings.trials));
         let from = *rng.pick(&hosts);
         let times = one_change(&mut run, &mut meter, from, trial, &mut record_bytes)?;
         all.extend(times.iter().copied().reduce(f64::max));
@@ -93,28 +88,7 @@ pub fn measure(settings: &Settings) -> Result<Figures, Violation> {
         packets_a_node,
         idle_packets,
         join_ms: join(&mut run, &configure)?,
-        formed_ms: formed as f64 / 1e6,
-    })
-}
-
-fn until_formed(run: &mut Run, hosts: &[HostId]) -> Result<u64, Violation> {
-    let within = 120 * SECOND;
-    while run.world.now() < within {
-        run.run_for(SECOND / 10)?;
-        if is_formed(run, hosts) {
-            return Ok(run.world.now());
-        }
-    }
-    Err(run.violation("experiment", hosts[..1].to_vec(), "a whole cluster within 120 s", "it is not"))
-}
-
-fn is_formed(run: &Run, hosts: &[HostId]) -> bool {
-    let engine = |host: &HostId| run.world.machine(*host);
-    let root = engine(&hosts[0]).map(|engine| engine.catalog().root());
-    hosts.iter().all(|host| {
-        engine(host).is_some_and(|engine| {
-            engine.membership().alive() == hosts.len() && engine.spread().is_ready() && Some(engine.catalog().root()) == root
-        })
+        formed_ms: formed.map(|ns| ns as f64 / 1e6),
     })
 }
 
@@ -175,20 +149,20 @@ fn join(run: &mut Run, configure: &dyn Fn(&mut EngineConfig)) -> Result<Option<f
 }
 
 /// Reads all that is received, as somebody with the key can.
-struct Meter {
+pub(super) struct Meter {
     reader: Reader,
-    bytes: u64,
-    packets: u64,
+    pub bytes: u64,
+    pub packets: u64,
     ridden: BTreeMap<u8, u64>,
 }
 
 impl Meter {
-    fn new(run: &Run, key: [u8; 32]) -> Self {
-        let label = run.world.config(HostId(0)).label.clone();
-        Self { reader: Reader::new(&label, Some(key)), bytes: 0, packets: 0, ridden: BTreeMap::new() }
+    pub fn new(run: &Run) -> Self {
+        let config = run.world.config(HostId(0));
+        Self { reader: Reader::new(&config.label, config.keys.first().copied()), bytes: 0, packets: 0, ridden: BTreeMap::new() }
     }
 
-    fn run_for(&mut self, run: &mut Run, ns: u64) -> Result<(), Violation> {
+    pub fn run_for(&mut self, run: &mut Run, ns: u64) -> Result<(), Violation> {
         run.run_until_told(run.world.now() + ns, &mut |_, note| self.read(note))
     }
 
@@ -210,7 +184,7 @@ impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = |summary: &Option<Summary>| summary.map_or("nothing".to_owned(), |summary| summary.to_string());
         writeln!(f, "{} agents, {:.0} % loss, LAN delays; a record of {} B", self.nodes, self.loss * 100.0, self.record_bytes)?;
-        writeln!(f, "  formed from nothing     {:.0} ms", self.formed_ms)?;
+        writeln!(f, "  formed from nothing     {}", self.formed_ms.map_or("no: it began whole".to_owned(), |ms| format!("{ms:.0} ms")))?;
         writeln!(f, "  one change to all, ms   {}", shown(&self.all_ms))?;
         writeln!(f, "  one change to each, ms  {}", shown(&self.any_ms))?;
         writeln!(f, "  bytes a node, a change  {:.0} in {:.2} packets", self.bytes_a_node, self.packets_a_node)?;

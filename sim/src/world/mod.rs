@@ -179,6 +179,10 @@ impl<M: Machine> World<M> {
         self.fold.0
     }
 
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     pub fn events(&self) -> u64 {
         self.events
     }

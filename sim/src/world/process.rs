@@ -107,6 +107,16 @@ impl<M: Machine> World<M> {
         true
     }
 
+    /// Does something to a process by another way than an input, and carries away what it puts out.
+    pub fn reach(&mut self, host: HostId, act: impl FnOnce(&mut M, Now)) {
+        let at = self.now;
+        let known = &mut self.hosts[host.index()];
+        let Some(process) = &mut known.process else { return };
+        let now = known.clock.now(process.started_at, at);
+        act(&mut process.machine, now);
+        self.drain(host);
+    }
+
     pub(super) fn wake(&mut self, host: HostId, boot: u32) {
         let at = self.now;
         let known = &mut self.hosts[host.index()];

@@ -43,7 +43,7 @@ mod overrides;
 mod own;
 mod reaping;
 mod services;
-mod snapshot;
+pub(super) mod snapshot;
 mod table;
 mod tombstones;
 
