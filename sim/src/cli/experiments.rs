@@ -1,9 +1,9 @@
 //! Figures of whole clusters.
 
 use super::real_now;
+use crate::experiments::acquainted::Beginning;
 use crate::experiments::lifeguard;
 use crate::experiments::plot::{Plot, Point};
-use crate::experiments::acquainted::Beginning;
 use crate::experiments::scale::{self, Gauge};
 use crate::experiments::{deaths, detect, rapid, repair, spread, storm};
 use crate::log;

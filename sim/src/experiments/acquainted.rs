@@ -102,9 +102,10 @@ pub fn sealed(seed: u64) -> impl Fn(&mut EngineConfig) {
 /// Whether everybody knows everybody and holds the same records.
 pub fn is_whole(world: &World<Engine>, hosts: &[HostId]) -> bool {
     let root = world.machine(hosts[0]).map(|engine| engine.catalog().root());
-    hosts.iter().filter_map(|host| world.machine(*host)).all(|engine| {
-        engine.membership().alive() == hosts.len() && engine.is_ready() && Some(engine.catalog().root()) == root
-    })
+    hosts
+        .iter()
+        .filter_map(|host| world.machine(*host))
+        .all(|engine| engine.membership().alive() == hosts.len() && engine.is_ready() && Some(engine.catalog().root()) == root)
 }
 
 #[cfg(test)]

@@ -95,7 +95,8 @@ pub fn measure(settings: &Settings, progress: &dyn Fn(&str)) -> Result<Figures, 
     let per_death = |calm: u64, storm: u64| (storm as f64 - calm as f64) / others.len() as f64 / order.len() as f64;
     let dead = order.len();
     let down = |engine: &Engine| engine.membership().members().filter(|member| !member.is_up()).count();
-    let healthy_down = others.iter().filter_map(|host| run.world.machine(*host)).map(|engine| down(engine).saturating_sub(dead) as u64).sum();
+    let healthy_down =
+        others.iter().filter_map(|host| run.world.machine(*host)).map(|engine| down(engine).saturating_sub(dead) as u64).sum();
     Ok(Figures {
         nodes: settings.nodes,
         loss: settings.loss,
@@ -138,7 +139,8 @@ fn register(run: &mut Run, at: &[HostId], instances: u32) -> Result<(), Violatio
 fn serves(run: &Run, viewer: HostId, owners: &[HostId]) -> bool {
     let Some(view) = &run.views[viewer.index()] else { return false };
     run.clients.iter().filter(|client| owners.contains(&client.at)).any(|client| {
-        view.service("default", client.service().as_str()).is_some_and(|service| service.with_id(client.id().as_str()).any(Entry::is_available))
+        view.service("default", client.service().as_str())
+            .is_some_and(|service| service.with_id(client.id().as_str()).any(Entry::is_available))
     })
 }
 

@@ -161,7 +161,11 @@ fn bootstrap(mut run: Run, settings: &Settings, progress: &dyn Fn(&str)) -> Resu
 
 fn sent(run: &Run) -> u64 {
     const HEADER_BYTES: u64 = 28;
-    run.world.host_ids().map(|host| run.world.host(host).traffic).map(|one| one.bytes_out + one.datagrams_out * HEADER_BYTES + one.stream_bytes_out).sum()
+    run.world
+        .host_ids()
+        .map(|host| run.world.host(host).traffic)
+        .map(|one| one.bytes_out + one.datagrams_out * HEADER_BYTES + one.stream_bytes_out)
+        .sum()
 }
 
 struct Fault {
@@ -173,7 +177,7 @@ struct Fault {
 impl Fault {
     /// Puts the fault on or off, as it should be at this time.
     fn set(&mut self, run: &mut Run, began: u64) {
-        let is_due = self.case != Case::FlipFlop || (run.world.now() - began) / FLIP_NS % 2 == 0;
+        let is_due = self.case != Case::FlipFlop || ((run.world.now() - began) / FLIP_NS).is_multiple_of(2);
         if is_due != self.is_on {
             self.turn(run, is_due);
         }
@@ -318,7 +322,20 @@ impl Scene {
 pub fn table(figures: &[Figures]) -> String {
     let mut text = format!(
         "{:<11}{:>6}{:>8}{:>12}{:>7}{:>7}{:>9}{:>11}{:>10}{:>9}{:>8}{:>8}{:>9}{:>8}\n",
-        "case", "nodes", "faulty", "converged,s", "sizes", "sets", "healthy-", "by faulty", "removals", "returns", "down", "at end", "healed,s", "B/s"
+        "case",
+        "nodes",
+        "faulty",
+        "converged,s",
+        "sizes",
+        "sets",
+        "healthy-",
+        "by faulty",
+        "removals",
+        "returns",
+        "down",
+        "at end",
+        "healed,s",
+        "B/s"
     );
     let seconds = |s: Option<f64>| s.map_or("never".to_owned(), |s| format!("{s:.1}"));
     for row in figures {

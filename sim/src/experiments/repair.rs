@@ -140,7 +140,9 @@ fn mend(run: &mut Run, hosts: &[HostId], what: String, difference: (u64, u64), p
     while (members_s.is_none() || records_s.is_none()) && run.world.now() < began + MENDED_WITHIN_NS {
         run.run_for(LOOK_NS)?;
         let seconds = (run.world.now() - began) as f64 / 1e9;
-        if members_s.is_none() && hosts.iter().filter_map(|host| run.world.machine(*host)).all(|engine| engine.membership().alive() == hosts.len()) {
+        if members_s.is_none()
+            && hosts.iter().filter_map(|host| run.world.machine(*host)).all(|engine| engine.membership().alive() == hosts.len())
+        {
             members_s = Some(seconds);
         }
         if same_records(run, hosts) {
@@ -223,7 +225,18 @@ pub fn table(figures: &[Mended]) -> String {
     let seconds = |s: Option<f64>| s.map_or("never".to_owned(), |s| format!("{s:.2}"));
     let mut text = format!(
         "{:<36}{:>7}{:>10}{:>12}{:>11}{:>11}{:>10}{:>10}{:>11}{:>11}{:>9}{:>12}\n",
-        "what", "agents", "records", "bytes", "members,s", "records,s", "exchanges", "sketches", "finding,B", "deltas,B", "streams", "stream,B"
+        "what",
+        "agents",
+        "records",
+        "bytes",
+        "members,s",
+        "records,s",
+        "exchanges",
+        "sketches",
+        "finding,B",
+        "deltas,B",
+        "streams",
+        "stream,B"
     );
     for row in figures {
         let sketches = format!("{}/{}", row.cost.sketches_decoded, row.cost.sketches_decoded + row.cost.sketches_undecoded);

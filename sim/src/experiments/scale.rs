@@ -119,13 +119,25 @@ fn crash(run: &mut Run, hosts: &[HostId], settings: &Settings, gauge: &dyn Gauge
     }
     while watch.all_s.is_none() && run.world.now() < watch.began + KNOWN_WITHIN_NS {
         run.run_for(SECOND / 10)?;
-        progress(&format!("{} agents: {} died {:.1} virtual s ago", settings.nodes, order.len(), (run.world.now() - watch.began) as f64 / 1e9));
+        progress(&format!(
+            "{} agents: {} died {:.1} virtual s ago",
+            settings.nodes,
+            order.len(),
+            (run.world.now() - watch.began) as f64 / 1e9
+        ));
         watch.look(run);
     }
     let healthy: BTreeSet<NodeId> = left.iter().filter_map(|host| run.node(*host)).collect();
-    let down = |engine: &Engine| engine.membership().members().filter(|member| !member.is_up() && healthy.contains(&member.node)).count() as u64;
+    let down =
+        |engine: &Engine| engine.membership().members().filter(|member| !member.is_up() && healthy.contains(&member.node)).count() as u64;
     let healthy_down = left.iter().filter_map(|host| run.world.machine(*host)).map(down).sum();
-    Ok(Crash { killed: order.len() as u32, first_s: watch.first_s, all_s: watch.all_s, processor_s: gauge.processor_s() - began, healthy_down })
+    Ok(Crash {
+        killed: order.len() as u32,
+        first_s: watch.first_s,
+        all_s: watch.all_s,
+        processor_s: gauge.processor_s() - began,
+        healthy_down,
+    })
 }
 
 fn traffic(world: &World<Engine>) -> (u64, u64) {

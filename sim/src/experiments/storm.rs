@@ -1,7 +1,7 @@
 //! A storm of changes: how long each takes to reach all agents while many others are on their way, and what a change then costs.
 
-use super::acquainted::{self, Beginning};
 use super::Summary;
+use super::acquainted::{self, Beginning};
 use super::spread::Meter;
 use crate::plan::{Intent, Kept, PlannedClient};
 use crate::rng::Rng;
@@ -140,7 +140,7 @@ impl Ways {
             let before = one.waiting.len();
             one.waiting.retain(|host| {
                 let view = run.views[host.index()].as_ref();
-                !view.is_some_and(|view| view.service("default", &one.service).is_some())
+                view.is_none_or(|view| view.service("default", &one.service).is_none())
             });
             self.any.extend(std::iter::repeat_n(ms, before - one.waiting.len()));
             if one.waiting.is_empty() {
@@ -158,10 +158,21 @@ fn stream_bytes(run: &Run) -> u64 {
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = |summary: &Option<Summary>| summary.map_or("nothing".to_owned(), |summary| summary.to_string());
-        writeln!(f, "{} agents, {:.0} % loss, LAN delays; {} changes, {} refused", self.nodes, self.loss * 100.0, self.changes, self.refused)?;
+        writeln!(
+            f,
+            "{} agents, {:.0} % loss, LAN delays; {} changes, {} refused",
+            self.nodes,
+            self.loss * 100.0,
+            self.changes,
+            self.refused
+        )?;
         writeln!(f, "  one change to all, ms   {}; {} did not get everywhere", shown(&self.all_ms), self.lost)?;
         writeln!(f, "  one change to each, ms  {}", shown(&self.any_ms))?;
-        writeln!(f, "  all the same            {} after the storm", self.whole_ms.map_or("not within 60 s".to_owned(), |ms| format!("{ms:.0} ms")))?;
+        writeln!(
+            f,
+            "  all the same            {} after the storm",
+            self.whole_ms.map_or("not within 60 s".to_owned(), |ms| format!("{ms:.0} ms"))
+        )?;
         write!(
             f,
             "  bytes a node, a change  {:.0} in {:.2} packets, {:.0} in streams",
