@@ -11,6 +11,7 @@
 //! state      what all of these share
 //! query, pages, meant  what a reader wants to see; where a page ends; which instance is meant
 //! places     which datacenters are asked
+//! near       how far instances are from a member
 //! tag        ETags
 //! answer     answers with their revision, and waiting for one
 //! encode     a view's entries as JSON
@@ -34,6 +35,7 @@ mod events;
 mod http_sd;
 mod json;
 mod meant;
+mod near;
 mod page;
 mod pages;
 mod pick;

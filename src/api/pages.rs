@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::near::Distances;
 use super::places::Place;
 use super::query::Query;
 use super::refuse::No;
@@ -94,13 +95,27 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     digits.chunks(2).map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok())).collect()
 }
 
-/// One page out of services in order, each with its datacenter, and where the next begins.
+/// Which page is asked for.
+pub struct Page<'a> {
+    pub after: Option<&'a Cursor>,
+    pub limit: usize,
+    /// The nearest of all, by these.
+    pub by: Option<&'a Distances<'a>>,
+}
+
+/// One page out of services in order, each with its datacenter, and where the next begins; or the nearest of all.
 pub fn page<'v>(
     services: impl Iterator<Item = (&'v str, &'v Arc<Service>)>,
     query: &Query,
-    after: Option<&Cursor>,
-    limit: usize,
+    &Page { after, limit, by }: &Page<'_>,
 ) -> (Vec<&'v Entry>, Option<String>) {
+    if let Some(distances) = by {
+        let listed = services.flat_map(|(_, service)| service.listed());
+        let mut entries: Vec<&Entry> = listed.filter(|entry| query.filter.matches(entry)).collect();
+        distances.sort(&mut entries);
+        entries.truncate(limit);
+        return (entries, None);
+    }
     let mut entries: Vec<&Entry> = Vec::new();
     let mut last: Option<Cursor> = None;
     for (datacenter, service) in services {

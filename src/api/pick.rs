@@ -8,6 +8,7 @@ use axum::http::{Response, Uri};
 
 use super::answer::answer;
 use super::encode::{self, Decoded};
+use super::near::Distances;
 use super::places::{Asked, age_ms};
 use super::query::{FILTERS, Query};
 use super::refuse::No;
@@ -21,7 +22,7 @@ const PICKS_MAX: u64 = 1_000;
 
 /// `GET /api/v1/services/{service}/pick`
 pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) -> Result<Response<Body>, No> {
-    let mut known = vec!["strategy", "key", "n"];
+    let mut known = vec!["strategy", "key", "n", "near"];
     known.extend(FILTERS);
     let parameters = Parameters::read(&uri, &known)?;
     let query = Query::of(&api, &parameters)?;
@@ -47,9 +48,18 @@ pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) 
     let places = query.asked.places(&view, has_any);
     let services: Vec<Arc<Service>> = places.iter().filter_map(|place| select(place.view)).collect();
     let entries: Vec<&Entry> = services.iter().flat_map(|service| query.filter.select(service)).collect();
-    let zone = view.agent.zone.as_deref();
-    let candidates: Vec<Candidate> =
-        entries.iter().map(|entry| Candidate { uid: entry.uid, weight: entry.weight, distance: distance(&view, zone, entry) }).collect();
+    let distances = match strategy {
+        Strategy::Nearest => Some(Distances::asked(&view, query.near.as_deref())?.unwrap_or_else(|| Distances::here(&view))),
+        _ if query.near.is_some() => return Err(wrong("near", "it goes with strategy=nearest")),
+        _ => None,
+    };
+    let candidate = |entry: &&Entry| Candidate {
+        uid: entry.uid,
+        weight: entry.weight,
+        distance: distances.as_ref().map_or(Distance::Elsewhere, |from| from.between(entry)),
+        rtt_us: distances.as_ref().and_then(|from| from.round_trip_us(entry)),
+    };
+    let candidates: Vec<Candidate> = entries.iter().map(candidate).collect();
     let random = api.dice.roll();
     let text = text.unwrap_or_default().as_bytes();
     let choose = |state: &mut select::State| select::choose(strategy, &candidates, state, random, text, n);
@@ -76,16 +86,4 @@ pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) 
         instances: decoded.iter().map(|one| one.show(query.with)).collect(),
     });
     Ok(answer(revision, body))
-}
-
-fn distance(view: &View, zone: Option<&str>, entry: &Entry) -> Distance {
-    if entry.node.id == view.agent.id {
-        return Distance::SameNode;
-    }
-    let is_near = zone.is_some() && Decoded::of(entry).is_some_and(|decoded| decoded.zone() == zone);
-    match () {
-        () if is_near => Distance::SameZone,
-        () if entry.node.datacenter == view.agent.datacenter => Distance::SameDatacenter,
-        () => Distance::Elsewhere,
-    }
 }

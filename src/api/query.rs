@@ -21,6 +21,8 @@ pub struct Query {
     pub namespaces: Namespaces,
     pub filter: Filter,
     pub with: With,
+    /// From whom the nearest come first; otherwise entries keep their order.
+    pub near: Option<String>,
 }
 
 impl Query {
@@ -46,14 +48,18 @@ impl Query {
             health,
         };
         let with = With { why: filter.health != HealthFilter::Available, ext: parameters.flag("ext")? };
-        Ok(Self { asked, namespaces: parameters.namespaces()?, filter, with })
+        let near = parameters.one("near")?.map(str::to_owned);
+        if near.is_some() && parameters.one("after")?.is_some() {
+            return Err(wrong("after", "what is ordered by distance is one page: limit says how many of the nearest"));
+        }
+        Ok(Self { asked, namespaces: parameters.namespaces()?, filter, with, near })
     }
 
     /// Which of the answers kept beside a service this asks for.
     pub fn kept(&self) -> Option<Kept> {
         let is_plain = |filter: &Filter| *filter == Filter { health: filter.health.clone(), ..Filter::default() };
         match self.filter.health {
-            _ if self.with.ext || !is_plain(&self.filter) => None,
+            _ if self.near.is_some() || self.with.ext || !is_plain(&self.filter) => None,
             HealthFilter::Available => Some(Kept::List),
             HealthFilter::Any => Some(Kept::Any),
             HealthFilter::Is(_) => None,

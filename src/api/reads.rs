@@ -11,7 +11,8 @@ use bytes::Bytes;
 use super::answer::{answer, await_service, await_view, not_modified};
 use super::encode::{self, Decoded};
 use super::meant::{find, target};
-use super::pages::{Cursor, limit, page, services as services_of};
+use super::near::Distances;
+use super::pages::{Cursor, Page, limit, page, services as services_of};
 use super::places::{Asked, Place, age_ms, is_complete};
 use super::query::{FILTERS, Query, shown};
 use super::refuse::No;
@@ -26,7 +27,7 @@ use crate::view::{Entry, Namespaces, Service, View};
 ///
 /// The one everybody asks: it takes the request as it is, since taking it apart would copy all its headers.
 pub async fn service(State(api): State<Api>, Names(name): Names<String>, request: Request) -> Result<Response<Body>, No> {
-    const KNOWN: [&str; 14] = [
+    const KNOWN: [&str; 15] = [
         "wait",
         "revision",
         "limit",
@@ -41,6 +42,7 @@ pub async fn service(State(api): State<Api>, Names(name): Names<String>, request
         "node",
         "health",
         "ext",
+        "near",
     ];
     let parameters = Parameters::read(request.uri(), &KNOWN)?;
     let query = Query::of(&api, &parameters)?;
@@ -61,9 +63,10 @@ pub async fn service(State(api): State<Api>, Names(name): Names<String>, request
         return Ok(response);
     }
     let (limit, after) = (limit(&parameters)?, Cursor::read(&parameters)?);
+    let distances = Distances::asked(&view, query.near.as_deref())?;
     let service = view.service(key.namespace.as_str(), key.service.as_str());
     let whole = service.filter(|service| after.is_none() && service.entries.len() <= limit);
-    let encode = || encode_list(&api, &key, revision, service, &query, after.as_ref(), limit);
+    let encode = || encode_list(&api, &key, revision, service, &query, &Page { after: after.as_ref(), limit, by: distances.as_ref() });
     let body = match (whole, query.kept()) {
         (Some(service), Some(kept)) => service.bodies.get_or_encode(kept, encode),
         _ => encode(),
@@ -73,17 +76,9 @@ pub async fn service(State(api): State<Api>, Names(name): Names<String>, request
     Ok(response)
 }
 
-fn encode_list(
-    api: &Api,
-    key: &ServiceKey,
-    revision: u64,
-    service: Option<&Arc<Service>>,
-    query: &Query,
-    after: Option<&Cursor>,
-    limit: usize,
-) -> Bytes {
+fn encode_list(api: &Api, key: &ServiceKey, revision: u64, service: Option<&Arc<Service>>, query: &Query, wanted: &Page<'_>) -> Bytes {
     let own = api.handle.facts().datacenter.as_str();
-    let (entries, next) = page(service.into_iter().map(|service| (own, service)), query, after, limit);
+    let (entries, next) = page(service.into_iter().map(|service| (own, service)), query, wanted);
     let decoded: Vec<Decoded<'_>> = entries.into_iter().filter_map(Decoded::of).collect();
     encode::to_bytes(&schema::List {
         service: key.service.as_str().into(),
@@ -105,13 +100,14 @@ async fn everywhere(api: &Api, name: &str, parameters: &Parameters, query: &Quer
     };
     let revision = revision_elsewhere(&view, query, name);
     let (limit, after) = (limit(parameters)?, Cursor::read(parameters)?);
+    let distances = Distances::asked(&view, query.near.as_deref())?;
     let has_any = |view: &View| named(view, &query.namespaces, name).any(|service| query.filter.select(service).next().is_some());
     let places = query.asked.places(&view, has_any);
     let services = places.iter().flat_map(|place| {
         let name_there = place.name;
         named(place.view, &query.namespaces, name).map(move |service| (name_there, service))
     });
-    let (entries, next) = page(services, query, after.as_ref(), limit);
+    let (entries, next) = page(services, query, &Page { after: after.as_ref(), limit, by: distances.as_ref() });
     let decoded = aged(entries, &places);
     let list = schema::List {
         service: name.into(),
@@ -150,7 +146,7 @@ fn aged<'v>(entries: Vec<&'v Entry>, places: &[Place<'_>]) -> Vec<Decoded<'v>> {
 
 /// `GET /api/v1/instances`
 pub async fn instances(State(api): State<Api>, uri: Uri) -> Result<Response<Body>, No> {
-    let mut known = vec!["wait", "revision", "limit", "after", "service"];
+    let mut known = vec!["wait", "revision", "limit", "after", "service", "near"];
     known.extend(FILTERS);
     let parameters = Parameters::read(&uri, &known)?;
     let query = Query::of(&api, &parameters)?;
@@ -160,12 +156,13 @@ pub async fn instances(State(api): State<Api>, uri: Uri) -> Result<Response<Body
     };
     let (limit, after) = (limit(&parameters)?, Cursor::read(&parameters)?);
     let from = after.as_ref().map(Cursor::place).transpose()?;
+    let distances = Distances::asked(&view, query.near.as_deref())?;
     let only: Vec<&str> = parameters.all("service").collect();
     let is_wanted = |service: &Service| only.is_empty() || only.contains(&service.key.service.as_str());
     let is_met = |service: &Arc<Service>| is_wanted(service) && query.filter.select(service).next().is_some();
     let places = query.asked.places(&view, |view| view.services_in(&query.namespaces, None).any(is_met));
     let wanted = services_of(&places, &query.namespaces, from.as_ref()).filter(|(_, service)| is_wanted(service));
-    let (entries, next) = page(wanted, &query, after.as_ref(), limit);
+    let (entries, next) = page(wanted, &query, &Page { after: after.as_ref(), limit, by: distances.as_ref() });
     let decoded = aged(entries, &places);
     let list = schema::Instances {
         namespace: shown(&query.namespaces).into(),

@@ -5,7 +5,7 @@
 //! RoundRobin  each in turn, in the order of uids, so that comings and goings disturb nobody's turn
 //! Weighted    in turn by weight, spread out evenly: smooth weighted round robin as nginx does it
 //! Hash        the same for the same key at every agent: weighted rendezvous hashing
-//! Nearest     the least distance; among equals random by weight
+//! Nearest     the least distance, and the shortest round trip among those; among about equals random by weight
 //! ```
 //!
 //! `random` makes the numbers that callers bring.
@@ -50,7 +50,14 @@ pub struct Candidate {
     /// In thousandths.
     pub weight: u32,
     pub distance: Distance,
+    /// The estimated round trip to it, in microseconds; none where nobody knows.
+    pub rtt_us: Option<u32>,
 }
+
+/// Round trips that are no longer than the shortest times this over a hundred, ...
+const ABOUT_PERCENT: u64 = 150;
+/// ... and so many microseconds, are as good as the shortest: load spreads over all that are near, and estimates are no better.
+const ABOUT_US: u64 = 500;
 
 /// How far away an instance is, as far as names tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +124,11 @@ fn in_turn(candidates: &[Candidate], left: &[usize], last: Option<Uid>, draws: &
 /// One of the nearest, as likely as its weight is large.
 fn nearest(candidates: &[Candidate], left: &[usize], draws: &mut Draws) -> usize {
     let least = left.iter().map(|&at| candidates[at].distance).min();
-    let near = || (0..left.len()).filter(|&place| Some(candidates[left[place]].distance) == least);
+    let is_least = |candidate: &&Candidate| Some(candidate.distance) == least;
+    let shortest = left.iter().map(|&at| &candidates[at]).filter(is_least).filter_map(|candidate| candidate.rtt_us).min();
+    let longest = shortest.map_or(u64::MAX, |us| u64::from(us) * ABOUT_PERCENT / 100 + ABOUT_US);
+    let is_near = |candidate: &&Candidate| is_least(candidate) && candidate.rtt_us.map_or(u64::MAX, u64::from) <= longest;
+    let near = || (0..left.len()).filter(|&place| is_near(&&candidates[left[place]]));
     let weight = |place: usize| u64::from(candidates[left[place]].weight);
     let mut point = draws.below(near().map(weight).sum());
     for place in near() {

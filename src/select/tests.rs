@@ -3,7 +3,7 @@
 use super::*;
 
 fn candidates(weights: &[u32]) -> Vec<Candidate> {
-    let one = |(i, &weight)| Candidate { uid: Uid((i as u128 + 1) << 100), weight, distance: Distance::SameDatacenter };
+    let one = |(i, &weight)| Candidate { uid: Uid((i as u128 + 1) << 100), weight, distance: Distance::SameDatacenter, rtt_us: None };
     weights.iter().enumerate().map(one).collect()
 }
 
@@ -103,6 +103,19 @@ fn nearest_stays_near_and_heeds_weights_there() {
     assert_shares(&tally(Strategy::Nearest, &all, 20_000), &[1, 3, 0]);
     all[2].distance = Distance::SameNode;
     assert_eq!(tally(Strategy::Nearest, &all, 100), [0, 0, 100]);
+}
+
+#[test]
+fn nearest_takes_the_shortest_round_trips_and_those_about_as_short() {
+    let mut all = candidates(&[1000, 1000, 1000, 1000]);
+    for (candidate, rtt_us) in all.iter_mut().zip([Some(20_000), Some(10_000), Some(15_400), None]) {
+        candidate.rtt_us = rtt_us;
+    }
+    assert_shares(&tally(Strategy::Nearest, &all, 20_000), &[0, 1, 1, 0]);
+    let order = choose(Strategy::Nearest, &all, &mut State::default(), 3, b"", 4);
+    assert_eq!(order[2..], [0, 3], "who is at an unknown distance comes last");
+    all[0].distance = Distance::SameZone;
+    assert_eq!(tally(Strategy::Nearest, &all, 100), [100, 0, 0, 0], "a zone is a boundary somebody drew");
 }
 
 #[test]

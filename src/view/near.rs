@@ -18,12 +18,7 @@ pub struct Near {
 impl Near {
     /// Seen from the member of that name, or from this agent for `_agent`; none also where there is no such member.
     pub fn named(view: &View, name: &str) -> Option<Self> {
-        if name == AGENT {
-            return Self::of(view, view.agent.id);
-        }
-        let by_id = name.parse::<NodeId>().ok();
-        let from = view.members.iter().find(|member| member.name == name || Some(member.id) == by_id)?;
-        Self::of(view, from.id)
+        Self::of(view, view.member_called(name)?.id)
     }
 
     /// Seen from a member; none where nothing is known of how far others are from it.
@@ -43,6 +38,15 @@ impl Near {
     /// Sorts the nearest first and the unknown last.
     pub fn rank(&self, node: NodeId) -> u32 {
         self.round_trip_us(node).unwrap_or(u32::MAX)
+    }
+}
+
+impl View {
+    /// The member of that name or id, or this agent for `_agent`.
+    pub fn member_called(&self, name: &str) -> Option<&MemberView> {
+        let id = if name == AGENT { Some(self.agent.id) } else { name.parse::<NodeId>().ok() };
+        let by_name = || self.members.iter().find(|member| member.name == name);
+        self.members.iter().find(|member| Some(member.id) == id).or_else(by_name)
     }
 }
 

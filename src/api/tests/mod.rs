@@ -19,6 +19,7 @@ use crate::view::{Changes, Editor, Entry, Node, RemoveReason, View, testing};
 
 mod edges;
 mod elsewhere;
+mod near;
 mod reads;
 mod watching;
 mod writes;
