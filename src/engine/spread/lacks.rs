@@ -17,6 +17,9 @@ use std::net::SocketAddr;
 /// Advertisers of one head that are remembered.
 const SOURCES_MAX: usize = 4;
 
+/// What is told and does not come for so long is left to repair, however its origin goes on: nobody has it, whatever somebody said.
+const PATIENCE_NS: u64 = 30_000_000_000;
+
 #[derive(Debug)]
 struct Lack {
     /// The furthest head that was told.
@@ -25,6 +28,7 @@ struct Lack {
     sources: Vec<SocketAddr>,
     attempts: u8,
     due_ns: u64,
+    since_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +66,7 @@ impl Lacks {
             return false;
         }
         self.due.insert((due_ns, told.origin));
-        self.by_origin.insert(told.origin, Lack { told, sources: vec![source], attempts: 0, due_ns });
+        self.by_origin.insert(told.origin, Lack { told, sources: vec![source], attempts: 0, due_ns, since_ns: now.ns });
         true
     }
 
@@ -106,7 +110,7 @@ impl Lacks {
     pub fn next_due(&mut self, now: Now, config: &SpreadConfig) -> Option<Due> {
         let (_, origin) = *self.due.first().filter(|(due_ns, _)| *due_ns <= now.ns)?;
         let lack = self.by_origin.get_mut(&origin).expect("what is due is listed");
-        if lack.attempts >= config.want_attempts_max {
+        if lack.attempts >= config.want_attempts_max || now.ns >= lack.since_ns.saturating_add(PATIENCE_NS) {
             self.forget(origin);
             return Some(Due::GivenUp(origin));
         }
@@ -120,5 +124,33 @@ impl Lacks {
         lack.attempts += 1;
         self.reschedule(origin, now.after_ms(pause_ms));
         Some(Due::Ask { told, at, is_repeated })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::{Base, HeadFlags};
+
+    #[test]
+    fn a_head_that_nobody_has_is_asked_for_so_long_and_no_longer_however_its_origin_goes_on() {
+        const SECOND: u64 = 1_000_000_000;
+        let (origin, source) = (NodeId(1), SocketAddr::from(([10, 0, 0, 1], 1)));
+        let config = SpreadConfig::lan();
+        let at = |ns| Now { ns, wall_ms: 0 };
+        let mut lacks = Lacks::default();
+        lacks.add(at(0), Advert { origin, epoch: 1, seq: 1_000_000, flags: HeadFlags::default() }, source, 0, 10);
+        let mut last = 0;
+        for second in 0..120 {
+            // The origin writes, and each word of it arrives.
+            let head = Head { origin, epoch: 1, seq: second, base: Base::default(), flags: HeadFlags::default() };
+            lacks.moved(at(second * SECOND), &head, 15);
+            while let Some(due) = lacks.next_due(at(second * SECOND + SECOND / 2), &config) {
+                last = second;
+                assert_eq!(due == Due::GivenUp(origin), second >= PATIENCE_NS / SECOND, "at {second} s: {due:?}");
+            }
+        }
+        assert_eq!(last, PATIENCE_NS / SECOND);
+        assert_eq!(lacks.deadline(), None);
     }
 }
