@@ -11,7 +11,9 @@ use crate::engine::io::StoreOp;
 use crate::engine::sabotage::Rule;
 use crate::engine::wire::packet::Advert;
 use crate::model::names::NodeId;
-use crate::model::record::{Base, Batch, Claim, Content, Epoch, Head, HeadFlags, Kind, Lineage, Record, RecordState, Scope, Seq, Uid};
+use crate::model::record::{
+    AsOf, Base, Batch, Claim, Content, Epoch, Head, HeadFlags, Kind, Lineage, Record, RecordState, Scope, Seq, Uid,
+};
 use crate::model::time::Now;
 use std::collections::BTreeMap;
 
@@ -197,7 +199,8 @@ impl Catalog {
     pub(super) fn own_history(&mut self, now: Now, batch: Batch) -> Applied {
         let advert = Advert { origin: batch.origin, epoch: batch.epoch, seq: batch.to, flags: batch.flags };
         match self.hear_of_self(now, &advert) {
-            Heard::Behind(_) if batch.from == 0 => {
+            // One of several batches leaves out what changed again after it: that is no history to go on from.
+            Heard::Behind(_) if batch.from == 0 && matches!(batch.as_of, AsOf::Newest { .. }) => {
                 let head = Head { origin: batch.origin, epoch: batch.epoch, seq: batch.to, base: batch.base, flags: batch.flags };
                 self.adopt(now, head, &lineage_of_whole(&batch), batch.as_of.sum(), batch.records)
             }

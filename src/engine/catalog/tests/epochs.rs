@@ -143,6 +143,27 @@ fn whoever_knows_most_of_a_lost_tail_is_heard_in_the_end() {
 }
 
 #[test]
+fn a_lost_tail_of_which_a_part_comes_is_not_taken_over_before_all_of_it() {
+    let mut world = World::new(2);
+    let copy = world.agents[0].disk.clone();
+    for id in 0..40 {
+        world.register(0, "web", &id.to_string(), 80);
+    }
+    world.register(0, "web", "0", 81);
+    world.settle();
+    world.restart(0, copy);
+    let before = epoch(&world, 0);
+    let Supply::Batch(part) = world.agents[1].catalog.batch_after(node(0), 0, 0, 0, 1_000) else { panic!("it has all of it") };
+    assert!(part.to < world.agents[1].catalog.head(node(0)).unwrap().seq, "what changed again is in a later part");
+    let applied = world.agents[0].catalog.apply(world.now, part);
+    assert!(applied.needs_snapshot);
+    assert_eq!((epoch(&world, 0), world.see(0, "web").len()), (before, 0), "nothing of it counts");
+    world.settle();
+    assert_eq!(world.see(0, "web").len(), 40);
+    assert_eq!(world.see(1, "web").len(), 40);
+}
+
+#[test]
 fn a_life_in_between_does_not_make_a_lost_tail_good() {
     let mut world = World::new(2);
     for id in ["1", "deleted"] {
