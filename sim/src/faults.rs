@@ -81,10 +81,16 @@ pub enum FaultKind {
     SplitGateways,
     /// A datacenter exports what it kept to itself.
     Widen,
+    /// A host dies and never comes back.
+    Death,
+    /// A member claims heads that nobody wrote, or that the living were given up.
+    Liar,
+    /// A newer version of the program wrote to a host's disk what this one does not know.
+    Newer,
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 39] = [
+    pub const ALL: [FaultKind; 42] = [
         FaultKind::Loss,
         FaultKind::Duplicate,
         FaultKind::Reorder,
@@ -124,6 +130,9 @@ impl FaultKind {
         FaultKind::GatewaysReplaced,
         FaultKind::SplitGateways,
         FaultKind::Widen,
+        FaultKind::Death,
+        FaultKind::Liar,
+        FaultKind::Newer,
     ];
 
     pub fn name(self) -> &'static str {
@@ -167,6 +176,9 @@ impl FaultKind {
             FaultKind::GatewaysReplaced => "gateways-replaced",
             FaultKind::SplitGateways => "split-gateways",
             FaultKind::Widen => "widen",
+            FaultKind::Death => "death",
+            FaultKind::Liar => "liar",
+            FaultKind::Newer => "newer",
         }
     }
 
@@ -249,6 +261,16 @@ pub enum Stroke {
         edition: u16,
         kept: BTreeSet<u32>,
     },
+    /// Kills a host's process for good, unless too few would be left.
+    Bury(HostId),
+    /// A word on somebody's head that is not true, from a member to another.
+    Lie {
+        from: HostId,
+        to: HostId,
+        draw: u64,
+    },
+    /// A dead host's disk gets records as a newer version writes them.
+    Newer(HostId),
     /// Registrations by clients that fall silent at once, to a host.
     Flood {
         to: HostId,
@@ -280,10 +302,12 @@ impl Stroke {
             | Stroke::Leave(host)
             | Stroke::Upgrade(host, _)
             | Stroke::Export { host, .. }
+            | Stroke::Bury(host)
+            | Stroke::Newer(host)
             | Stroke::Flood { to: host, .. }
             | Stroke::Stranger { to: host, .. }
             | Stroke::Noise { to: host, .. } => vec![host],
-            Stroke::CloneDisk { from, to } => vec![from, to],
+            Stroke::CloneDisk { from, to } | Stroke::Lie { from, to, .. } => vec![from, to],
         }
     }
 }
@@ -314,6 +338,9 @@ impl fmt::Display for Stroke {
             Stroke::CloneDisk { from, to } => write!(f, "{to}'s disk becomes a copy of {from}'s"),
             Stroke::Upgrade(host, version) => write!(f, "{host} gets version {version}"),
             Stroke::Export { host, edition, kept } => write!(f, "{host} exports by edition {edition}, without services {kept:?}"),
+            Stroke::Bury(host) => write!(f, "{host} dies"),
+            Stroke::Lie { from, to, .. } => write!(f, "{from} lies to {to}"),
+            Stroke::Newer(host) => write!(f, "a newer version wrote to {host}'s disk"),
             Stroke::Flood { to, number, .. } => write!(f, "{number} registrations come to {to}"),
         }
     }

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha12Rng;
 use tidings::engine::wire::keyring::{Key, Keyring};
+use tidings::engine::wire::packet::Part;
 use tidings::engine::wire::seal::Sealer;
 use tidings::model::names::NodeId;
 
 /// The kinds of part, in the order of their variants on the wire.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 20] = [
     "swim",
     "roots",
     "delta",
@@ -24,6 +25,11 @@ const KINDS: [&str; 15] = [
     "challenge",
     "echo",
     "compare",
+    "lane",
+    "datacenters",
+    "forgotten",
+    "gateway",
+    "members",
 ];
 /// A packet of the membership.
 pub const SWIM: u8 = 0;
@@ -52,6 +58,13 @@ impl Reader {
     pub fn parts(&mut self, datagram: &[u8]) -> Option<Vec<&'static str>> {
         Some(self.variants(datagram)?.into_iter().map(|variant| KINDS.get(usize::from(variant)).copied().unwrap_or("unknown")).collect())
     }
+}
+
+/// A part as the body of a datagram of its own.
+pub fn body_of(part: &Part) -> Vec<u8> {
+    let part = postcard::to_stdvec(part).expect("a part is plain data");
+    debug_assert!(part.len() < 128, "the length is one byte");
+    [&[part.len() as u8], part.as_slice()].concat()
 }
 
 /// A body as somebody with the key can send it; a new `draw` makes a new sender.

@@ -1,5 +1,6 @@
 //! One seed from its plan to its verdict: rough time, then calm, in which everything must come right within a bound.
 
+use crate::checkers::life::DETECTED_WITHIN_NS;
 use crate::faults::FaultKind;
 use crate::plan::Plan;
 use crate::report::Failure;
@@ -18,6 +19,14 @@ pub const LINKED_WITHIN_NS: u64 = 240 * SECOND;
 const LOOK_NS: u64 = SECOND / 2;
 /// With nothing written for so long, nothing is on its way.
 const STILL_NS: u64 = SECOND;
+
+/// How long it is looked on at the end, when nothing should happen any more: longer than it takes to see a death.
+const REST_NS: u64 = DETECTED_WITHIN_NS;
+
+/// Who was right for so long met everybody.
+const SETTLED_NS: u64 = 4 * SECOND;
+/// What changes by itself, as where a lease runs out, has spread within this.
+const WRONG_NS_MAX: u64 = 2 * SECOND;
 
 /// What became of a seed that passed.
 #[derive(Debug, Clone)]
@@ -138,10 +147,51 @@ fn rough_then_calm(plan: &Plan, run: &mut Run) -> Result<u64, Violation> {
     let healed = until_whole(run, within_ns)?;
     until_still(run)?;
     run.check_at_rest()?;
+    until_settled(run)?;
+    rest(run)?;
+    run.check_at_rest()?;
     for host in run.world.host_ids() {
         run.harvest(host);
     }
     Ok(healed)
+}
+
+/// Waits until all has been right for a while: where agents meet who know of different dead, it may be so for a moment before.
+///
+/// # Errors
+/// It did not stay right in time, or a checker bit.
+fn until_settled(run: &mut Run) -> Result<(), Violation> {
+    let from = run.world.now();
+    let mut right_since = from;
+    while run.world.now() < right_since + SETTLED_NS {
+        run.run_for(LOOK_NS)?;
+        let Some((hosts, lack)) = whole::lack(&run.scene()) else { continue };
+        right_since = run.world.now();
+        if right_since > from + WHOLE_WITHIN_NS {
+            return Err(run.violation("settles", hosts, "all right for a few seconds", &lack));
+        }
+    }
+    Ok(())
+}
+
+/// Looks on for a while in which nothing is done to anybody: what was right stays so, but for the moments that a change takes to spread.
+///
+/// # Errors
+/// It does not, or a checker bit.
+fn rest(run: &mut Run) -> Result<(), Violation> {
+    let end = run.world.now() + REST_NS;
+    let mut right_at = run.world.now();
+    while run.world.now() < end {
+        run.rest(LOOK_NS)?;
+        match whole::lack(&run.scene()) {
+            None => right_at = run.world.now(),
+            Some((hosts, lack)) if run.world.now() > right_at + WRONG_NS_MAX => {
+                return Err(run.violation("stays-right", hosts, "all right, as it was", &lack));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Waits until everything has come right; says how long that took.

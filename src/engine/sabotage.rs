@@ -48,6 +48,8 @@ pub enum Rule {
     TwinsTolerated,
     /// Differing roots are not looked into.
     NoRepair,
+    /// Agents with equal roots compare their heads all the same.
+    RestlessRepair,
     /// What is too large for a datagram is not offered over a stream.
     LargeStaysHome,
     /// Agents that are not ready speak as if they were.
@@ -61,7 +63,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 25] = [
+    pub const ALL: [Rule; 26] = [
         Rule::HeadOverGap,
         Rule::SnapshotRemovesNewer,
         Rule::TombstonesByAge,
@@ -82,6 +84,7 @@ impl Rule {
         Rule::HealingByFoca,
         Rule::TwinsTolerated,
         Rule::NoRepair,
+        Rule::RestlessRepair,
         Rule::LargeStaysHome,
         Rule::NotReadySpeaks,
         Rule::ChecksumIgnored,
@@ -111,6 +114,7 @@ impl Rule {
             Rule::HealingByFoca => "healing-by-foca",
             Rule::TwinsTolerated => "twins-tolerated",
             Rule::NoRepair => "no-repair",
+            Rule::RestlessRepair => "restless-repair",
             Rule::LargeStaysHome => "large-stays-home",
             Rule::NotReadySpeaks => "not-ready-speaks",
             Rule::ChecksumIgnored => "checksum-ignored",

@@ -48,8 +48,8 @@ impl Checker for Heads {
                     // Its words as the twin it was are no part of that origin's history any more.
                     self.seen.remove(&(*host, given_up));
                 }
-                for (head, _) in &scene.moved.heads {
-                    if let Err(before) = self.observe(*host, *head) {
+                for head in scene.moved.heads.iter().map(|(head, _)| *head).chain(scene.reaped(*host)) {
+                    if let Err(before) = self.observe(*host, head) {
                         return Err(scene.violation("heads-rise", &[*host], format!("at least {before:?}"), format!("{head:?}")));
                     }
                 }

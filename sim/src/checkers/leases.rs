@@ -107,9 +107,12 @@ impl Checker for Leases {
         for (host, _) in scene.running() {
             self.look(scene, host)?;
         }
+        let alive: Vec<NodeId> = scene.running().map(|(_, node)| node).collect();
         for client in scene.clients.iter().filter(|client| client.planned.keeps == Kept::Instance) {
             let (Some(ttl_ms), Some(last)) = (client.planned.ttl_ms, scene.history.of_client(client.number).next_back()) else { continue };
-            if !is_sure_to_live(last, ttl_ms * 1_000_000, scene) {
+            // A later word of somebody who is gone for good counts for some as long as he is not given up.
+            let is_settled = scene.truth.authors(last.uid).iter().all(|author| alive.contains(author));
+            if !is_settled || !is_sure_to_live(last, ttl_ms * 1_000_000, scene) {
                 continue;
             }
             for (host, _) in scene.running() {
@@ -126,10 +129,9 @@ impl Checker for Leases {
     }
 }
 
-/// Whether a client's last word was a heartbeat that found its instance, in all calm, and lately enough to hold.
+/// Whether a client's last word was a heartbeat that found its instance when all was right, and lately enough to hold.
 fn is_sure_to_live(last: &Operation, ttl_ns: u64, scene: &Scene<'_>) -> bool {
-    const CALM_NS: u64 = 5 * SECOND;
     let Outcome::Acknowledged { at, written } = &last.outcome else { return false };
     let is_found = last.intent == Intent::Heartbeat && written.result != WriteResult::Absent;
-    is_found && last.asked_at > scene.disturbed_at + CALM_NS && scene.world.now() < at + ttl_ns / 2
+    is_found && scene.resting_since.is_some_and(|since| last.asked_at > since) && scene.world.now() < at + ttl_ns / 2
 }

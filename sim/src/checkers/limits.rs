@@ -1,6 +1,7 @@
 //! Invariants 10 and 13: no datagram above its limit, traffic within budget, and silence about the catalog when nothing changes.
 
 use super::{Checker, Scene};
+use crate::reader::Reader;
 use crate::violation::Violation;
 use crate::world::{HostId, Note};
 use std::collections::BTreeMap;
@@ -9,10 +10,22 @@ use tidings::engine::wire::packet::DATAGRAM_BYTES_MAX;
 /// What a host may send in one second, datagrams and streams together: far above what a handful of agents need, far below a storm.
 const BYTES_A_SECOND_MAX: u64 = 4 << 20;
 
+/// So long after the last head moved anywhere, nobody speaks of any of them: a difference that was seen just before is looked into after
+/// three seconds of calm, once.
+const SPOKEN_OF_NS: u64 = 8_000_000_000;
+
+/// The membership's packets with the sums that ride along, renewals on their way to their agents, and proofs of addresses.
+const SAID_AT_REST: [&str; 6] = ["swim", "roots", "ask", "answer", "challenge", "echo"];
+
+/// First and second in rank compare with the other side every ten seconds, and pass on what they hear.
+const SAID_OF_DATACENTERS: [&str; 4] = ["lane", "datacenters", "gateway", "members"];
+
 /// What each host has sent in the second that runs.
 #[derive(Default)]
 pub struct Limits {
     sent: BTreeMap<HostId, (u64, u64)>,
+    /// When a head moved last, at whomever.
+    moved_at: u64,
 }
 
 impl Limits {
@@ -26,9 +39,31 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// What a datagram says of the catalog where there is nothing to say.
+    fn idle_words(&self, scene: &Scene<'_>, host: HostId, bytes: &[u8]) -> Option<String> {
+        if scene.resting_since.is_none_or(|since| scene.world.now() < self.moved_at.max(since) + SPOKEN_OF_NS) {
+            return None;
+        }
+        let config = scene.world.config(host);
+        let parts = Reader::new(&config.label, config.keys.first().copied()).parts(bytes)?;
+        let is_of_others = |part: &&str| scene.datacenters() > 1 && SAID_OF_DATACENTERS.contains(part);
+        let spoken: Vec<&str> = parts.into_iter().filter(|part| !SAID_AT_REST.contains(part) && !is_of_others(part)).collect();
+        (!spoken.is_empty()).then(|| spoken.join(", "))
+    }
+}
+
 impl Checker for Limits {
     fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
+        let is_moved = !scene.moved.heads.is_empty() || !scene.moved.gone.is_empty();
+        if matches!(note, Note::Handled { .. }) && is_moved {
+            self.moved_at = scene.world.now();
+        }
         let Note::Sent { host, bytes, .. } = note else { return Ok(()) };
+        if let Some(spoken) = self.idle_words(scene, *host, bytes) {
+            let expected = format!("no word on the catalog {} s after the last head moved", SPOKEN_OF_NS / 1_000_000_000);
+            return Err(scene.violation("rest-is-silence", &[*host], expected, spoken));
+        }
         if bytes.len() > DATAGRAM_BYTES_MAX {
             let found = format!("{} bytes", bytes.len());
             return Err(scene.violation("datagram-limit", &[*host], format!("at most {DATAGRAM_BYTES_MAX} bytes"), found));

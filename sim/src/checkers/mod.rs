@@ -18,7 +18,7 @@ mod deletes;
 mod heads;
 mod imports;
 mod leases;
-mod life;
+pub mod life;
 mod limits;
 pub mod moves;
 mod prefix;
@@ -39,6 +39,7 @@ use moves::Moved;
 use std::sync::Arc;
 use tidings::engine::Engine;
 use tidings::model::names::NodeId;
+use tidings::model::record::Head;
 use tidings::view::{Changes, Entry, View};
 
 /// What checkers may look at.
@@ -51,6 +52,8 @@ pub struct Scene<'a> {
     pub views: &'a [Option<Arc<View>>],
     pub is_sharp: bool,
     pub disturbed_at: u64,
+    /// Since when all is right and nothing is done to anybody any more.
+    pub resting_since: Option<u64>,
     pub changed_at: &'a [u64],
     /// What the event moved at the host that handled it.
     pub moved: &'a Moved,
@@ -92,6 +95,13 @@ impl<'a> Scene<'a> {
     /// Whether views are read whole whenever they change.
     pub fn is_small(&self) -> bool {
         self.views.len() <= moves::WHOLE_UP_TO
+    }
+
+    /// The marked heads of origins that the event took from among those that are told of, at the host that handled it.
+    pub fn reaped(&self, host: HostId) -> impl Iterator<Item = Head> + '_ {
+        let catalog = self.engine(host).map(|engine| engine.catalog());
+        let heads = self.moved.gone.iter().filter_map(move |origin| catalog?.head(*origin));
+        heads.filter(|head| head.flags.reaped.is_some())
     }
 
     /// Nothing was done to anybody for so long.

@@ -1,6 +1,7 @@
 //! Checkers that need a whole cluster to bite: each is shown a scene with one lie in it, and the same scene without.
 
-use super::{Checker, Scene, leases, life, prefix, ready, visible};
+use super::moves::Moved;
+use super::{Checker, Scene, leases, life, limits, prefix, ready, visible};
 use crate::history::History;
 use crate::plan::{Intent, PlannedClient};
 use crate::reader;
@@ -12,6 +13,7 @@ use crate::whole;
 use crate::world::{HostId, Note};
 use std::sync::Arc;
 use tidings::engine::io::StoreOp;
+use tidings::engine::wire::packet::Part;
 use tidings::model::record::{Content, RecordState};
 
 pub(super) const A: HostId = HostId(0);
@@ -159,7 +161,7 @@ fn a_view_without_a_renewed_instance_is_caught() {
     let before = run.views[B.index()].clone();
     let client = run.add_client(PlannedClient { ttl_ms: Some(60_000), ..run.clients[0].planned });
     steps::act(&mut run, client, Intent::Register).unwrap();
-    run.run_for(10 * SECOND).unwrap();
+    run.rest(10 * SECOND).unwrap();
     steps::act(&mut run, client, Intent::Heartbeat).unwrap();
     leases::Leases::default().at_rest(&run.scene()).expect("all show it");
     run.views[B.index()] = before;
@@ -181,4 +183,20 @@ fn who_sends_roots_before_it_is_ready_is_caught() {
     let swim = reader::sealed(&label, None, 1, &[2, reader::SWIM, 0]);
     let sent = Note::Sent { host: late, to: run.world.host(A).address, bytes: swim };
     ready::Ready::default().note(&run.scene(), &sent).expect("it looks for company");
+}
+
+#[test]
+fn who_speaks_of_the_catalog_when_nothing_moves_is_caught_and_who_answers_a_write_is_not() {
+    let mut run = whole();
+    run.rest(10 * SECOND).expect("nobody speaks");
+    let label = run.world.config(B).label.clone();
+    let adverts = reader::body_of(&Part::Adverts(Vec::new()));
+    let sent = Note::Sent { host: B, to: run.world.host(A).address, bytes: reader::sealed(&label, None, 1, &adverts) };
+    let mut checker = limits::Limits::default();
+    checker.note(&Scene { resting_since: None, ..run.scene() }, &sent).expect("there is something to say");
+    let caught = checker.note(&run.scene(), &sent).unwrap_err();
+    assert_eq!(caught.checker, "rest-is-silence");
+    let moved = Moved { heads: vec![(run.scene().engine(B).and_then(|engine| engine.catalog().heads().next()).unwrap(), 0)], gone: vec![] };
+    checker.note(&Scene { moved: &moved, ..run.scene() }, &Note::Handled { host: B }).unwrap();
+    checker.note(&run.scene(), &sent).expect("a head has just moved");
 }

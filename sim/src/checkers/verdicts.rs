@@ -28,6 +28,10 @@ pub struct Verdicts {
     latest: BTreeMap<NodeId, Life>,
     /// What is looked at now.
     fresh: Vec<Seen>,
+    /// Who is handling a datagram.
+    hearing: Option<HostId>,
+    /// Who got datagrams while it stood still: it handles them all when it goes on, at once.
+    behind: BTreeMap<HostId, Option<u64>>,
 }
 
 #[derive(Default)]
@@ -107,6 +111,8 @@ impl Verdicts {
     fn judge(&mut self, scene: &Scene<'_>, host: HostId, engine: &Engine) -> Result<(), Violation> {
         let membership = engine.membership();
         let now = scene.world.now();
+        let is_frozen = scene.world.host(host).frozen.is_some();
+        let is_told = is_frozen || self.is_told(host, now) || !scene.world.notes_packets;
         self.fresh.clear();
         self.fresh.extend(membership.members().map(Seen::of));
         let stood = self.stood.entry(host).or_default();
@@ -126,6 +132,15 @@ impl Verdicts {
             let found = format!("{verdicts} verdicts, on {condemned} suspects; down are now {fallen:?}");
             return Err(scene.violation("verdict-needs-suspicion", &[host], "verdicts on standing suspicions only".into(), found));
         }
+        if fallen.len() as u64 > verdicts && !is_told {
+            let expected = "no death believed that only a list of members told of".into();
+            return Err(scene.violation(
+                "hearsay-is-not-believed",
+                &[host],
+                expected,
+                format!("{fallen:?} down, {verdicts} by its own verdict"),
+            ));
+        }
         let (held, lost) = stood.held_and_lost(now);
         if verdicts > 0 && lost >= 2 && held <= lost {
             let found = format!("{fallen:?} held down by one who holds {held} and lost {lost} within {} s", CUT_OFF_NS / SECOND);
@@ -142,6 +157,17 @@ impl Verdicts {
             return Err(scene.violation("living-stay-alive", &[host], expected, format!("{fallen:?}")));
         }
         Ok(())
+    }
+
+    /// Whether what a host has just handled was, or may have been, a datagram.
+    fn is_told(&mut self, host: HostId, now: u64) -> bool {
+        let is_hearing = self.hearing.take() == Some(host);
+        let Some(went_on_at) = self.behind.get_mut(&host) else { return is_hearing };
+        let is_catching_up = *went_on_at.get_or_insert(now) == now;
+        if !is_catching_up {
+            self.behind.remove(&host);
+        }
+        is_hearing || is_catching_up
     }
 
     /// Whoever begins a new life was held down in the one before, or heard of a later one that it had.
@@ -161,16 +187,21 @@ impl Verdicts {
     /// A mark of reaping takes effect only where its origin is not held alive.
     fn reaped(&self, scene: &Scene<'_>, host: HostId, engine: &Engine) -> Result<(), Violation> {
         let Some(stood) = self.stood.get(&host) else { return Ok(()) };
-        for (head, _) in scene.moved.heads.iter().filter(|(head, _)| head.flags.reaped.is_some()) {
+        for head in scene.reaped(host) {
             let before = stood.members.binary_search_by_key(&head.origin, |seen| seen.node).map(|at| stood.members[at].state);
             let now = engine.membership().member(head.origin).map(|member| member.state);
-            if before == Ok(MemberState::Alive) && now == Some(MemberState::Alive) {
+            if reaps_the_living(before.ok(), now) {
                 let expected = format!("{:?}, which is held alive, not given up", head.origin);
                 return Err(scene.violation("living-are-not-reaped", &[host], expected, format!("{head:?}")));
             }
         }
         Ok(())
     }
+}
+
+/// Who dies by the very event that brings the mark may be given up by it.
+fn reaps_the_living(before: Option<MemberState>, now: Option<MemberState>) -> bool {
+    (before, now) == (Some(MemberState::Alive), Some(MemberState::Alive))
 }
 
 impl Checker for Verdicts {
@@ -180,6 +211,12 @@ impl Checker for Verdicts {
                 self.stood.remove(host);
                 if let Some(me) = scene.engine(*host).map(|engine| engine.membership().me()) {
                     self.stood.insert(*host, Stood { me: (me.node, (me.generation, me.boot)), ..Stood::default() });
+                }
+            }
+            Note::Received { host, .. } => {
+                self.hearing = Some(*host);
+                if scene.world.host(*host).frozen.is_some() {
+                    self.behind.insert(*host, None);
                 }
             }
             Note::Handled { host } if scene.is_small() => {
@@ -198,6 +235,8 @@ mod tests {
     use super::super::tests::{A, B, whole};
     use super::*;
     use crate::checkers::moves::Moved;
+    use tidings::engine::io::Token;
+    use tidings::model::command::Command;
 
     const X: NodeId = NodeId(1);
 
@@ -239,17 +278,41 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_on_who_is_held_alive_is_caught_and_a_head_without_one_passes() {
-        let run = whole();
-        let mut verdicts = Verdicts::default();
-        verdicts.note(&run.scene(), &Note::Handled { host: B }).unwrap();
+    fn a_mark_is_wrong_where_its_origin_was_held_alive_and_still_is() {
+        let (alive, suspect, down) = (Some(MemberState::Alive), Some(MemberState::Suspect), Some(MemberState::Down));
+        assert!(reaps_the_living(alive, alive));
+        for (before, now) in [(alive, down), (down, down), (suspect, suspect), (None, alive), (alive, None)] {
+            assert!(!reaps_the_living(before, now), "{before:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn the_mark_that_an_operator_puts_on_the_dead_is_seen_and_passes() {
+        let mut run = whole();
         let a = run.node(A).expect("it runs");
-        let mut head = run.scene().engine(B).and_then(|engine| engine.catalog().head(a)).expect("it knows it");
-        let moved = |head| Moved { heads: vec![(head, 0)], gone: Vec::new() };
-        verdicts.note(&Scene { moved: &moved(head), ..run.scene() }, &Note::Handled { host: B }).unwrap();
-        head.flags.reaped = Some(20_000);
-        let caught = verdicts.note(&Scene { moved: &moved(head), ..run.scene() }, &Note::Handled { host: B }).unwrap_err();
-        assert_eq!(caught.checker, "living-are-not-reaped");
+        let note = Note::Handled { host: B };
+        run.kill(A);
+        run.run_for(30 * SECOND).unwrap();
+        run.world.command(B, Token(u64::MAX), Command::Forget(a));
+        run.run_for(SECOND).unwrap();
+        let moved = Moved { heads: Vec::new(), gone: vec![a] };
+        let scene = Scene { moved: &moved, ..run.scene() };
+        assert_eq!(scene.reaped(B).map(|head| head.origin).collect::<Vec<_>>(), [a]);
+        let mut verdicts = Verdicts::default();
+        verdicts.note(&run.scene(), &note).unwrap();
+        verdicts.note(&scene, &note).expect("it is dead");
+    }
+
+    #[test]
+    fn what_is_handled_is_hearsay_unless_it_is_a_datagram_or_one_of_those_that_waited() {
+        let mut verdicts = Verdicts::default();
+        assert!(!verdicts.is_told(B, 1), "a stream, or a timer");
+        verdicts.hearing = Some(B);
+        assert!(verdicts.is_told(B, 2));
+        assert!(!verdicts.is_told(B, 2));
+        verdicts.behind.insert(B, None);
+        assert!(verdicts.is_told(B, 5) && verdicts.is_told(B, 5), "all that waited");
+        assert!(!verdicts.is_told(B, 6) && !verdicts.is_told(B, 6));
     }
 
     #[test]

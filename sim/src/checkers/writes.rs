@@ -8,6 +8,7 @@ use crate::violation::Violation;
 use crate::workload::{Client, written_by};
 use crate::world::{HostId, Note};
 use tidings::model::command::{Refusal, WriteResult};
+use tidings::model::names::NodeId;
 use tidings::model::record::{Claim, RecordState, Uid};
 
 /// Keeps nothing: the history does.
@@ -48,7 +49,13 @@ impl Checker for Writes {
         if !scene.is_sharp {
             return Ok(());
         }
+        let alive: Vec<NodeId> = scene.running().map(|(_, node)| node).collect();
         for client in scene.clients.iter().filter(|client| client.planned.ttl_ms.is_none()) {
+            // Who died for good may have been the only one to know.
+            let uids = scene.history.of_client(client.number).map(|operation| operation.uid);
+            if uids.flat_map(|uid| scene.truth.authors(uid)).any(|author| !alive.contains(author)) {
+                continue;
+            }
             for (host, expectation) in expectations(scene, client) {
                 let Some(view) = scene.view(host) else { continue };
                 let found = expectation.uid.and_then(|uid| client.seen(view, uid));

@@ -147,6 +147,16 @@ impl Draw {
                 [kill].into_iter().chain(clone).chain([(end, Stroke::Start(victim, revival(Revived::Intact)))]).collect()
             }
             FaultKind::Flood => vec![(at, Stroke::Flood { to: victim, number: 50 + (number % 400) as u32, draw: number })],
+            FaultKind::Death => vec![(at, Stroke::Bury(victim))],
+            FaultKind::Liar => (0..20)
+                .map(|n| {
+                    let (from, to) = (order[order.len() - 1], order[n as usize % order.len()]);
+                    (at + n * SECOND / 4, Stroke::Lie { from, to, draw: number.rotate_left(n as u32 * 3) })
+                })
+                .collect(),
+            FaultKind::Newer => {
+                vec![(at, Stroke::Kill(victim)), (at, Stroke::Newer(victim)), (end, Stroke::Start(victim, revival(Revived::Intact)))]
+            }
             FaultKind::Stranger => (0..20)
                 .map(|n| (at + n * SECOND / 20, Stroke::Stranger { to: order[n as usize % order.len()], draw: number ^ n << 32 }))
                 .collect(),

@@ -4,6 +4,7 @@
 //! after each, the checkers see what it touched.
 
 mod clients;
+mod forgery;
 mod strikes;
 
 use crate::agent;
@@ -23,7 +24,7 @@ use crate::world::network::Conditions;
 use crate::world::trace::Happening;
 use crate::world::{HostId, Note, World, wan_of};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tidings::engine::Engine;
@@ -81,6 +82,9 @@ pub struct Run {
     moved: u32,
     noise: Rng,
     calm: Conditions,
+    resting_since: Option<u64>,
+    /// Hosts that never come back.
+    buried: BTreeSet<HostId>,
 }
 
 impl Run {
@@ -106,6 +110,8 @@ impl Run {
             moved: 0,
             noise: Rng::new(seed, "noise", 0),
             calm: conditions,
+            resting_since: None,
+            buried: BTreeSet::new(),
         }
     }
 
@@ -294,6 +300,15 @@ impl Run {
         self.errors_allowed.push(part);
     }
 
+    /// Looks on while nothing should happen any more.
+    ///
+    /// # Errors
+    /// What a checker found.
+    pub fn rest(&mut self, ns: u64) -> Result<(), Violation> {
+        self.resting_since.get_or_insert(self.world.now());
+        self.run_for(ns)
+    }
+
     /// Has all checkers look at everything, as it is when nothing is on its way.
     ///
     /// # Errors
@@ -315,6 +330,7 @@ impl Run {
             views: &self.views,
             is_sharp: self.is_sharp,
             disturbed_at: self.disturbed_at,
+            resting_since: self.resting_since,
             changed_at: &self.changed_at,
             moved: &self.moves.last,
         }
@@ -404,7 +420,7 @@ impl Run {
 
     /// Starts a host's process as its shell does: with the addresses that its seeds' names have now.
     pub fn start(&mut self, host: HostId) {
-        if self.world.host(host).is_up() {
+        if self.world.host(host).is_up() || self.buried.contains(&host) {
             return;
         }
         self.world.start(host);

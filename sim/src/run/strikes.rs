@@ -69,6 +69,13 @@ impl Run {
                     gateway.export = agent::export(edition, &kept);
                 }
             }
+            Stroke::Bury(host) => self.bury(host),
+            Stroke::Lie { from, to, draw } => self.lie(from, to, draw),
+            Stroke::Newer(host) => {
+                if !self.world.host(host).is_up() {
+                    self.write_newer(host);
+                }
+            }
             Stroke::Flood { to, number, draw } => self.flood(to, number, draw),
         }
     }
@@ -101,6 +108,18 @@ impl Run {
         let label = if draw & 4 == 0 { format!("{label}-other") } else { label };
         let key = if draw & 4 == 0 { key } else { Some([draw as u8; 32]) };
         self.world.inject(to, sender, reader::sealed(&label, key, draw, &body));
+    }
+
+    /// Kills a host for good, where more than half of its datacenter are left; none that speaks for it.
+    fn bury(&mut self, host: HostId) {
+        let datacenter = self.world.network.datacenter(host);
+        let is_here = |other: &HostId| self.world.network.datacenter(*other) == datacenter;
+        let hosts = self.world.host_ids().filter(is_here).count();
+        let buried = self.buried.iter().copied().filter(is_here).count();
+        if 2 * (buried + 1) < hosts && self.world.config(host).gateway.is_none() {
+            self.kill(host);
+            self.buried.insert(host);
+        }
     }
 
     /// Registrations at once, each with a lease that nobody renews.

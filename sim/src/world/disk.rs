@@ -169,7 +169,8 @@ impl Disk {
         }
     }
 
-    fn write(&mut self, at: u64, ops: Vec<StoreOp>) {
+    /// What becomes durable.
+    pub fn write(&mut self, at: u64, ops: Vec<StoreOp>) {
         for op in &ops {
             self.durable.apply(op.clone());
         }

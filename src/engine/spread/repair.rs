@@ -164,7 +164,7 @@ impl Spread {
     pub fn handle_roots(&mut self, now: Now, ctx: &mut Context<'_>, from: Peer, roots: Roots) {
         self.readiness.met_ready(from.node);
         self.repair.moved(now, ctx.catalog.root());
-        if roots.local == ctx.catalog.root() {
+        if roots.local == ctx.catalog.root() && !self.config.broken.is(Rule::RestlessRepair) {
             self.readiness.reconciled(from.node, true);
             self.repair.mismatch = self.repair.mismatch.filter(|mismatch| mismatch.peer.node != from.node);
             return;
@@ -196,7 +196,8 @@ impl Spread {
             return;
         }
         self.repair.mismatch = None;
-        if mismatch.root == ctx.catalog.root() || self.repair.explains(mismatch.root, mismatch.since_ns, config) {
+        let is_settled = mismatch.root == ctx.catalog.root() || self.repair.explains(mismatch.root, mismatch.since_ns, config);
+        if is_settled && !config.broken.is(Rule::RestlessRepair) {
             return;
         }
         if self.repair.exchange.is_some() || !self.readiness.is_ready() {
