@@ -9,7 +9,7 @@ use tidings::engine::wire::seal::Sealer;
 use tidings::model::names::NodeId;
 
 /// The kinds of part, in the order of their variants on the wire.
-const KINDS: [&str; 20] = [
+const KINDS: [&str; 21] = [
     "swim",
     "roots",
     "delta",
@@ -30,6 +30,7 @@ const KINDS: [&str; 20] = [
     "forgotten",
     "gateway",
     "members",
+    "coordinate",
 ];
 /// A packet of the membership.
 pub const SWIM: u8 = 0;

@@ -14,8 +14,8 @@ const BYTES_A_SECOND_MAX: u64 = 4 << 20;
 /// three seconds of calm, once.
 const SPOKEN_OF_NS: u64 = 8_000_000_000;
 
-/// The membership's packets with the sums that ride along, renewals on their way to their agents, and proofs of addresses.
-const SAID_AT_REST: [&str; 6] = ["swim", "roots", "ask", "answer", "challenge", "echo"];
+/// The membership's packets with sums and coordinates that ride along, renewals on their way to their agents, and proofs of addresses.
+const SAID_AT_REST: [&str; 7] = ["swim", "roots", "coordinate", "ask", "answer", "challenge", "echo"];
 
 /// First and second in rank compare with the other side every ten seconds, and pass on what they hear.
 const SAID_OF_DATACENTERS: [&str; 4] = ["lane", "datacenters", "gateway", "members"];
