@@ -290,7 +290,8 @@ mod tests {
     fn the_mark_that_an_operator_puts_on_the_dead_is_seen_and_passes() {
         let mut run = whole();
         let a = run.node(A).expect("it runs");
-        let note = Note::Handled { host: B };
+        let mut verdicts = Verdicts::default();
+        verdicts.note(&run.scene(), &Note::Handled { host: B }).unwrap();
         run.kill(A);
         run.run_for(30 * SECOND).unwrap();
         run.world.command(B, Token(u64::MAX), Command::Forget(a));
@@ -298,9 +299,7 @@ mod tests {
         let moved = Moved { heads: Vec::new(), gone: vec![a] };
         let scene = Scene { moved: &moved, ..run.scene() };
         assert_eq!(scene.reaped(B).map(|head| head.origin).collect::<Vec<_>>(), [a]);
-        let mut verdicts = Verdicts::default();
-        verdicts.note(&run.scene(), &note).unwrap();
-        verdicts.note(&scene, &note).expect("it is dead");
+        verdicts.reaped(&scene, B, scene.engine(B).expect("it runs")).expect("it is dead");
     }
 
     #[test]
