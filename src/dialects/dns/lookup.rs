@@ -9,13 +9,13 @@ use super::folded::Folded;
 use super::message;
 use super::name::{self, Name};
 use super::prepared::{GroupId, Prepared};
-use super::subject::{self, Service, Subject};
+use super::subject::{self, Meant, Service, Subject};
 use super::text;
 use crate::model::instance::{Health, Instance};
 use crate::model::names::{Namespace, ServiceKey, ServiceName};
 use crate::model::node::Liveness;
 use crate::model::text::Text;
-use crate::view::{Entry, Node, View};
+use crate::view::{Entry, LinkState, Node, View};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{CNAME, NS, PTR, SOA, SRV};
 use hickory_proto::rr::{RData, RecordType};
@@ -58,6 +58,8 @@ pub struct Lookup<'a> {
     pub config: &'a Config,
     pub draws: &'a mut Draws,
     pub basis: Basis,
+    /// How the datacenter that the view is of is heard, where it is not the own one.
+    pub elsewhere: Option<LinkState>,
 }
 
 /// Where something can be reached, on the way into an answer.
@@ -105,7 +107,7 @@ struct Front<'a> {
 impl<'a> Lookup<'a> {
     pub fn new(view: &'a View, folded: &'a Folded, config: &'a Config, draws: &'a mut Draws) -> Self {
         let basis = Basis { services: Vec::new(), nodes_revision: view.nodes_revision, generation: folded.generation() };
-        Self { view, folded, config, draws, basis }
+        Self { view, folded, config, draws, basis, elsewhere: None }
     }
 
     /// The answer to a question about something in `domain`, which is ours.
@@ -126,6 +128,19 @@ impl<'a> Lookup<'a> {
         self.seal(prepared, domain)
     }
 
+    /// Nobody hears that datacenter: no resolver may keep what is said of it.
+    fn is_stale(&self) -> bool {
+        self.elsewhere == Some(LinkState::Stale)
+    }
+
+    fn service_ttl(&self, folded_name: &str) -> u32 {
+        if self.is_stale() { 0 } else { self.config.service_ttl.of(folded_name) }
+    }
+
+    fn node_ttl(&self) -> u32 {
+        if self.is_stale() { 0 } else { self.config.node_ttl_s }
+    }
+
     fn seal(&self, mut prepared: Prepared, domain: &Name) -> Prepared {
         if prepared.is_empty() {
             prepared.set_authority(domain, self.authority_data(domain));
@@ -135,7 +150,7 @@ impl<'a> Lookup<'a> {
 
     fn service(&mut self, service: &Service, kind: RecordType, domain: &Name) -> Prepared {
         let Some((folded_name, offers)) = self.offers(service) else { return Prepared::new(ResponseCode::NXDomain) };
-        let ttl = self.config.service_ttl.of(&folded_name);
+        let ttl = self.service_ttl(&folded_name);
         match kind {
             RecordType::SRV => self.srv(&offers, ttl, domain),
             RecordType::A | RecordType::AAAA | RecordType::ANY => self.addresses(&offers, kind, ttl),
@@ -217,18 +232,22 @@ impl<'a> Lookup<'a> {
                 prepared.push(ttl, RData::CNAME(CNAME(host.clone())), 1);
             }
             prepared.fix();
-            let (subject, domain) = subject::parse(&host, self.config, &self.view.agent.datacenter);
+            let Meant { subject, domain, elsewhere } = subject::parse(&host, self.config, self.view);
             if domain.is_none() {
                 prepared.leads_to = self.config.recurses.then_some(host);
+                return;
+            }
+            if elsewhere.is_some() || self.elsewhere.is_some() {
+                // It means something in another view than this one: whoever asked can ask for it.
                 return;
             }
             let (ttl, offers) = match &subject {
                 Subject::Service(service) => {
                     let found = self.offers(service);
-                    found.map_or((0, Vec::new()), |(name, offers)| (self.config.service_ttl.of(&name), offers))
+                    found.map_or((0, Vec::new()), |(name, offers)| (self.service_ttl(&name), offers))
                 }
-                Subject::Node(name) => (self.config.node_ttl_s, self.nodes(name).iter().filter_map(node_offer).collect()),
-                Subject::Address(ip) => (self.config.node_ttl_s, vec![bare(*ip)]),
+                Subject::Node(name) => (self.node_ttl(), self.nodes(name).iter().filter_map(node_offer).collect()),
+                Subject::Address(ip) => (self.node_ttl(), vec![bare(*ip)]),
                 _ => return,
             };
             for (ip, weight) in unique(offers.iter().flat_map(|offer| offer.ips(kind).map(|ip| (ip, offer.weight)))) {
@@ -340,7 +359,7 @@ impl<'a> Lookup<'a> {
             return Prepared::new(ResponseCode::NXDomain);
         }
         let offers: Vec<Offer> = nodes.iter().filter_map(node_offer).collect();
-        let ttl = self.config.node_ttl_s;
+        let ttl = self.node_ttl();
         let mut prepared = match kind {
             RecordType::A | RecordType::AAAA | RecordType::ANY => self.addresses(&offers, kind, ttl),
             _ => Prepared::new(ResponseCode::NoError),
@@ -360,7 +379,7 @@ impl<'a> Lookup<'a> {
     fn address(&self, ip: IpAddr, kind: RecordType) -> Prepared {
         let mut prepared = Prepared::new(ResponseCode::NoError);
         for ip in bare(ip).ips(kind) {
-            prepared.push(self.config.node_ttl_s, message::address(ip), 1);
+            prepared.push(self.node_ttl(), message::address(ip), 1);
         }
         prepared
     }
@@ -390,7 +409,7 @@ impl<'a> Lookup<'a> {
         let first = if agents.is_empty() { 0 } else { self.draws.below(agents.len() as u64) as usize };
         for node in agents.iter().cycle().skip(first).take(NAME_SERVERS_MAX.min(agents.len())) {
             if let (Some(name), Ok(ip)) = (self.node_name(node, domain), node.address.parse()) {
-                let ttl = self.config.node_ttl_s;
+                let ttl = self.node_ttl();
                 let group = prepared.group(&name, ttl, [message::address(ip)]);
                 prepared.push_owned(domain, ttl, RData::NS(NS(name)), 1);
                 prepared.want_of_target(group);

@@ -27,7 +27,7 @@ mod subject;
 mod tests;
 mod text;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::view::View;
@@ -41,7 +41,7 @@ pub use message::{Ignored, Transport};
 use message::{Query, Unasked};
 pub use name::Name;
 use prepared::Prepared;
-use subject::Subject;
+use subject::{Meant, Subject};
 
 /// What prepared answers of one worker hold in memory, at most; with more of them all are made anew.
 const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -52,6 +52,8 @@ const CACHE_ANSWERS_MAX: usize = 16_384;
 pub struct Responder {
     config: Arc<Config>,
     folded: Folded,
+    /// The same of other datacenters that were asked about and are known, by name.
+    elsewhere: BTreeMap<String, Folded>,
     draws: Draws,
     /// By the question's name in lower case and its kind.
     cache: HashMap<Box<[u8]>, Cached>,
@@ -82,7 +84,15 @@ pub enum Outcome {
 impl Responder {
     /// `seed` decides on the order of answers, and nothing else.
     pub fn new(config: Arc<Config>, seed: u64) -> Self {
-        Self { config, folded: Folded::default(), draws: Draws::new(seed), cache: HashMap::new(), cache_bytes: 0, key: Vec::new() }
+        Self {
+            config,
+            folded: Folded::default(),
+            elsewhere: BTreeMap::new(),
+            draws: Draws::new(seed),
+            cache: HashMap::new(),
+            cache_bytes: 0,
+            key: Vec::new(),
+        }
     }
 
     /// Answers one message out of a view, into `out`.
@@ -116,11 +126,23 @@ impl Responder {
 
     fn prepare(&mut self, query: &Query<'_>, view: &View, transport: Transport, out: &mut Vec<u8>) -> Outcome {
         let config = Arc::clone(&self.config);
-        let (subject, domain) = subject::parse(&query.name, &config, &view.agent.datacenter);
+        let Meant { subject, domain, elsewhere } = subject::parse(&query.name, &config, view);
         let (Some(domain), false) = (domain.or(config.domains.first()), subject == Subject::Foreign) else {
             return self.foreign(query, out);
         };
-        let mut lookup = Lookup::new(view, &self.folded, &config, &mut self.draws);
+        // Whose the domain is does not depend on where in it somebody looks.
+        let elsewhere = elsewhere.filter(|_| !matches!(query.kind, RecordType::SOA | RecordType::NS));
+        if elsewhere.is_some() {
+            self.elsewhere.retain(|name, _| view.datacenter(name).is_some());
+        }
+        let mut lookup = match elsewhere {
+            None => Lookup::new(view, &self.folded, &config, &mut self.draws),
+            Some(known) => {
+                let folded = self.elsewhere.entry(known.name.clone()).or_default();
+                folded.follow(&known.view);
+                Lookup { elsewhere: Some(known.state), ..Lookup::new(&known.view, folded, &config, &mut self.draws) }
+            }
+        };
         let mut prepared = lookup.answer(&subject, &query.name, query.kind, domain);
         let basis = lookup.basis;
         if matches!(subject, Subject::Reverse(_)) && prepared.rcode == ResponseCode::NXDomain && self.may_forward(query) {
@@ -133,7 +155,13 @@ impl Responder {
         }
         let rcode = prepared.rcode;
         let is_frequent = matches!(query.kind, RecordType::A | RecordType::AAAA | RecordType::SRV | RecordType::ANY);
-        if is_frequent && rcode == ResponseCode::NoError && matches!(subject, Subject::Service(_)) && !prepared.is_fixed() {
+        // What is kept is checked against the own view alone.
+        if elsewhere.is_none()
+            && is_frequent
+            && rcode == ResponseCode::NoError
+            && matches!(subject, Subject::Service(_))
+            && !prepared.is_fixed()
+        {
             self.keep(Cached { prepared, basis, revision: view.revision });
         }
         Outcome::Answered(rcode)

@@ -11,11 +11,13 @@
 //! ```
 //!
 //! Names compare without their case. A label is at most 63 bytes, and may hold any of them: a service `a b` is asked for as
-//! `a\032b.service`, `group@@name` as it stands.
+//! `a\032b.service`, `group@@name` as it stands. `dc` is this datacenter's name or that of another one that is known here.
 
 use super::config::Config;
 use super::name::{self, Name};
+use crate::view::{DatacenterView, View};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Ways to read a name with dots, at most: labels in the service's name.
 const READINGS_MAX: usize = 8;
@@ -64,49 +66,62 @@ impl Service {
     }
 }
 
-/// What a name asks for, and the domain it ends in.
-pub fn parse<'c>(name: &Name, config: &'c Config, datacenter: &str) -> (Subject, Option<&'c Name>) {
+/// What a name asks for, and where.
+#[derive(Debug)]
+pub struct Meant<'c, 'v> {
+    pub subject: Subject,
+    /// The domain that the name ends in.
+    pub domain: Option<&'c Name>,
+    /// The datacenter that is meant, where it is not the own one.
+    pub elsewhere: Option<&'v Arc<DatacenterView>>,
+}
+
+/// Reads a name as this agent's view has datacenters.
+pub fn parse<'c, 'v>(name: &Name, config: &'c Config, view: &'v View) -> Meant<'c, 'v> {
     // Names that are no text are nobody's: they match nothing below.
     let labels = name::labels(name);
     for domain in &config.domains {
         if let Some(inside) = labels.strip_suffix(name::labels(domain).as_slice()) {
-            return (inside_domain(inside, datacenter), Some(domain));
+            let (subject, elsewhere) = inside_domain(inside, view);
+            return Meant { subject, domain: Some(domain), elsewhere };
         }
     }
-    (reverse(&labels).unwrap_or(Subject::Foreign), None)
+    Meant { subject: reverse(&labels).unwrap_or(Subject::Foreign), domain: None, elsewhere: None }
 }
 
-fn inside_domain(labels: &[String], datacenter: &str) -> Subject {
+fn inside_domain<'v>(labels: &[String], view: &'v View) -> (Subject, Option<&'v Arc<DatacenterView>>) {
     const KEYWORDS: [&str; 7] = ["service", "query", "node", "addr", "connect", "virtual", "ingress"];
     let Some(at) = labels.iter().rposition(|label| KEYWORDS.contains(&label.as_str())) else {
-        return without_keyword(labels, datacenter);
+        return without_keyword(labels, view);
     };
     let (before, after) = (&labels[..at], &labels[at + 1..]);
-    let Some(place) = Place::parse(after, datacenter) else { return Subject::Nowhere };
+    let Some(place) = Place::parse(after, view) else { return (Subject::Nowhere, None) };
     if before.is_empty() {
-        return Subject::Above;
+        return (Subject::Above, None);
     }
-    match labels[at].as_str() {
+    let subject = match labels[at].as_str() {
         "service" | "query" => {
             Subject::Service(Service { is_rfc2782: is_rfc2782(before), labels: before.to_vec(), namespace: place.namespace })
         }
         "node" => Subject::Node(before.join(".")),
         "addr" => address(before).map_or(Subject::Nowhere, Subject::Address),
         _ => Subject::Nowhere,
-    }
+    };
+    (subject, place.elsewhere)
 }
 
 /// `_name._tcp` may stand alone; a datacenter by itself is above what is in it.
-fn without_keyword(labels: &[String], datacenter: &str) -> Subject {
-    if labels.is_empty() || Place::parse(labels, datacenter).is_some() {
-        return Subject::Above;
+fn without_keyword<'v>(labels: &[String], view: &'v View) -> (Subject, Option<&'v Arc<DatacenterView>>) {
+    if labels.is_empty() || Place::parse(labels, view).is_some() {
+        return (Subject::Above, None);
     }
     let (before, after) = labels.split_at(labels.len().min(2));
-    match Place::parse(after, datacenter) {
+    match Place::parse(after, view) {
         Some(place) if is_rfc2782(before) => {
-            Subject::Service(Service { labels: before.to_vec(), is_rfc2782: true, namespace: place.namespace })
+            let service = Service { labels: before.to_vec(), is_rfc2782: true, namespace: place.namespace };
+            (Subject::Service(service), place.elsewhere)
         }
-        _ => Subject::Nowhere,
+        _ => (Subject::Nowhere, None),
     }
 }
 
@@ -115,17 +130,22 @@ fn is_rfc2782(labels: &[String]) -> bool {
 }
 
 /// What stands behind the keyword: where to look.
-struct Place {
+#[derive(Default)]
+struct Place<'v> {
     namespace: Option<String>,
+    elsewhere: Option<&'v Arc<DatacenterView>>,
 }
 
-impl Place {
-    /// None where that place is not known here: another datacenter, or a word of Consul's Enterprise.
-    fn parse(labels: &[String], datacenter: &str) -> Option<Place> {
-        let mut place = Place { namespace: None };
+impl<'v> Place<'v> {
+    /// None where that place is not known here: a datacenter nobody told of, or a word of Consul's Enterprise.
+    fn parse(labels: &[String], view: &'v View) -> Option<Self> {
+        let mut place = Place::default();
         let mut rest = labels;
+        if rest.is_empty() {
+            return Some(place);
+        }
         if !matches!(rest.last().map(String::as_str), Some("ns" | "dc" | "ap" | "peer" | "sg")) {
-            return (rest.is_empty() || rest.join(".").eq_ignore_ascii_case(datacenter)).then_some(place);
+            return place.enter(&rest.join("."), view).then_some(place);
         }
         // From the back: a datacenter's or namespace's name may hold dots, the words before it do not.
         while let Some((word, names)) = rest.split_last() {
@@ -134,12 +154,21 @@ impl Place {
             let name = names[from..].join(".");
             match word.as_str() {
                 "ns" if !name.is_empty() && place.namespace.is_none() => place.namespace = Some(name),
-                "dc" if name.eq_ignore_ascii_case(datacenter) => {}
+                "dc" if place.enter(&name, view) => {}
                 _ => return None,
             }
             rest = &names[..from];
         }
         Some(place)
+    }
+
+    /// Whether there is such a datacenter.
+    fn enter(&mut self, name: &str, view: &'v View) -> bool {
+        if name.eq_ignore_ascii_case(&view.agent.datacenter) {
+            return true;
+        }
+        self.elsewhere = view.datacenters.iter().find(|known| known.name.eq_ignore_ascii_case(name));
+        self.elsewhere.is_some()
     }
 }
 

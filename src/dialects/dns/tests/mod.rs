@@ -1,5 +1,6 @@
 //! Questions and their answers, out of views that stand still; hickory-proto asks and reads.
 
+mod elsewhere;
 mod kept;
 mod names;
 mod records;
