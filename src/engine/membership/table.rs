@@ -244,7 +244,8 @@ impl Table {
         self.note_change(now, node);
     }
 
-    /// Takes an update in, by foca's rule: the later identity replaces the earlier; of one identity Down is final, a higher incarnation
+    /// Takes an update in, by foca's rule but for one thing: the later identity replaces the earlier; of one identity Down is final, unless
+    /// it was pronounced at a lower incarnation than we hold, and so on a suspicion that was contradicted; a higher incarnation
     /// wins, and at the same one Suspect wins over Alive.
     pub fn merge(&mut self, now: Now, update: &Update, members_max: usize) -> Merged {
         let is = MemberState::from(update.state());
@@ -363,8 +364,39 @@ fn overrides(old: (MemberState, u16), new: (MemberState, u16)) -> bool {
     use MemberState::{Alive, Down, Suspect};
     match (old.0, new.0) {
         (Down, _) => false,
-        (_, Down) => true,
-        (Alive, Suspect) => new.1 >= old.1,
+        // Who contradicted the suspicion that led to a verdict is not dead by it: the judge did not hear.
+        (Alive | Suspect, Down) | (Alive, Suspect) => new.1 >= old.1,
         (Alive | Suspect, Alive) | (Suspect, Suspect) => new.1 > old.1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(incarnation: u16, state: State) -> Update {
+        let addr = SocketAddr::from(([10, 0, 0, 1], 7946));
+        Update::new(Identity { node: NodeId(7), addr, generation: 1, boot: 0, left: false }, incarnation, state)
+    }
+
+    fn state_after(updates: &[Update]) -> MemberState {
+        let mut table = Table::default();
+        for update in updates {
+            table.merge(Now::default(), update, 10);
+        }
+        table.find(NodeId(7)).expect("it was told of").state
+    }
+
+    #[test]
+    fn a_verdict_on_a_suspicion_that_was_contradicted_counts_for_nothing() {
+        let contradicted = [update(0, State::Suspect), update(1, State::Alive)];
+        assert_eq!(state_after(&[&contradicted[..], &[update(0, State::Down)]].concat()), MemberState::Alive);
+        assert_eq!(state_after(&[&contradicted[..], &[update(1, State::Suspect), update(0, State::Down)]].concat()), MemberState::Suspect);
+    }
+
+    #[test]
+    fn a_verdict_at_the_incarnation_that_is_held_is_final() {
+        let judged = [update(1, State::Alive), update(1, State::Down), update(2, State::Alive)];
+        assert_eq!(state_after(&judged), MemberState::Down);
     }
 }
