@@ -11,17 +11,17 @@ use crate::violation::Violation;
 use clap::{Args, ValueEnum as _};
 use serde::Serialize;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 #[derive(Args)]
 pub struct SpreadArguments {
-    #[arg(long, default_value_t = 100)]
-    nodes: u32,
+    #[arg(long, value_delimiter = ',', default_value = "100")]
+    nodes: Vec<u32>,
     /// The share of datagrams that are lost.
-    #[arg(long, default_value_t = 0.05)]
-    loss: f64,
+    #[arg(long, value_delimiter = ',', default_value = "0.05")]
+    loss: Vec<f64>,
     #[arg(long, default_value_t = 50)]
     trials: u32,
     /// How the cluster begins: by joining three seeds, or knowing each other.
@@ -35,6 +35,9 @@ pub struct SpreadArguments {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Draw how long a change takes over the number of agents.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -54,24 +57,62 @@ pub struct DetectArguments {
 }
 
 pub fn spread(arguments: &SpreadArguments) -> ExitCode {
-    log::listen(None);
     const STORM_S: u64 = 10;
-    let SpreadArguments { nodes, loss, trials, beginning, storm, seed, json } = *arguments;
-    if let Some(changes_a_second) = storm {
-        let settings = storm::Settings { seed, nodes, loss, changes_a_second, seconds: STORM_S, beginning };
-        let figures = storm::measure(&settings, &progress);
-        progress("");
-        return print_figures(&figures, json);
+    log::listen(None);
+    let SpreadArguments { trials, beginning, seed, .. } = *arguments;
+    let cases = || arguments.nodes.iter().flat_map(|nodes| arguments.loss.iter().map(|loss| (*nodes, *loss)));
+    if let Some(changes_a_second) = arguments.storm {
+        let settings = |(nodes, loss)| storm::Settings { seed, nodes, loss, changes_a_second, seconds: STORM_S, beginning };
+        return print_all(cases().map(|case| storm::measure(&settings(case), &progress)), arguments.json).0;
     }
-    let figures = spread::measure(&spread::Settings { seed, nodes, loss, trials, beginning }, &progress);
-    progress("");
-    print_figures(&figures, json)
+    let settings = |(nodes, loss)| spread::Settings { seed, nodes, loss, trials, beginning };
+    let (code, figures) = print_all(cases().map(|case| spread::measure(&settings(case), &progress)), arguments.json);
+    let Some(path) = &arguments.svg else { return code };
+    let point = |row: &spread::Figures| {
+        let colour = if row.loss == 0.0 { "seagreen" } else { "steelblue" };
+        let name = format!("{} agents, {:.0} %", row.nodes, row.loss * 100.0);
+        Some(Point { x: f64::from(row.nodes), y: row.all_ms?.p99, name, colour })
+    };
+    let points: Vec<Point> = figures.iter().filter_map(point).collect();
+    let title = "One change to all agents, LAN delays; the share of datagrams that are lost";
+    draw(path, &Plot { title, x: "agents", y: "milliseconds, 99th percentile", points: &points })
 }
 
 pub fn detect(arguments: &DetectArguments) -> ExitCode {
     log::listen(None);
     let DetectArguments { nodes, loss, deaths, seed, json } = *arguments;
     print_figures(&detect::measure(&detect::Settings { seed, nodes, loss, deaths }), json)
+}
+
+/// Prints the figures of several runs, each as soon as it is there; JSON as one list. Stops at the first that fails.
+fn print_all<F: Display + Serialize>(runs: impl Iterator<Item = Result<F, Violation>>, is_json: bool) -> (ExitCode, Vec<F>) {
+    let mut all = Vec::new();
+    for figures in runs {
+        progress("");
+        match figures {
+            Err(violation) => return (print_figures::<F>(&Err(violation), is_json), all),
+            Ok(figures) => {
+                if !is_json {
+                    println!("{figures}");
+                }
+                all.push(figures);
+            }
+        }
+    }
+    if is_json {
+        println!("{}", serde_json::to_string_pretty(&all).expect("figures are numbers and names"));
+    }
+    (ExitCode::SUCCESS, all)
+}
+
+fn draw(path: &Path, plot: &Plot<'_>) -> ExitCode {
+    match std::fs::write(path, plot.to_svg()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn print_figures<F: Display + Serialize>(figures: &Result<F, Violation>, is_json: bool) -> ExitCode {
@@ -104,29 +145,26 @@ pub struct ScaleArguments {
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Draw time and memory over the number of agents.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 pub fn scale(arguments: &ScaleArguments) -> ExitCode {
     log::listen(None);
     let gauge = ThisProcess(real_now());
-    let mut all = Vec::new();
-    for nodes in &arguments.nodes {
-        let ScaleArguments { idle_s, beginning, crashes, seed, .. } = *arguments;
-        let settings = scale::Settings { seed, nodes: *nodes, idle_s, beginning, crashes };
-        let figures = match scale::measure(&settings, &gauge, &progress) {
-            Ok(figures) => figures,
-            Err(violation) => return print_figures::<scale::Figures>(&Err(violation), false),
-        };
-        progress("");
-        if !arguments.json {
-            println!("{figures}");
-        }
-        all.push(figures);
-    }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&all).expect("figures are numbers and names"));
-    }
-    ExitCode::SUCCESS
+    let ScaleArguments { idle_s, beginning, crashes, seed, .. } = *arguments;
+    let settings = |nodes| scale::Settings { seed, nodes, idle_s, beginning, crashes };
+    let (code, figures) = print_all(arguments.nodes.iter().map(|nodes| scale::measure(&settings(*nodes), &gauge, &progress)), arguments.json);
+    let Some(path) = &arguments.svg else { return code };
+    let points: Vec<Point> = figures
+        .iter()
+        .flat_map(|row| {
+            let of = |y, what: &str, colour| Point { x: f64::from(row.nodes), y, name: format!("{what}, {}", row.nodes), colour };
+            [of(1_000.0 / row.times_real_time, "ms a virtual s", "steelblue"), of(row.memory_mib, "MiB", "crimson")]
+        })
+        .collect();
+    draw(path, &Plot { title: "A cluster at rest in the simulator", x: "agents", y: "milliseconds of a core; MiB", points: &points })
 }
 
 #[derive(Args)]
@@ -315,10 +353,7 @@ pub fn lifeguard(arguments: &LifeguardArguments) -> ExitCode {
         let points: Vec<Point> = figures.iter().filter_map(point).collect();
         let title = format!("{} members, {:.0} % loss: left and low is better", settings.nodes, settings.loss * 100.0);
         let plot = Plot { title: &title, x: "seconds until all know of a death, median", y: "healthy members held down", points: &points };
-        if let Err(error) = std::fs::write(path, plot.to_svg()) {
-            eprintln!("{}: {error}", path.display());
-            return ExitCode::from(2);
-        }
+        return draw(path, &plot);
     }
     ExitCode::SUCCESS
 }

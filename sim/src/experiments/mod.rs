@@ -12,12 +12,13 @@ pub mod spread;
 pub mod storm;
 mod watch;
 
-/// A sample's middle, its 99th percentile and its largest.
+/// A sample's middle, its 99th and 99.9th percentile and its largest.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Summary {
     pub count: usize,
     pub p50: f64,
     pub p99: f64,
+    pub p999: f64,
     pub max: f64,
 }
 
@@ -27,7 +28,7 @@ impl Summary {
         let mut sorted = sample.to_vec();
         sorted.sort_by(f64::total_cmp);
         let rank = |share: f64| sorted[((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len()) - 1];
-        (!sorted.is_empty()).then(|| Self { count: sorted.len(), p50: rank(0.5), p99: rank(0.99), max: rank(1.0) })
+        (!sorted.is_empty()).then(|| Self { count: sorted.len(), p50: rank(0.5), p99: rank(0.99), p999: rank(0.999), max: rank(1.0) })
     }
 }
 
@@ -44,7 +45,7 @@ mod tests {
     #[test]
     fn percentiles_are_members_of_the_sample() {
         let sample: Vec<f64> = (1..=200).map(f64::from).collect();
-        assert_eq!(Summary::of(&sample), Some(Summary { count: 200, p50: 100.0, p99: 198.0, max: 200.0 }));
+        assert_eq!(Summary::of(&sample), Some(Summary { count: 200, p50: 100.0, p99: 198.0, p999: 200.0, max: 200.0 }));
         assert_eq!(Summary::of(&[7.0]).map(|summary| summary.p99), Some(7.0));
         assert_eq!(Summary::of(&[]), None);
     }

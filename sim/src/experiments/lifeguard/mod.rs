@@ -422,7 +422,7 @@ fn deaths<M: Accuser>(settings: &Settings, config: &dyn Fn(u32) -> M::Config, fi
 /// The figures as a table.
 pub fn table(settings: &Settings, figures: &[Figures]) -> String {
     let mut text = format!(
-        "{} members, {:.0} % loss; {:?} of {:?} for {:?} ms, with {:?} ms between, 120 s each\n{:<28}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}  {:<22}{}\n",
+        "{} members, {:.0} % loss; {:?} of {:?} for {:?} ms, with {:?} ms between, 120 s each\n{:<28}{:>8}{:>8}{:>9}{:>8}{:>8}{:>8}  {:<34}{}\n",
         settings.nodes,
         settings.loss * 100.0,
         settings.anomaly,
@@ -441,9 +441,9 @@ pub fn table(settings: &Settings, figures: &[Figures]) -> String {
     );
     for row in figures {
         let times =
-            |summary: &Option<Summary>| summary.map_or("never".to_owned(), |summary| format!("{:.2} p99 {:.2}", summary.p50, summary.p99));
+            |summary: &Option<Summary>| summary.map_or("never".to_owned(), |s| format!("{:.2} p99 {:.2} p99.9 {:.2}", s.p50, s.p99, s.p999));
         text += &format!(
-            "{:<28}{:>8}{:>8}{:>9}{:>8}{:>8.1}{:>8.0}  {:<22}{}\n",
+            "{:<28}{:>8}{:>8}{:>9}{:>8}{:>8.1}{:>8.0}  {:<34}{}\n",
             row.name,
             row.false_positives,
             row.at_healthy,
