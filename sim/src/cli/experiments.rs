@@ -155,7 +155,8 @@ pub fn scale(arguments: &ScaleArguments) -> ExitCode {
     let gauge = ThisProcess(real_now());
     let ScaleArguments { idle_s, beginning, crashes, seed, .. } = *arguments;
     let settings = |nodes| scale::Settings { seed, nodes, idle_s, beginning, crashes };
-    let (code, figures) = print_all(arguments.nodes.iter().map(|nodes| scale::measure(&settings(*nodes), &gauge, &progress)), arguments.json);
+    let (code, figures) =
+        print_all(arguments.nodes.iter().map(|nodes| scale::measure(&settings(*nodes), &gauge, &progress)), arguments.json);
     let Some(path) = &arguments.svg else { return code };
     let points: Vec<Point> = figures
         .iter()

@@ -440,8 +440,9 @@ pub fn table(settings: &Settings, figures: &[Figures]) -> String {
         "known to all, s"
     );
     for row in figures {
-        let times =
-            |summary: &Option<Summary>| summary.map_or("never".to_owned(), |s| format!("{:.2} p99 {:.2} p99.9 {:.2}", s.p50, s.p99, s.p999));
+        let times = |summary: &Option<Summary>| {
+            summary.map_or("never".to_owned(), |s| format!("{:.2} p99 {:.2} p99.9 {:.2}", s.p50, s.p99, s.p999))
+        };
         text += &format!(
             "{:<28}{:>8}{:>8}{:>9}{:>8}{:>8.1}{:>8.0}  {:<34}{}\n",
             row.name,
