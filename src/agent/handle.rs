@@ -160,8 +160,8 @@ impl Handle {
     }
 
     /// Adds metrics to what [`Handle::metrics`] tells; call it once a thing that counts.
-    pub fn register_metrics(&self, register: impl FnOnce(&mut Registry)) {
-        register(&mut lock(&self.shared.registry));
+    pub fn register_metrics<R>(&self, register: impl FnOnce(&mut Registry) -> R) -> R {
+        register(&mut lock(&self.shared.registry))
     }
 
     /// All metrics as OpenMetrics text. Where the engine does not answer in time, its share is missing.

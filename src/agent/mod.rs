@@ -9,6 +9,8 @@
 //! clock      the two clocks and the entropy that the engine is handed
 //! sockets    the gossip port, UDP and TCP
 //! streams    connections between agents, as numbers and bytes
+//! links      TLS around those between gateways
+//! certificate  certificates in files, and how long they last
 //! store      what a restart finds again
 //! copy       what others wrote, for a restart that reaches nobody
 //! checks     checks that this agent runs for its own instances
@@ -33,10 +35,11 @@ use self::clock::Clock;
 use self::copy::Copier;
 use self::driver::{Driver, World};
 use self::handle::{Facts, Handle};
+use self::links::{Credentials, LinkTls};
 use self::reload::Reloaded;
 use self::sockets::{BindError, GOSSIP, NoAddress, Sockets, WAN};
 use self::store::{Store, StoreError};
-use self::streams::{Pool, Streams};
+use self::streams::Streams;
 use self::wake::WakeThread;
 use crate::access::Secret;
 use crate::engine::Engine;
@@ -44,9 +47,10 @@ use crate::engine::config::{EngineConfig, GatewayConfig, NodeConfig};
 use crate::engine::io::Restored;
 use crate::engine::wire::keyring::Key;
 use crate::model::command::Command;
-use crate::settings::{Settings, Wan};
+use crate::settings::{Problem, Settings, Wan, WanTls};
 use crate::view::{AgentView, View};
 
+pub mod certificate;
 mod checks;
 pub mod clock;
 mod copy;
@@ -54,6 +58,7 @@ mod driver;
 mod guard;
 pub mod handle;
 pub mod lifecycle;
+pub mod links;
 pub mod metrics;
 mod news;
 mod notify;
@@ -79,6 +84,7 @@ pub struct Agent {
     seeds: watch::Sender<Vec<String>>,
     /// A gateway's, in other datacenters.
     far_seeds: Option<watch::Sender<Vec<String>>>,
+    links: Option<LinkTls>,
     reloads: mpsc::Receiver<reload::Asked>,
     settings: Settings,
 }
@@ -121,6 +127,7 @@ impl Agent {
         let is_guess = settings.gossip.advertise.is_none() && sockets.address.ip().is_unspecified();
         let (towards, _) = seeds::resolve(settings.gossip.join.get(..usize::from(is_guess)).unwrap_or_default()).await;
         let advertise = sockets::advertised(settings.gossip.advertise, sockets.address, towards.first().copied(), GOSSIP)?;
+        let credentials = credentials(settings)?;
         let gateway = settings.wan.as_ref().map(Gateway::bind).transpose()?;
         let clock = Clock::start();
         let facts =
@@ -128,9 +135,16 @@ impl Agent {
         let (handle, door) = Handle::new(facts, Arc::new(first_view(settings, &restored)));
         handle.guard().exchange(settings.access.rules.clone());
         let reloads = handle.take_reloads();
-        let streams = Streams::new(sockets.tcp, tokio::runtime::Handle::current())?;
+        let links = credentials.map(|credentials| handle.register_metrics(|registry| LinkTls::new(credentials, registry)));
+        let mut streams = Streams::new(sockets.tcp, tokio::runtime::Handle::current())?;
         let config = engine_config(settings, advertise, gateway.as_ref(), ports);
-        let wan = gateway.map(|gateway| streams.listen(gateway.sockets.tcp, Pool::Gateways).map(|()| gateway.sockets.udp)).transpose()?;
+        let wan = match gateway {
+            Some(gateway) => {
+                streams.listen_to_gateways(gateway.sockets.tcp, links.clone())?;
+                Some(gateway.sockets.udp)
+            }
+            None => None,
+        };
         let world = World {
             clock,
             wake: WakeThread::start(Arc::clone(door.published()))?,
@@ -155,7 +169,15 @@ impl Agent {
         });
         tokio::spawn(news::log(handle.clone()));
         tokio::spawn(checks::run(handle.clone(), settings.checks.clone()));
-        Ok(Agent { handle, ended, seeds: wanted, far_seeds, reloads, settings: settings.clone() })
+        if let Some(links) = &links {
+            tokio::spawn(links.clone().watch_end(handle.clone()));
+        }
+        Ok(Agent { handle, ended, seeds: wanted, far_seeds, links, reloads, settings: settings.clone() })
+    }
+
+    /// TLS towards other gateways, where this agent is one that has certificates.
+    pub fn links(&self) -> Option<&LinkTls> {
+        self.links.as_ref()
     }
 
     pub fn handle(&self) -> &Handle {
@@ -202,7 +224,7 @@ impl Agent {
             ("gossip.listen", old.gossip.listen != new.gossip.listen),
             ("gossip.advertise", old.gossip.advertise != new.gossip.advertise),
             ("gossip.encrypt", old.gossip.key != new.gossip.key),
-            ("wan", old.wan.as_ref().map(without_seeds) != new.wan.as_ref().map(without_seeds)),
+            ("wan", old.wan.as_ref().map(lasting) != new.wan.as_ref().map(lasting)),
             ("http", format!("{:?}", old.http) != format!("{:?}", new.http)),
             ("dns", old.dns != new.dns),
             ("membership or catalog", old.engine != new.engine),
@@ -312,9 +334,18 @@ impl Gateway {
     }
 }
 
-/// What of a gateway's settings counts after a restart only.
-fn without_seeds(wan: &Wan) -> Wan {
-    Wan { join: Vec::new(), ..wan.clone() }
+/// What of a gateway's settings counts after a restart only. Certificates may be exchanged, but not begun with.
+fn lasting(wan: &Wan) -> Wan {
+    Wan { join: Vec::new(), tls: wan.tls.as_ref().map(|_| WanTls::default()), ..wan.clone() }
+}
+
+/// What a gateway's links show and ask for, read from its files; none: it is no gateway, or has no certificates.
+///
+/// # Errors
+/// Says which file cannot be used, and why.
+pub fn credentials(settings: &Settings) -> Result<Option<Credentials>, Problem> {
+    let tls = settings.wan.as_ref().and_then(|wan| wan.tls.as_ref());
+    tls.map(|tls| Credentials::read(tls, &settings.node.datacenter)).transpose()
 }
 
 fn engine_config(settings: &Settings, advertise: SocketAddr, gateway: Option<&Gateway>, ports: Ports) -> EngineConfig {
@@ -346,6 +377,7 @@ pub enum StartError {
     Store(StoreError),
     Bind(BindError),
     Address(NoAddress),
+    Settings(Problem),
     System(std::io::Error),
 }
 
@@ -355,6 +387,7 @@ impl fmt::Display for StartError {
             StartError::Store(why) => why.fmt(f),
             StartError::Bind(why) => why.fmt(f),
             StartError::Address(why) => why.fmt(f),
+            StartError::Settings(why) => why.fmt(f),
             StartError::System(why) => write!(f, "the system does not let the agent start: {why}"),
         }
     }
@@ -377,6 +410,12 @@ impl From<BindError> for StartError {
 impl From<NoAddress> for StartError {
     fn from(why: NoAddress) -> Self {
         Self::Address(why)
+    }
+}
+
+impl From<Problem> for StartError {
+    fn from(why: Problem) -> Self {
+        Self::Settings(why)
     }
 }
 

@@ -4,17 +4,21 @@
 //! stream, and a stream whose peer does not read is closed.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
+use super::links::LinkTls;
 use crate::engine::io::{Input, Output, StreamId};
+use crate::model::names::Datacenter;
 
 /// Streams that peers opened, at once; more are closed unheard.
 const ACCEPTED_MAX: usize = 128;
@@ -30,13 +34,19 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After our last byte: how long the peer may take to read it.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// TCP, bare or with TLS around it.
+trait Duplex: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Duplex for T {}
+type Connection = Box<dyn Duplex>;
+
 /// What happens on streams, on its way to the engine.
 #[derive(Debug)]
 enum Event {
     Accepted {
         pool: Pool,
-        connection: TcpStream,
+        connection: Connection,
         peer: SocketAddr,
+        certified: Option<Datacenter>,
         permit: OwnedSemaphorePermit,
     },
     Connected {
@@ -58,7 +68,7 @@ enum Event {
 
 /// Whose streams a listener takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pool {
+enum Pool {
     /// Agents of the same datacenter.
     Local,
     /// Gateways of other datacenters.
@@ -70,6 +80,8 @@ pub struct Streams {
     open: HashMap<StreamId, Open>,
     events: mpsc::Receiver<Event>,
     sender: mpsc::Sender<Event>,
+    /// Certificates of links with other datacenters' gateways; none: they are sealed by the engine's key alone.
+    links: Option<LinkTls>,
     /// Where connections are pumped: not on the engine's thread.
     runtime: tokio::runtime::Handle,
     accepted: u64,
@@ -89,20 +101,26 @@ impl Streams {
     ///
     /// # Errors
     /// The listener cannot be watched.
-    pub fn new(listener: std::net::TcpListener, runtime: tokio::runtime::Handle) -> std::io::Result<Streams> {
+    pub fn new(listener: std::net::TcpListener, runtime: tokio::runtime::Handle) -> io::Result<Streams> {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let streams = Streams { open: HashMap::new(), events, sender, runtime, accepted: 0, stalled: 0 };
+        let streams = Streams { open: HashMap::new(), events, sender, links: None, runtime, accepted: 0, stalled: 0 };
         streams.listen(listener, Pool::Local)?;
         Ok(streams)
     }
 
-    /// Accepts at a further listener.
+    /// Accepts other datacenters' gateways as well; with `links`, over TLS only, and dials them so.
     ///
     /// # Errors
     /// As [`Streams::new`].
-    pub fn listen(&self, listener: std::net::TcpListener, pool: Pool) -> std::io::Result<()> {
+    pub fn listen_to_gateways(&mut self, listener: std::net::TcpListener, links: Option<LinkTls>) -> io::Result<()> {
+        self.links = links;
+        self.listen(listener, Pool::Gateways)
+    }
+
+    fn listen(&self, listener: std::net::TcpListener, pool: Pool) -> io::Result<()> {
         let _here = self.runtime.enter();
-        tokio::spawn(accept(TcpListener::from_std(listener)?, pool, self.sender.clone()));
+        let links = self.links.clone().filter(|_| pool == Pool::Gateways);
+        tokio::spawn(accept(TcpListener::from_std(listener)?, pool, links, self.sender.clone()));
         Ok(())
     }
 
@@ -129,8 +147,13 @@ impl Streams {
     /// Carries out what the engine wants of a stream; other outputs come back.
     pub fn output(&mut self, output: Output) -> Option<Output> {
         match output {
-            // Sealed by the engine with the gateways' key. All datacenters have that one: which of them a peer is of, it says itself.
-            Output::OpenStream { stream, to } | Output::OpenWanStream { stream, to, .. } => self.connect(stream, to),
+            Output::OpenStream { stream, to } => self.connect(stream, to, None),
+            // Without certificates it is sealed by the engine all the same, with the gateways' key. All datacenters have that one: which
+            // of them a peer is of, it then says itself.
+            Output::OpenWanStream { stream, to, datacenter } => {
+                let link = self.links.clone().map(|tls| Link { tls, datacenter });
+                self.connect(stream, to, link);
+            }
             Output::StreamBytes { stream, bytes } => self.write(stream, bytes),
             Output::CloseStream { stream } => {
                 // The task writes what it was handed before, then ends.
@@ -143,18 +166,19 @@ impl Streams {
 
     fn input(&mut self, event: Event) -> Option<Input> {
         match event {
-            Event::Accepted { pool, connection, peer, permit } => {
+            Event::Accepted { pool, connection, peer, certified, permit } => {
                 self.accepted += 1;
                 // Even numbers are the driver's.
                 let stream = StreamId(self.accepted * 2);
                 let pump = self.pump(stream);
                 self.runtime.spawn(async move {
-                    pump.run(connection).await;
+                    // Why it broke, the engine need not know.
+                    let _ = pump.run(connection).await;
                     drop(permit);
                 });
                 Some(match pool {
                     Pool::Local => Input::StreamAccepted { stream, peer },
-                    Pool::Gateways => Input::WanStreamAccepted { stream, peer, datacenter: None },
+                    Pool::Gateways => Input::WanStreamAccepted { stream, peer, datacenter: certified },
                 })
             }
             Event::Connected { stream } => self.open.contains_key(&stream).then_some(Input::StreamConnected { stream }),
@@ -168,17 +192,27 @@ impl Streams {
         }
     }
 
-    fn connect(&mut self, stream: StreamId, to: SocketAddr) {
+    fn connect(&mut self, stream: StreamId, to: SocketAddr, link: Option<Link>) {
         let pump = self.pump(stream);
         self.runtime.spawn(async move {
-            match timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await {
-                Ok(Ok(connection)) => {
-                    if pump.events.send(Event::Connected { stream }).await.is_ok() {
-                        pump.run(connection).await;
+            let connection = match timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(why)) => return pump.failed(&to, &why).await,
+                Err(why) => return pump.failed(&to, &why).await,
+            };
+            be_prompt(&connection);
+            let Some(link) = link else {
+                let _ = pump.connected(Box::new(connection)).await;
+                return;
+            };
+            match link.tls.connect(connection, to, &link.datacenter).await {
+                Some(connection) => {
+                    if let Err(why) = pump.connected(Box::new(connection)).await {
+                        link.tls.broken(to, &why);
                     }
                 }
-                Ok(Err(why)) => pump.failed(&to, &why).await,
-                Err(why) => pump.failed(&to, &why).await,
+                // The reason is counted and said already.
+                None => pump.closed().await,
             }
         });
     }
@@ -202,8 +236,19 @@ impl Streams {
     }
 }
 
-/// Takes connections as they come, as many as may be open.
-async fn accept(listener: TcpListener, pool: Pool, events: mpsc::Sender<Event>) {
+/// Whom a link that is to be opened must lead to.
+struct Link {
+    tls: LinkTls,
+    datacenter: Datacenter,
+}
+
+/// Small frames go at once; a refusal costs delay, no more.
+fn be_prompt(connection: &TcpStream) {
+    let _ = connection.set_nodelay(true);
+}
+
+/// Takes connections as they come, as many as may be open; with `links`, once they have shown their certificates.
+async fn accept(listener: TcpListener, pool: Pool, links: Option<LinkTls>, events: mpsc::Sender<Event>) {
     let places = Arc::new(Semaphore::new(ACCEPTED_MAX));
     loop {
         let (connection, peer) = tokio::select! {
@@ -222,9 +267,25 @@ async fn accept(listener: TcpListener, pool: Pool, events: mpsc::Sender<Event>) 
             tracing::debug!(%peer, "too many streams: one more is closed unheard");
             continue;
         };
-        if events.send(Event::Accepted { pool, connection, peer, permit }).await.is_err() {
-            return;
-        }
+        be_prompt(&connection);
+        let Some(links) = links.clone() else {
+            let connection: Connection = Box::new(connection);
+            if events.send(Event::Accepted { pool, connection, peer, certified: None, permit }).await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let Some(place) = links.place(peer) else { continue };
+        let events = events.clone();
+        tokio::spawn(async move {
+            let shaken = links.accept(connection, peer).await;
+            drop(place);
+            if let Some((connection, datacenter)) = shaken {
+                let event = Event::Accepted { pool, connection: Box::new(connection), peer, certified: Some(datacenter), permit };
+                // The driver is gone only when the agent stops.
+                let _ = events.send(event).await;
+            }
+        });
     }
 }
 
@@ -238,14 +299,34 @@ struct Pump {
 impl Pump {
     async fn failed(self, to: &SocketAddr, why: &(dyn std::error::Error + Sync)) {
         tracing::debug!(%to, %why, "a stream could not be opened");
+        self.closed().await;
+    }
+
+    async fn closed(self) {
         // The driver is gone only when the agent stops.
         let _ = self.events.send(Event::Closed { stream: self.stream }).await;
     }
 
-    async fn run(mut self, mut connection: TcpStream) {
+    /// Tells that the stream stands, and pumps it until it ends.
+    async fn connected(self, connection: Connection) -> io::Result<()> {
+        match self.events.send(Event::Connected { stream: self.stream }).await {
+            Ok(()) => self.run(connection).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Pumps until either side has ended the stream.
+    ///
+    /// # Errors
+    /// It broke: how.
+    async fn run(mut self, connection: Connection) -> io::Result<()> {
+        let outcome = self.carry(connection).await;
+        self.closed().await;
+        outcome
+    }
+
+    async fn carry(&mut self, mut connection: Connection) -> io::Result<()> {
         let stream = self.stream;
-        // Small frames go at once; a refusal costs delay, no more.
-        let _ = connection.set_nodelay(true);
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut total = 0;
         loop {
@@ -253,50 +334,50 @@ impl Pump {
                 piece = self.queue.recv() => {
                     let Some(piece) = piece else {
                         finish(connection).await;
-                        break;
+                        return Ok(());
                     };
-                    let written = timeout(IDLE_TIMEOUT, write_while_reading(&mut connection, &piece, &mut buffer, stream, &self.events)).await;
-                    if !matches!(written, Ok(Ok(()))) {
-                        break;
-                    }
+                    let write = write_while_reading(&mut connection, &piece, &mut buffer, stream, &self.events);
+                    timeout(IDLE_TIMEOUT, write).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
                     total += piece.len() as u64;
                     if self.queue.is_empty() && self.events.send(Event::Written { stream, total }).await.is_err() {
-                        return;
+                        return Ok(());
                     }
                 }
                 read = connection.read_buf(&mut buffer) => {
-                    let is_open = matches!(read, Ok(count) if count > 0);
-                    if !is_open || self.events.send(Event::Bytes { stream, bytes: taken(&mut buffer) }).await.is_err() {
-                        break;
+                    if read? == 0 || self.events.send(Event::Bytes { stream, bytes: taken(&mut buffer) }).await.is_err() {
+                        return Ok(());
                     }
                 }
-                () = tokio::time::sleep(IDLE_TIMEOUT) => break,
+                () = tokio::time::sleep(IDLE_TIMEOUT) => return Ok(()),
             }
         }
-        let _ = self.events.send(Event::Closed { stream }).await;
     }
 }
 
 /// Writes a piece and goes on reading meanwhile: two agents that write to each other must not wait for each other.
 async fn write_while_reading(
-    connection: &mut TcpStream,
+    connection: &mut Connection,
     piece: &[u8],
     buffer: &mut BytesMut,
     stream: StreamId,
     events: &mpsc::Sender<Event>,
-) -> std::io::Result<()> {
-    let (mut reader, mut writer) = connection.split();
-    let write = writer.write_all(piece);
+) -> io::Result<()> {
+    let (mut reader, mut writer) = tokio::io::split(connection);
+    let write = async {
+        writer.write_all(piece).await?;
+        // TLS keeps what the socket did not take.
+        writer.flush().await
+    };
     tokio::pin!(write);
     loop {
         tokio::select! {
             done = &mut write => return done,
             read = reader.read_buf(buffer) => {
                 if read? == 0 {
-                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 let event = Event::Bytes { stream, bytes: taken(buffer) };
-                events.send(event).await.map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+                events.send(event).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
             }
         }
     }
@@ -309,7 +390,7 @@ fn taken(buffer: &mut BytesMut) -> Bytes {
 }
 
 /// Says that nothing follows, and gives the peer time to read: closing at once would throw away what is on its way.
-async fn finish(mut connection: TcpStream) {
+async fn finish(mut connection: Connection) {
     if connection.shutdown().await.is_err() {
         return;
     }
@@ -321,6 +402,7 @@ async fn finish(mut connection: TcpStream) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::links::tests::{Authority, named};
     use super::*;
 
     fn streams() -> (Streams, SocketAddr) {
@@ -342,20 +424,56 @@ mod tests {
         assert!(matches!(next(&mut a).await, Input::StreamConnected { stream: StreamId(1) }));
         let Input::StreamAccepted { stream, .. } = next(&mut b).await else { panic!("a stream is accepted") };
         assert_eq!(stream.0 % 2, 0);
+        send_and_close(&mut a, &mut b, stream).await;
+    }
+
+    /// Sends a piece of several reads and an end from one to the other, and closes.
+    async fn send_and_close(a: &mut Streams, b: &mut Streams, to: StreamId) {
         let piece = Bytes::from(vec![7; 3 << 20]);
         a.output(Output::StreamBytes { stream: StreamId(1), bytes: piece.clone() });
         a.output(Output::StreamBytes { stream: StreamId(1), bytes: Bytes::from_static(b"end") });
         a.output(Output::CloseStream { stream: StreamId(1) });
         let mut came = Vec::new();
         loop {
-            match next(&mut b).await {
+            match next(b).await {
                 Input::StreamBytes { bytes, .. } => came.extend_from_slice(&bytes),
-                Input::StreamClosed { stream: closed } => break assert_eq!(closed, stream),
+                Input::StreamClosed { stream } => break assert_eq!(stream, to),
                 other => panic!("{other:?}"),
             }
         }
         assert_eq!(came.len(), piece.len() + 3);
         assert!(came.ends_with(b"end"));
+    }
+
+    #[tokio::test]
+    async fn links_carry_the_same_in_tls_and_say_who_is_certified() {
+        let authority = Authority::new();
+        let mut gateways = ["west", "east"].map(|datacenter| {
+            let (mut streams, _) = streams();
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let address = listener.local_addr().unwrap();
+            streams.listen_to_gateways(listener, Some(authority.gateway(datacenter))).unwrap();
+            (streams, address)
+        });
+        let [(west, _), (east, to)] = &mut gateways;
+        let dial = |stream, name| Output::OpenWanStream { stream: StreamId(stream), to: *to, datacenter: named(name) };
+        west.output(dial(1, "east"));
+        assert!(matches!(next(west).await, Input::StreamConnected { stream: StreamId(1) }));
+        let Input::WanStreamAccepted { stream, datacenter, .. } = next(east).await else { panic!("a link is accepted") };
+        assert_eq!(datacenter, Some(named("west")));
+        send_and_close(west, east, stream).await;
+        west.output(dial(3, "north"));
+        assert!(matches!(next(west).await, Input::StreamClosed { stream: StreamId(3) }), "east is not north");
+        // Agents of the own datacenter are asked for no certificate, and a gateway lets none in without.
+        west.output(Output::OpenStream { stream: StreamId(5), to: *to });
+        assert!(matches!(next(west).await, Input::StreamConnected { stream: StreamId(5) }));
+        west.output(Output::StreamBytes { stream: StreamId(5), bytes: Bytes::from_static(b"no TLS") });
+        let mut last = next(west).await;
+        while !matches!(last, Input::StreamClosed { stream: StreamId(5) }) {
+            last = next(west).await;
+        }
+        assert!(east.try_next().is_none(), "it did not come so far");
     }
 
     #[tokio::test]

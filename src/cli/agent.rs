@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use super::logging::Logging;
 use super::{Exit, Failure};
 use crate::agent::handle::{Facts, Handle};
-use crate::agent::{Agent, Ports, lifecycle};
-use crate::serve::{self, ConsulDefinitions, tls::Tls};
+use crate::agent::links::name_of;
+use crate::agent::{Agent, Ports, StartError, credentials, lifecycle};
+use crate::serve::{self, ConsulDefinitions};
 use crate::settings::{Flags, Layers, Listen, Problem, Settings, security};
 
 #[derive(Debug, clap::Args)]
@@ -159,8 +160,7 @@ pub fn run_with(
     let (settings, _) = load()?;
     security::check(&settings)?;
     let defined = definitions()?;
-    let speaks_tls = settings.http.listen.iter().any(|at| matches!(at, Listen::Tls(_)));
-    let tls = speaks_tls.then(|| Tls::load(&settings.tls)).transpose()?;
+    let tls = serve::tls::load(&settings)?;
     let logging = Logging::start(&settings.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -171,22 +171,30 @@ pub fn run_with(
     let bound_dns = serve::dns::bind(&settings.dns.listen, serve::workers()).map_err(Failure::failed)?;
     runtime.block_on(async {
         let ports = Ports { http: bound.listening().iter().find_map(port), dns: bound_dns.listening().first().map(SocketAddr::port) };
-        let agent = Agent::start(&settings, ports).await.map_err(Failure::failed)?;
+        let agent = Agent::start(&settings, ports).await.map_err(not_started)?;
         let serving = serve::serve(bound, &settings.http.hosts, tls.as_ref(), settings.consul, agent.handle()).map_err(Failure::failed)?;
         let dns = serve::dns::serve(bound_dns, &settings.dns, agent.handle()).map_err(Failure::failed)?;
         warn_of_open_secrets(&settings);
         warn_of_tokens_in_clear(&settings);
         define(defined, agent.handle()).await;
-        announce(agent.handle().facts(), &serving.listening, &dns.listening, &logging);
+        announce(&agent, &serving.listening, &dns.listening, &logging);
+        let links = agent.links().cloned();
         let agent_handle = agent.handle().clone();
         let reload = || {
             let (settings, _) = load()?;
             security::check(&settings)?;
+            // All is read before anything is exchanged.
+            let credentials = credentials(&settings)?;
             let mut changed = Vec::new();
             if let Some(tls) = &tls
                 && tls.reload(&settings.tls)?
             {
                 changed.push("tls");
+            }
+            if let (Some(links), Some(credentials)) = (&links, credentials)
+                && links.exchange(credentials)
+            {
+                changed.push("wan.tls");
             }
             if logging.set_filter(&settings.log).map_err(|why| Problem::new(why.message))? {
                 changed.push("log.filter");
@@ -202,6 +210,13 @@ pub fn run_with(
         dns.join();
         ended
     })
+}
+
+fn not_started(why: StartError) -> Failure {
+    match why {
+        StartError::Settings(problem) => problem.into(),
+        other => Failure::failed(other),
+    }
 }
 
 /// Registers what a configuration defines.
@@ -222,10 +237,16 @@ fn port(at: &Listen) -> Option<u16> {
 }
 
 /// The one block that says who this is and how others reach it.
-fn announce(facts: &Facts, listening: &[Listen], dns: &[Listen], logging: &Logging) {
+fn announce(agent: &Agent, listening: &[Listen], dns: &[Listen], logging: &Logging) {
+    let facts = agent.handle().facts();
     let Facts { node, datacenter, version, gossip, advertise, .. } = facts;
     let data_dir = facts.data_dir.as_ref().map_or("none: everything is in memory".to_owned(), |dir| dir.display().to_string());
     let wan = facts.wan.map_or("none: no gateway".to_owned(), |at| at.to_string());
+    let links = match agent.links() {
+        _ if facts.wan.is_none() => "none: no gateway".to_owned(),
+        Some(_) => format!("TLS, as {}", name_of(datacenter)),
+        None => "without certificates (wan.tls): who has the key is believed of any datacenter".to_owned(),
+    };
     let key = facts.key.map_or("none: gossip travels in clear".to_owned(), |key| key.to_string());
     let http: Vec<String> = listening.iter().map(address).collect();
     let dns = match dns {
@@ -233,10 +254,10 @@ fn announce(facts: &Facts, listening: &[Listen], dns: &[Listen], logging: &Loggi
         all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
     if logging.is_json {
-        tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, wan, data_dir, key, http = http.join(", "), dns, "the agent runs");
+        tracing::info!(%node, %datacenter, version, join = %advertise, %gossip, wan, links, data_dir, key, http = http.join(", "), dns, "the agent runs");
         return;
     }
-    let join_wan = facts.wan.map_or(String::new(), |at| format!(", joined with --join-wan {at}"));
+    let join_wan = facts.wan.map_or(String::new(), |at| format!(", joined with --join-wan {at}\n  links       {links}"));
     tracing::info!(
         "tidings {version} runs\n  node        {node}\n  datacenter  {datacenter}\n  join with   --join {advertise}\n  gossip      {gossip}, \
          UDP and TCP\n  wan         {wan}{join_wan}\n  http        {}\n  dns         {dns}\n  data        {data_dir}\n  key         {key}",

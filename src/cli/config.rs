@@ -7,6 +7,7 @@ use clap::Subcommand;
 use super::Failure;
 use super::agent::AgentFlags;
 use crate::settings::{security, table};
+use crate::{agent, serve};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -30,6 +31,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         What::Check(flags) => {
             let (settings, _) = flags.load()?;
             security::check(&settings)?;
+            serve::tls::load(&settings)?;
+            agent::credentials(&settings)?;
             super::print("The settings are fine.\n")
         }
         What::Example => super::print(&table::example()),

@@ -11,6 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose
 use super::secret::{self, SECRET_MODE};
 use super::{Exit, Failure};
 use crate::agent::handle::wall_ms;
+use crate::agent::links::certificate_name;
 
 const CERTIFICATE_MODE: u32 = 0o644;
 /// Certificates begin an hour ago, for clocks that are behind.
@@ -30,7 +31,7 @@ pub struct Arguments {
 enum What {
     /// Make an authority: ca.pem, which everybody gets, and ca-key.pem, which stays here.
     Ca(Ca),
-    /// Make a certificate of that authority, for an agent or a client: cert.pem and key.pem.
+    /// Make a certificate of that authority, for an agent or a client: cert.pem and key.pem; for a gateway, gateway.pem and gateway-key.pem.
     Cert(Cert),
 }
 
@@ -56,8 +57,11 @@ struct Cert {
     #[arg(long, value_name = "FILE", default_value = "ca-key.pem")]
     ca_key: PathBuf,
     /// A name or an IP by which it is called; give it again for more. localhost, 127.0.0.1 and ::1 are always there.
-    #[arg(long = "host", value_name = "NAME|IP", required = true)]
+    #[arg(long = "host", value_name = "NAME|IP", required_unless_present = "gateway")]
     hosts: Vec<String>,
+    /// For links between datacenters instead (wan.tls): the datacenter that its gateways are of.
+    #[arg(long, value_name = "DATACENTER", value_parser = certificate_name, conflicts_with = "hosts")]
+    gateway: Option<String>,
     /// For so many days.
     #[arg(long, default_value_t = CERT_DAYS, value_parser = clap::value_parser!(u32).range(1..=i64::from(DAYS_MAX)))]
     days: u32,
@@ -91,19 +95,24 @@ fn cert(arguments: &Cert) -> Result<(), Failure> {
         return Err(unusable(&arguments.ca_key, "it is not the key of that authority"));
     }
     let issuer = Issuer::from_ca_cert_pem(&ca, ca_key).map_err(|why| unusable(&arguments.ca, &why.to_string()))?;
-    let mut hosts = arguments.hosts.clone();
-    for own in ["localhost", "127.0.0.1", "::1"] {
-        if !hosts.iter().any(|host| host == own) {
-            hosts.push(own.to_owned());
-        }
-    }
-    let mut params = params(hosts, &arguments.hosts[0], arguments.days)?;
+    let (hosts, files) = match &arguments.gateway {
+        // It is of use for nothing else.
+        Some(name) => (vec![name.clone()], ["gateway.pem", "gateway-key.pem"]),
+        None => (with_own(&arguments.hosts), ["cert.pem", "key.pem"]),
+    };
+    let mut params = params(hosts.clone(), &hosts[0], arguments.days)?;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().map_err(cannot)?;
     let made = params.signed_by(&key, &issuer).map_err(cannot)?;
-    put(&arguments.out, ["cert.pem", "key.pem"], &made.pem(), &key)
+    put(&arguments.out, files, &made.pem(), &key)
+}
+
+/// What an agent is called, and what it is always called on its own host.
+fn with_own(hosts: &[String]) -> Vec<String> {
+    let own = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    hosts.iter().cloned().chain(own.into_iter().filter(|own| !hosts.contains(own))).collect()
 }
 
 /// Whether an authority's certificate is about this key; none: it is no certificate.

@@ -1,36 +1,40 @@
 //! TLS of the HTTP listeners: certificate, key and, for mutual TLS, the authority of the clients; read again while the agent runs.
 
-use std::fmt::Display;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
+use crate::agent::certificate::{self, End, EndWatch, read, unusable};
 use crate::agent::handle::Handle;
-use crate::agent::handle::wall_ms;
 use crate::settings::{self, Problem};
 
-/// From here on each look at the certificate's end is a warning.
-const WARN_BEFORE: Duration = Duration::from_secs(21 * 86_400);
-/// How often the end of the certificate is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(12 * 3_600);
 /// HTTP/2 where the client speaks it.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
+/// What listeners show and ask for; none: no listener speaks TLS.
+///
+/// # Errors
+/// As [`Tls::load`].
+pub fn load(settings: &settings::Settings) -> Result<Option<Tls>, Problem> {
+    let speaks_tls = settings.http.listen.iter().any(|at| matches!(at, settings::Listen::Tls(_)));
+    speaks_tls.then(|| Tls::load(&settings.tls)).transpose()
+}
+
 /// What listeners show and ask for; cheap to clone.
 #[derive(Clone)]
-pub struct Tls(Arc<ArcSwap<Loaded>>);
+pub struct Tls(Arc<Shared>);
+
+struct Shared {
+    loaded: ArcSwap<Loaded>,
+    end: EndWatch,
+}
 
 struct Loaded {
     config: Arc<ServerConfig>,
-    /// When the certificate ends; Unix seconds.
-    ends_at_s: i64,
+    end: End,
     /// The files as they were, to tell a change.
     bytes: Vec<Vec<u8>>,
 }
@@ -39,7 +43,8 @@ impl Tls {
     /// # Errors
     /// Says which file cannot be used, and why.
     pub fn load(settings: &settings::Tls) -> Result<Tls, Problem> {
-        Loaded::read(settings).map(|loaded| Tls(Arc::new(ArcSwap::from_pointee(loaded))))
+        let loaded = ArcSwap::from_pointee(Loaded::read(settings)?);
+        Ok(Tls(Arc::new(Shared { loaded, end: EndWatch::new("the TLS certificate") })))
     }
 
     /// Reads the files again; connections that come from now on see them. Says whether they had changed.
@@ -48,27 +53,21 @@ impl Tls {
     /// Says which file cannot be used; then all stays as it is.
     pub fn reload(&self, settings: &settings::Tls) -> Result<bool, Problem> {
         let loaded = Loaded::read(settings)?;
-        let has_changed = self.0.load().bytes != loaded.bytes;
+        let has_changed = self.0.loaded.load().bytes != loaded.bytes;
         if has_changed {
-            loaded.warn_of_end();
-            self.0.store(Arc::new(loaded));
+            self.0.end.look(loaded.end);
+            self.0.loaded.store(Arc::new(loaded));
         }
         Ok(has_changed)
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.0.load().config))
+        TlsAcceptor::from(Arc::clone(&self.0.loaded.load().config))
     }
 
-    /// Warns, again and again, when the certificate is near its end or past it.
+    /// Warns when the certificate is near its end or past it.
     pub(super) async fn watch_end(self, handle: Handle) {
-        loop {
-            self.0.load().warn_of_end();
-            tokio::select! {
-                () = handle.stopping() => return,
-                () = tokio::time::sleep(LOOK_INTERVAL) => {}
-            }
-        }
+        self.0.end.run(handle, || self.0.loaded.load().end).await;
     }
 }
 
@@ -80,9 +79,9 @@ impl Loaded {
                 .hint("`tidings tls ca` and `tidings tls cert --host NAME` make what is needed, for those who have none."));
         };
         let (cert_pem, key_pem) = (read("tls.cert", cert)?, read("tls.key", key)?);
-        let chain = certificates("tls.cert", cert, &cert_pem)?;
-        let ends_at_s = end_of(&chain[0]).map_err(|why| unusable("tls.cert", cert, why))?;
-        let private = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| unusable("tls.key", key, "it holds no private key in PEM"))?;
+        let chain = certificate::chain("tls.cert", cert, &cert_pem)?;
+        let end = End::of(&chain[0]).map_err(|why| unusable("tls.cert", cert, why))?;
+        let private = certificate::private_key("tls.key", key, &key_pem)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -92,54 +91,18 @@ impl Loaded {
             None => builder.with_no_client_auth(),
             Some(path) => {
                 let pem = read("tls.client_ca", path)?;
-                let mut roots = RootCertStore::empty();
-                for authority in certificates("tls.client_ca", path, &pem)? {
-                    roots.add(authority).map_err(|why| unusable("tls.client_ca", path, why))?;
-                }
+                let roots = certificate::authorities("tls.client_ca", path, &pem)?;
                 bytes.push(pem);
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
                 builder.with_client_cert_verifier(verifier.map_err(|why| unusable("tls.client_ca", path, why))?)
             }
         };
-        let mut config = builder.with_single_cert(chain, private).map_err(|why| match why {
-            rustls::Error::InconsistentKeys(_) => {
-                Problem::new(format!("tls.key ({}) is not the key of the certificate in tls.cert ({})", key.display(), cert.display()))
-            }
-            other => unusable("tls.key", key, other),
-        })?;
+        let mut config = builder
+            .with_single_cert(chain, private)
+            .map_err(|why| certificate::mismatch(["tls.cert", "tls.key"], [cert, key], why))?;
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
-        Ok(Loaded { config: Arc::new(config), ends_at_s, bytes })
+        Ok(Loaded { config: Arc::new(config), end, bytes })
     }
-
-    fn warn_of_end(&self) {
-        let left_s = self.ends_at_s.saturating_sub(i64::try_from(wall_ms() / 1_000).unwrap_or(i64::MAX));
-        let days = left_s / 86_400;
-        if left_s <= 0 {
-            tracing::warn!("the TLS certificate has expired: clients refuse it; put a new one in its place and `tidings reload`");
-        } else if left_s.unsigned_abs() < WARN_BEFORE.as_secs() {
-            tracing::warn!(days, "the TLS certificate expires soon; put a new one in its place and `tidings reload`");
-        }
-    }
-}
-
-fn read(setting: &str, path: &Path) -> Result<Vec<u8>, Problem> {
-    std::fs::read(path).map_err(|why| Problem::new(format!("{setting} names the file {}, which cannot be read: {why}", path.display())))
-}
-
-fn unusable(setting: &str, path: &Path, why: impl Display) -> Problem {
-    Problem::new(format!("{setting} names the file {}, which cannot be used: {why}", path.display()))
-}
-
-/// At least one.
-fn certificates(setting: &str, path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|_| unusable(setting, path, "its PEM is garbled"))?;
-    if found.is_empty() { Err(unusable(setting, path, "it holds no certificate in PEM")) } else { Ok(found) }
-}
-
-fn end_of(certificate: &CertificateDer<'_>) -> Result<i64, &'static str> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| "its first certificate is garbled")?;
-    Ok(parsed.validity().not_after.timestamp())
 }
 
 #[cfg(test)]
@@ -193,9 +156,9 @@ mod tests {
         let (cert, key) = pair();
         files.write("cert.pem", &cert);
         assert!(tls.reload(&settings).is_err(), "the key is still the old one's");
-        let before = Arc::clone(&tls.0.load().config);
+        let before = Arc::clone(&tls.0.loaded.load().config);
         files.write("key.pem", &key);
         assert_eq!(tls.reload(&settings), Ok(true));
-        assert!(!Arc::ptr_eq(&before, &tls.0.load().config));
+        assert!(!Arc::ptr_eq(&before, &tls.0.loaded.load().config));
     }
 }

@@ -96,7 +96,19 @@ pub struct Wan {
     /// `host:port`; names are resolved again and again while the agent runs.
     pub join: Vec<String>,
     pub key: Option<Key>,
+    /// What links with other gateways show and ask for; none: they are sealed by the key alone.
+    pub tls: Option<WanTls>,
     pub export: ExportPolicy,
+}
+
+/// TLS between gateways, mutual: files in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WanTls {
+    /// Authorities that the certificates of all gateways come from.
+    pub ca: PathBuf,
+    /// This gateway's certificate, which names its datacenter, and those between it and its authority.
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Clone)]

@@ -200,6 +200,17 @@ pub const SETTINGS: &[Setting] = &[
     ),
     shown(
         setting(
+            "wan.tls",
+            Kind::Map,
+            "",
+            None,
+            "TLS between gateways, mutual: files in PEM, read again at each reload. The certificate names the datacenter as DATACENTER.gateway.tidings;\n\
+             `tidings tls cert --gateway DATACENTER` makes one. All gateways of all datacenters have it, or none.",
+        ),
+        "{ ca = \"/etc/tidings/ca.pem\", cert = \"/etc/tidings/gateway.pem\", key = \"/etc/tidings/gateway-key.pem\" }",
+    ),
+    shown(
+        setting(
             "wan.export",
             Kind::Map,
             "",

@@ -12,7 +12,7 @@ use super::duration::parse_ms;
 use super::layers::{Layers, Source};
 use super::{
     Checks, Consistent, Consul, DNS_PORT, Dns, Engine, GOSSIP_PORT, Gossip, HTTP_PORT, Http, Listen, Log, LogFormat, Node, Problem,
-    Settings, Tls, Wan,
+    Settings, Tls, Wan, WanTls,
 };
 use crate::engine::config::{EDITION_MAX, Export, ExportPolicy, ExportRule};
 use crate::engine::wire::keyring::Key;
@@ -103,8 +103,26 @@ impl<'l> Reader<'l> {
             advertise: self.address("wan.advertise")?,
             join: self.list("wan.join").map(|seed| self.checked("wan.join", seed, seed_address)).collect::<Result<_, _>>()?,
             key: self.key("wan.encrypt")?.map_or_else(|| self.key("gossip.encrypt"), |key| Ok(Some(key)))?,
+            tls: self.wan_tls()?,
             export: self.export()?,
         }))
+    }
+
+    /// All three files or none.
+    fn wan_tls(&self) -> Result<Option<WanTls>, Problem> {
+        const FILES: [&str; 3] = ["ca", "cert", "key"];
+        let given = self.map("wan.tls");
+        if let Some((unknown, _)) = given.iter().find(|(name, _)| !FILES.contains(&name.as_str())) {
+            return Err(self.wrong("wan.tls", format!("holds {unknown:?}: ca, cert and key are what it may hold")));
+        }
+        let file = |name: &str| given.iter().find(|(given, _)| given == name).map(|(_, path)| PathBuf::from(path));
+        match FILES.map(file) {
+            [None, None, None] => Ok(None),
+            [Some(ca), Some(cert), Some(key)] => Ok(Some(WanTls { ca, cert, key })),
+            _ => Err(self
+                .wrong("wan.tls", "needs all three of ca, cert and key".to_owned())
+                .hint("`tidings tls ca` and `tidings tls cert --gateway DATACENTER` make what is needed, for those who have none.")),
+        }
     }
 
     /// Names first, then prefixes from the longest to `*`: the engine takes the first that fits.
