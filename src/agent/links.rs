@@ -60,7 +60,8 @@ pub fn certificate_name(datacenter: &str) -> Result<String, String> {
     let datacenter = Datacenter::new(datacenter).map_err(|why| why.to_string())?;
     match ServerName::try_from(name_of(&datacenter)) {
         Ok(ServerName::DnsName(name)) => Ok(name.as_ref().to_owned()),
-        _ => Err("a datacenter of that name cannot stand in a certificate: DNS wants up to 63 letters, digits, '-' and '_' between dots".to_owned()),
+        _ => Err("a datacenter of that name cannot stand in a certificate: DNS wants up to 63 letters, digits, '-' and '_' between dots"
+            .to_owned()),
     }
 }
 
@@ -90,7 +91,8 @@ impl Credentials {
         match certified(&chain[0]) {
             Ok(named) if named == *own => {}
             Ok(named) => {
-                let why = format!("it is of datacenter {named:?}, and this agent is in {own:?}", named = named.as_str(), own = own.as_str());
+                let why =
+                    format!("it is of datacenter {named:?}, and this agent is in {own:?}", named = named.as_str(), own = own.as_str());
                 return Err(unusable("wan.tls.cert", cert, why).hint(make()));
             }
             Err(why) => return Err(unusable("wan.tls.cert", cert, why).hint(make())),
@@ -238,7 +240,12 @@ impl LinkTls {
         }
     }
 
-    async fn shake<S>(&self, peer: SocketAddr, datacenter: Option<&Datacenter>, handshake: impl Future<Output = io::Result<S>>) -> Option<S> {
+    async fn shake<S>(
+        &self,
+        peer: SocketAddr,
+        datacenter: Option<&Datacenter>,
+        handshake: impl Future<Output = io::Result<S>>,
+    ) -> Option<S> {
         match timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(why)) => self.refuse(peer, datacenter, reason(&why), &why),
@@ -276,7 +283,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut under_way = lock(&self.tls.0.under_way);
         let left = under_way.get(&self.host).map_or(0, |count| count.saturating_sub(1));
-        if left == 0 { under_way.remove(&self.host) } else { under_way.insert(self.host, left) };
+        if left == 0 {
+            under_way.remove(&self.host)
+        } else {
+            under_way.insert(self.host, left)
+        };
     }
 }
 
@@ -292,7 +303,9 @@ fn reason(why: &io::Error) -> &'static str {
         Some(Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::UnhandledCriticalExtension,
         )) => "certificate_authority",
-        Some(Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })) => "certificate_name",
+        Some(Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })) => {
+            "certificate_name"
+        }
         Some(Error::InvalidCertificate(_)) => "certificate",
         Some(Error::NoCertificatesPresented) => "certificate_missing",
         Some(Error::AlertReceived(_)) => "refused_by_peer",

@@ -97,9 +97,8 @@ impl Loaded {
                 builder.with_client_cert_verifier(verifier.map_err(|why| unusable("tls.client_ca", path, why))?)
             }
         };
-        let mut config = builder
-            .with_single_cert(chain, private)
-            .map_err(|why| certificate::mismatch(["tls.cert", "tls.key"], [cert, key], why))?;
+        let mut config =
+            builder.with_single_cert(chain, private).map_err(|why| certificate::mismatch(["tls.cert", "tls.key"], [cert, key], why))?;
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         Ok(Loaded { config: Arc::new(config), end, bytes })
     }

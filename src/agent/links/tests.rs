@@ -199,7 +199,8 @@ fn one_host_takes_a_few_places_and_all_together_the_rest() {
 #[test]
 fn a_certificate_names_one_datacenter_and_it_is_the_own_one() {
     let authority = Authority::new();
-    let refusal = |names: &[&str], own: &str| Credentials::read(&authority.files(names, 2100), &named(own)).err().map(|why| why.to_string());
+    let refusal =
+        |names: &[&str], own: &str| Credentials::read(&authority.files(names, 2100), &named(own)).err().map(|why| why.to_string());
     assert_eq!(refusal(&["east.gateway.tidings", "g1.example", "10.0.0.1"], "east"), None);
     assert_eq!(refusal(&["eu.east-1.gateway.tidings"], "eu.east-1"), None);
     let other = refusal(&["east.gateway.tidings"], "west").unwrap();
