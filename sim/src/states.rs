@@ -51,6 +51,8 @@ pub const COUNTED: &[State] = states![
 
 /// What only the run sees.
 pub const SEEN: &[&str] = &[CUT_OFF, TWIN, FORWARDED, REFUSED];
+/// What the run sees where there are several datacenters.
+pub const FAR: &[&str] = &[REMOTE_STALE, REMOTE_BACK, REMOTE_DOWN];
 /// An agent that holds itself cut off.
 pub const CUT_OFF: &str = "cut-off";
 /// An agent that gave its node id up.
@@ -60,9 +62,16 @@ pub const FORWARDED: &str = "forwarded-write";
 /// A write that was refused.
 pub const REFUSED: &str = "refused-write";
 
-/// All of them.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    COUNTED.iter().map(|state| state.name).chain(SEEN.iter().copied())
+/// Another datacenter that was heard, and is not.
+pub const REMOTE_STALE: &str = "remote-stale";
+/// One that is heard again.
+pub const REMOTE_BACK: &str = "remote-back";
+/// An agent of another datacenter that is shown as down.
+pub const REMOTE_DOWN: &str = "remote-down";
+
+/// All of them, of one datacenter or, with `is_far`, of several.
+pub fn names(is_far: bool) -> impl Iterator<Item = &'static str> {
+    COUNTED.iter().map(|state| state.name).chain(SEEN.iter().copied()).chain(FAR.iter().copied().filter(move |_| is_far))
 }
 
 #[cfg(test)]
@@ -71,7 +80,7 @@ mod tests {
 
     #[test]
     fn names_are_distinct() {
-        let distinct: std::collections::BTreeSet<_> = names().collect();
-        assert_eq!(distinct.len(), names().count());
+        let distinct: std::collections::BTreeSet<_> = names(true).collect();
+        assert_eq!(distinct.len(), names(true).count());
     }
 }

@@ -68,15 +68,16 @@ impl Swept {
     /// What was never exercised: kinds of fault, operations that were done, states of the engine.
     pub fn never(&self) -> Vec<String> {
         let coverage = self.coverage();
-        wanted().filter(|what| coverage.get(what).is_none_or(|times| *times == 0)).collect()
+        let is_far = FaultKind::ALL.into_iter().any(|kind| kind.is_far() && coverage.contains_key(&fault(kind)));
+        wanted(is_far).filter(|what| coverage.get(what).is_none_or(|times| *times == 0)).collect()
     }
 }
 
-/// What a sweep must exercise.
-fn wanted() -> impl Iterator<Item = String> {
-    let faults = FaultKind::ALL.into_iter().filter(|kind| !kind.is_far()).map(fault);
+/// What a sweep must exercise, in one datacenter or in several.
+fn wanted(is_far: bool) -> impl Iterator<Item = String> {
+    let faults = FaultKind::ALL.into_iter().filter(move |kind| is_far || !kind.is_far()).map(fault);
     let operations = Intent::ALL.into_iter().map(|intent| format!("{} acknowledged", intent.name()));
-    faults.chain(operations).chain(states::names().map(state))
+    faults.chain(operations).chain(states::names(is_far).map(state))
 }
 
 /// A kind of fault, as it is counted.
@@ -105,8 +106,8 @@ mod tests {
     #[test]
     fn what_was_never_exercised_is_named_and_what_was_is_not() {
         let mut swept = Swept::default();
-        assert_eq!(swept.never().len(), wanted().count());
-        let coverage = wanted().filter(|what| what != "fault split").map(|what| (what, 1)).collect();
+        assert_eq!(swept.never().len(), wanted(false).count());
+        let coverage = wanted(true).filter(|what| what != "fault split").map(|what| (what, 1)).collect();
         swept.passed.push(Passed {
             seed: 1,
             hash: 0,

@@ -5,15 +5,22 @@ use super::{Checker, Scene};
 use crate::agent;
 use crate::violation::Violation;
 use crate::world::{HostId, Note};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tidings::model::names::NodeId;
 use tidings::model::record::Uid;
 use tidings::view::{DatacenterView, View};
+
+/// What an agent knew under its former name may be shown for so long after it took another.
+const RENAMED_NS: u64 = 1_000_000_000;
 
 /// What each agent showed last of each other datacenter.
 #[derive(Default)]
 pub struct Imports {
     shown: BTreeMap<(HostId, String), Shown>,
+    /// Origins that somebody of their own datacenter gave up.
+    given_up: BTreeSet<NodeId>,
+    /// Under which name each agent goes, and since when: who gives its name up to a twin begins anew.
+    names: BTreeMap<HostId, (NodeId, u64)>,
 }
 
 #[derive(Default)]
@@ -25,7 +32,16 @@ struct Shown {
 
 impl Imports {
     fn look(&mut self, scene: &Scene<'_>, host: HostId, view: &View) -> Result<(), Violation> {
-        let here = scene.datacenter(host);
+        let (here, now) = (scene.datacenter(host), scene.world.now());
+        let Some(node) = scene.node(host) else { return Ok(()) };
+        let name = self.names.entry(host).or_insert((node, 0));
+        if name.0 != node {
+            *name = (node, now);
+            self.shown.retain(|(at, _), _| *at != host);
+        }
+        if now < name.1 + RENAMED_NS {
+            return Ok(());
+        }
         for number in (0..scene.datacenters()).filter(|number| *number != here) {
             let name = agent::datacenter(number).to_string();
             let shown = self.shown.get(&(host, name.clone()));
@@ -37,11 +53,23 @@ impl Imports {
                 Some(seen) if shown.is_none_or(|shown| shown.revision != seen.view.revision) => {
                     let entries = entries_of(scene, host, number, seen)?;
                     if let Some(shown) = shown {
-                        kept(scene, host, shown, &entries)?;
+                        self.kept(scene, host, shown, &entries)?;
                     }
                     self.shown.insert((host, name), Shown { revision: seen.view.revision, entries });
                 }
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all that is not shown any more has gone by somebody's word: a delete, another life, a leave, a mark of its datacenter.
+    fn kept(&self, scene: &Scene<'_>, host: HostId, before: &Shown, now: &BTreeMap<Uid, NodeId>) -> Result<(), Violation> {
+        for (uid, origin) in before.entries.iter().filter(|(uid, _)| !now.contains_key(uid)) {
+            let is_over = scene.truth.lives(*origin) > 1 || scene.truth.has_left(*origin) || self.given_up.contains(origin);
+            if !is_over && scene.truth.deleted(*uid).is_none() {
+                let expected = format!("{uid:?}, which {origin:?} never took back");
+                return Err(scene.violation("imports-are-kept", &[host], expected, scene.truth.story(*uid)));
             }
         }
         Ok(())
@@ -63,18 +91,6 @@ fn entries_of(scene: &Scene<'_>, host: HostId, of: u16, seen: &DatacenterView) -
     Ok(entries)
 }
 
-/// Whether all that is not shown any more has gone by somebody's word: a delete, another life, a leave.
-fn kept(scene: &Scene<'_>, host: HostId, before: &Shown, now: &BTreeMap<Uid, NodeId>) -> Result<(), Violation> {
-    for (uid, origin) in before.entries.iter().filter(|(uid, _)| !now.contains_key(uid)) {
-        let has_gone = scene.truth.deleted(*uid).is_some() || scene.truth.lives(*origin) > 1 || scene.truth.has_left(*origin);
-        if !has_gone {
-            let expected = format!("{uid:?}, which {origin:?} never took back");
-            return Err(scene.violation("imports-are-kept", &[host], expected, scene.truth.story(*uid)));
-        }
-    }
-    Ok(())
-}
-
 impl Checker for Imports {
     fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
         if scene.datacenters() == 1 {
@@ -82,8 +98,12 @@ impl Checker for Imports {
         }
         match note {
             // A new process may know nothing of others.
-            Note::Started { host } => self.shown.retain(|(at, _), _| at != host),
+            Note::Started { host } => {
+                self.shown.retain(|(at, _), _| at != host);
+                self.names.remove(host);
+            }
             Note::Handled { host } => {
+                self.given_up.extend(scene.reaped(*host).map(|head| head.origin));
                 for (head, _) in &scene.moved.heads {
                     let authors = scene.truth.hosts_of(head.origin);
                     if !authors.is_empty() && authors.iter().all(|author| scene.datacenter(*author) != scene.datacenter(*host)) {

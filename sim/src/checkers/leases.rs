@@ -115,7 +115,8 @@ impl Checker for Leases {
             if !is_settled || !is_sure_to_live(last, ttl_ms * 1_000_000, scene) {
                 continue;
             }
-            for (host, _) in scene.running() {
+            let home = scene.datacenter(last.host);
+            for (host, _) in scene.running().filter(|(host, _)| scene.datacenter(*host) == home) {
                 let view = scene.view(host);
                 let shown = view.and_then(|view| view.service("default", client.service().as_str())?.find(last.uid));
                 if shown.is_none_or(|entry| !entry.is_available()) {

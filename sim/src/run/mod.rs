@@ -32,7 +32,8 @@ use tidings::engine::config::EngineConfig;
 use tidings::engine::io::{StoreOp, Token};
 use tidings::model::command::Command;
 use tidings::model::names::{NodeId, Zone};
-use tidings::view::View;
+use tidings::model::node::Liveness;
+use tidings::view::{LinkState, View};
 
 pub const SECOND: u64 = 1_000_000_000;
 /// How often an agent's shell resolves its seeds' names again.
@@ -164,6 +165,27 @@ impl Run {
             run.start(host);
         }
         run
+    }
+
+    /// Adds datacenters of so many agents each, the first of them gateways, and starts all; from one to another it takes `apart_ns`.
+    pub fn add_datacenters(&mut self, sizes: &[(u32, u32)], apart_ns: u64, configure: &dyn Fn(&mut EngineConfig)) -> Vec<Vec<HostId>> {
+        let count = sizes.len() as u16;
+        let distances = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b, apart_ns))).collect();
+        let wan = PlannedWan { distances, has_certificates: true, kept: vec![BTreeSet::new(); sizes.len()] };
+        let mut datacenters = Vec::new();
+        for (datacenter, (agents, gateways)) in (0..count).zip(sizes) {
+            let planned = |at| PlannedHost { datacenter, is_gateway: at < *gateways, ..PlannedHost::default() };
+            let mut hosts = Vec::new();
+            for planned in (0..*agents).map(planned) {
+                let host = self.add_host(planned, None, configure);
+                self.link(host, &planned, &wan, None);
+                hosts.push(host);
+            }
+            self.seeds.extend(hosts.iter().take(2).map(|host| host.0));
+            datacenters.push(hosts);
+        }
+        self.world.host_ids().for_each(|host| self.start(host));
+        datacenters
     }
 
     /// Adds hosts with true clocks and does not start them.
@@ -361,7 +383,8 @@ impl Run {
                 if view.agent.is_cut_off && !was_cut_off {
                     self.saw(states::CUT_OFF);
                 }
-                self.views[host.index()] = Some(Arc::clone(view));
+                let before = self.views[host.index()].replace(Arc::clone(view));
+                self.saw_remote(before.as_deref(), view);
             }
             Note::Stopped { host } => self.down(*host),
             Note::Due(entry) => {
@@ -466,6 +489,23 @@ impl Run {
 
     fn saw(&mut self, name: &'static str) {
         *self.coverage.entry(sweep::state(name)).or_default() += 1;
+    }
+
+    /// Enters what became of other datacenters between two views.
+    fn saw_remote(&mut self, before: Option<&View>, now: &View) {
+        for seen in now.datacenters.iter() {
+            let Some(was) = before.and_then(|before| before.datacenter(&seen.name)).filter(|was| was.revision != seen.revision) else {
+                continue;
+            };
+            match (was.state == LinkState::Stale, seen.state == LinkState::Stale) {
+                (false, true) => self.saw(states::REMOTE_STALE),
+                (true, false) => self.saw(states::REMOTE_BACK),
+                _ => {}
+            }
+            if seen.view.services(None).flat_map(|service| &service.entries).any(|entry| entry.node.liveness == Liveness::Down) {
+                self.saw(states::REMOTE_DOWN);
+            }
+        }
     }
 
     fn down(&mut self, host: HostId) {

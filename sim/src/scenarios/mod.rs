@@ -1,6 +1,7 @@
 //! Scenarios: each the shortest history of one way to fail, by name. All checkers look on.
 
 mod cuts;
+mod datacenters;
 mod deaths;
 mod disks;
 pub(crate) mod steps;
@@ -28,7 +29,10 @@ const SEED: u64 = 1;
 fn as_it_is(_: &mut EngineConfig) {}
 
 pub fn all() -> Vec<Scenario> {
-    [writes::scenarios(), cuts::scenarios(), deaths::scenarios(), disks::scenarios()].into_iter().flatten().collect()
+    [writes::scenarios(), cuts::scenarios(), deaths::scenarios(), disks::scenarios(), datacenters::scenarios()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 impl Scenario {

@@ -45,5 +45,8 @@ scenarios! {
     joiner_meets_300_dead = "joiner-meets-300-dead",
     clone = "clone",
     fast_clock_then_move = "fast-clock-then-move",
+    wan_split_gateways = "wan-split-gateways",
+    wan_gateways_replaced = "wan-gateways-replaced",
+    wan_cut_beyond_retention = "wan-cut-beyond-retention",
     slow_bulk_over_ten_minutes = "slow-bulk-over-ten-minutes",
 }
