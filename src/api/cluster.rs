@@ -20,7 +20,7 @@ use super::writes::need;
 use crate::agent::handle::wall_ms;
 use crate::model::command::{Command, GossipKey, KeyId, Reply};
 use crate::model::duration;
-use crate::model::names::NodeId;
+use crate::model::names::{Datacenter, NodeId};
 use crate::schema::{self, Kind};
 use crate::view::{DatacenterView, LinkState, LinkView, MemberState, MemberView, View};
 
@@ -163,7 +163,9 @@ fn datacenter(known: &DatacenterView) -> schema::cluster::Datacenter<'_> {
 pub async fn join(State(api): State<Api>, uri: Uri, body: Body) -> Result<Response<Body>, No> {
     Parameters::read(&uri, &[])?;
     let body = need(request::json(body, BODY_BYTES_MAX).await?)?;
-    let items = At::root(&body).object(&["addresses"])?.need("addresses")?.list(JOIN_MAX)?;
+    let asked = At::root(&body).object(&["addresses", "wan"])?;
+    let items = asked.need("addresses")?.list(JOIN_MAX)?;
+    let is_wan = asked.get("wan").map(|at| at.boolean()).transpose()?.unwrap_or_default();
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for at in &items {
         let text = at.text()?;
@@ -174,7 +176,7 @@ pub async fn join(State(api): State<Api>, uri: Uri, body: Body) -> Result<Respon
             Err(_) => return Err(unresolved(format!("{text:?} does not resolve in time")).into()),
         }
     }
-    done(&api, Command::Join(addresses)).await
+    done(&api, if is_wan { Command::JoinWan(addresses) } else { Command::Join(addresses) }).await
 }
 
 /// `POST /api/v1/leave`
@@ -204,6 +206,13 @@ pub async fn forget(State(api): State<Api>, Names(node): Names<String>, uri: Uri
         return Err(No::new(Kind::Ambiguous, format!("several members are called {node:?}; give the id of one")));
     }
     done(&api, Command::Forget(member.id)).await
+}
+
+/// `DELETE /api/v1/datacenters/{name}`: every agent here drops what it knows of a datacenter that nobody hears.
+pub async fn forget_datacenter(State(api): State<Api>, Names(name): Names<String>, uri: Uri) -> Result<Response<Body>, No> {
+    Parameters::read(&uri, &[])?;
+    let name = Datacenter::new(&name).map_err(|why| No::new(Kind::BadName, why.to_string()))?;
+    done(&api, Command::ForgetDatacenter(name)).await
 }
 
 async fn done(api: &Api, command: Command) -> Result<Response<Body>, No> {

@@ -46,6 +46,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/members/{node}", on(DELETE, Operate, cluster::forget).done())
         .route("/api/v1/members/{node}/override", on(PUT, Operate, writes::drain).on(DELETE, Operate, writes::undrain).done())
         .route("/api/v1/datacenters", on(GET, Read, cluster::datacenters).done())
+        .route("/api/v1/datacenters/{name}", on(DELETE, Operate, cluster::forget_datacenter).done())
         .route("/api/v1/status", on(GET, Read, cluster::status).done())
         .route("/api/v1/events", on(GET, Read, cluster::events).done())
         .route("/api/v1/join", on(POST, Operate, cluster::join).done())

@@ -70,8 +70,8 @@ enum Verb {
     Reload(operate::Reload),
     /// Forget a member that is gone for good, and what it registered.
     Forget(operate::Forget),
-    /// The datacenters that are known.
-    Datacenters(read::Plain),
+    /// The datacenters that are known; forget one.
+    Datacenters(operate::Datacenters),
     /// List, install, use and remove gossip keys.
     Keys(operate::Keys),
     /// See what an agent's settings are, check them, or print an example of all.
@@ -122,7 +122,7 @@ pub fn run() -> ExitCode {
         Verb::Leave(arguments) => operate::leave(&arguments),
         Verb::Reload(arguments) => operate::reload(&arguments),
         Verb::Forget(arguments) => operate::forget(&arguments),
-        Verb::Datacenters(arguments) => read::datacenters(&arguments),
+        Verb::Datacenters(arguments) => operate::datacenters(&arguments),
         Verb::Keys(arguments) => operate::keys(&arguments),
         Verb::Consul(arguments) => consul::run(&arguments),
         Verb::Completion(arguments) => operate::completion(&arguments),

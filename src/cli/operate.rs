@@ -2,6 +2,7 @@
 
 use super::connect::Connection;
 use super::output::{Output, cell};
+use super::read::{self, Plain};
 use super::{Arguments as CommandLine, Exit, Failure};
 use crate::client::segment;
 use crate::schema;
@@ -12,9 +13,12 @@ use std::io::Read as _;
 
 #[derive(Debug, clap::Args)]
 pub struct Join {
-    /// The gossip address of an agent; one that lives is enough.
+    /// The gossip address of an agent; one that lives is enough. With --wan, where a gateway of another datacenter listens.
     #[arg(required = true, value_name = "ADDR:PORT")]
     addresses: Vec<String>,
+    /// Make a gateway announce itself to those of other datacenters.
+    #[arg(long)]
+    wan: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -37,6 +41,25 @@ pub struct Forget {
     node: String,
     #[command(flatten)]
     connection: Connection,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Datacenters {
+    #[command(subcommand)]
+    verb: Option<DatacenterVerb>,
+    #[command(flatten)]
+    list: Plain,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum DatacenterVerb {
+    /// Make every agent here drop what it knows of a datacenter that nobody hears any more.
+    Forget {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,8 +100,8 @@ pub struct Completion {
 
 pub fn join(arguments: &Join) -> Result<(), Failure> {
     arguments.connection.run(|client| async move {
-        client.call::<_, Value>(Method::POST, "/api/v1/join", Some(&json!({"addresses": arguments.addresses}))).await?;
-        super::print("announced; see `tidings members`\n")
+        client.call::<_, Value>(Method::POST, "/api/v1/join", Some(&json!({"addresses": arguments.addresses, "wan": arguments.wan}))).await?;
+        super::print(&format!("announced; see `tidings {}`\n", if arguments.wan { "datacenters" } else { "members" }))
     })
 }
 
@@ -105,6 +128,14 @@ pub fn forget(arguments: &Forget) -> Result<(), Failure> {
     arguments.connection.run(|client| async move {
         client.call::<_, Value>(Method::DELETE, &format!("/api/v1/members/{}", segment(&arguments.node)), None::<&()>).await?;
         super::print(&format!("{} and what it registered is forgotten\n", arguments.node))
+    })
+}
+
+pub fn datacenters(arguments: &Datacenters) -> Result<(), Failure> {
+    let Some(DatacenterVerb::Forget { name, connection }) = &arguments.verb else { return read::datacenters(&arguments.list) };
+    connection.run(|client| async move {
+        client.call::<_, Value>(Method::DELETE, &format!("/api/v1/datacenters/{}", segment(name)), None::<&()>).await?;
+        super::print(&format!("what was known of {name} is forgotten\n"))
     })
 }
 

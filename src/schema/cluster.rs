@@ -151,8 +151,11 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "agent", derive(utoipa::ToSchema))]
 pub struct Join {
-    /// `host:port` of their gossip.
+    /// `host:port` of their gossip; with `wan`, of what gateways listen on.
     pub addresses: Vec<String>,
+    /// Gateways of other datacenters are meant; the agent must be a gateway itself.
+    #[serde(default)]
+    pub wan: bool,
 }
 
 /// What became of settings that were read again.

@@ -64,6 +64,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation(HttpMethod::Get, "/api/v1/members", "Agents of the cluster", &[BLOCKING], "", "Members"),
     operation(HttpMethod::Delete, "/api/v1/members/{node}", "Give up a member that is not alive", &[], "", "application/json"),
     operation(HttpMethod::Get, "/api/v1/datacenters", "Datacenters that are known", &[], "", "Datacenters"),
+    operation(HttpMethod::Delete, "/api/v1/datacenters/{name}", "Forget a datacenter that nobody here hears", &[], "", "application/json"),
     operation(HttpMethod::Get, "/api/v1/status", "This agent", &[], "", "Status"),
     operation(HttpMethod::Get, "/api/v1/events", "The last 1,000 changes of the picture", &[&["limit"]], "", "Events"),
     operation(HttpMethod::Post, "/api/v1/join", "Announce to further agents", &[], "Join", "application/json"),
