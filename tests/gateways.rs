@@ -54,7 +54,8 @@ fn settings(site: &Site, authority: &Path, certified: &str, name: &str) -> PathB
 }
 
 fn gateway(site: &Site, datacenter: &str, settings: &Path, wan: SocketAddr, join: &[SocketAddr]) -> Agent {
-    let mut agent = site.agent(&format!("{datacenter}-gateway")).with(&["--datacenter", datacenter, "--gateway", "--wan", &wan.to_string()]);
+    let mut agent =
+        site.agent(&format!("{datacenter}-gateway")).with(&["--datacenter", datacenter, "--gateway", "--wan", &wan.to_string()]);
     agent = agent.with(&["--config", text(settings)]);
     for seed in join {
         agent = agent.with(&["--join-wan", &seed.to_string()]);

@@ -100,7 +100,9 @@ pub struct Completion {
 
 pub fn join(arguments: &Join) -> Result<(), Failure> {
     arguments.connection.run(|client| async move {
-        client.call::<_, Value>(Method::POST, "/api/v1/join", Some(&json!({"addresses": arguments.addresses, "wan": arguments.wan}))).await?;
+        client
+            .call::<_, Value>(Method::POST, "/api/v1/join", Some(&json!({"addresses": arguments.addresses, "wan": arguments.wan})))
+            .await?;
         super::print(&format!("announced; see `tidings {}`\n", if arguments.wan { "datacenters" } else { "members" }))
     })
 }
