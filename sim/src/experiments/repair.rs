@@ -13,7 +13,7 @@ use tidings::model::record::{Kind, RecordState};
 
 /// One agent is out of reach for so long: others write, and spread what they wrote. Not so long that it takes itself for cut off, and
 /// exchanges everything at once.
-const AWAY_NS: u64 = 800_000_000;
+const AWAY_NS: u64 = 500_000_000;
 const MENDED_WITHIN_NS: u64 = 240 * SECOND;
 const LOOK_NS: u64 = 10_000_000;
 
