@@ -1,6 +1,7 @@
 //! Members, this agent, joining and leaving, gossip keys; what supervisors and scrapers ask.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -21,8 +22,9 @@ use crate::agent::handle::wall_ms;
 use crate::model::command::{Command, GossipKey, KeyId, Reply};
 use crate::model::duration;
 use crate::model::names::{Datacenter, NodeId};
+use crate::model::node::Liveness;
 use crate::schema::{self, Kind};
-use crate::view::{DatacenterView, LinkState, LinkView, MemberState, MemberView, View};
+use crate::view::{DatacenterView, LinkState, LinkView, MemberState, MemberView, Node, View};
 
 /// Addresses in one join.
 const JOIN_MAX: usize = 64;
@@ -123,21 +125,31 @@ pub async fn datacenters(State(api): State<Api>, uri: Uri) -> Result<Response<Bo
         age: "0s".into(),
         stale_since: None,
         rtt_ms: None,
+        backlog: 0,
+        gateways: view.members.iter().filter(|member| member.is_gateway && is_up(member)).map(|member| member.name.clone()).collect(),
         members: counts(&view).alive + counts(&view).suspect,
         services: view.service_count() as u64,
         instances: view.instance_count(),
         links: Vec::new(),
     };
-    let datacenters = [own].into_iter().chain(view.datacenters.iter().map(|known| datacenter(known))).collect();
+    let datacenters = [own].into_iter().chain(view.datacenters.iter().map(|known| datacenter(known, &view))).collect();
     Ok(answer(view.revision, encode::to_bytes(&schema::Datacenters { datacenters })))
 }
 
-fn datacenter(known: &DatacenterView) -> schema::cluster::Datacenter<'_> {
+fn is_up(member: &MemberView) -> bool {
+    matches!(member.state, MemberState::Alive | MemberState::Suspect)
+}
+
+fn datacenter<'v>(known: &'v DatacenterView, view: &View) -> schema::cluster::Datacenter<'v> {
+    let name_of = |id| view.members.iter().find(|member| member.id == id).map(|member| member.name.clone());
+    let is_member = |node: &&Arc<Node>| !node.is_external && matches!(node.liveness, Liveness::Alive | Liveness::Suspect);
+    let is_heard = |link: &&LinkView| link.state != LinkState::Stale;
     let ms = |us: u32| f64::from(us) / 1_000.0;
     let link = |link: &LinkView| schema::cluster::Link {
         gateway: link.gateway.to_string(),
         state: link.state.as_str().to_owned(),
         rtt_ms: link.rtt_us.map(ms),
+        backlog: link.backlog,
         peers: link
             .peers
             .iter()
@@ -152,7 +164,15 @@ fn datacenter(known: &DatacenterView) -> schema::cluster::Datacenter<'_> {
         age: duration::text(known.age_ms(wall_ms()) / 1_000 * 1_000).into(),
         stale_since: known.stale_since_ms.map(encode::instant),
         rtt_ms: known.rtt_us.map(ms),
-        members: u32::try_from(known.view.members.len()).unwrap_or(u32::MAX),
+        // Gateways that send the same wait for the same.
+        backlog: known.links.iter().map(|link| link.backlog).max().unwrap_or(0),
+        gateways: known
+            .links
+            .iter()
+            .filter(is_heard)
+            .map(|link| name_of(link.gateway).unwrap_or_else(|| link.gateway.to_string()))
+            .collect(),
+        members: u32::try_from(known.view.nodes.iter().filter(is_member).count()).unwrap_or(u32::MAX),
         services: known.view.service_count() as u64,
         instances: known.view.instance_count(),
         links: known.links.iter().map(link).collect(),

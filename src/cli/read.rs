@@ -107,7 +107,11 @@ pub fn datacenters(arguments: &Plain) -> Result<(), Failure> {
         ("STATE", |datacenter| cell(&datacenter["state"])),
         ("AGE", |datacenter| cell(&datacenter["age"])),
         ("RTT", |datacenter| datacenter["rtt_ms"].as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"))),
-        ("LINKS", |datacenter| datacenter["links"].as_array().map_or(0, Vec::len).to_string()),
+        ("BACKLOG", |datacenter| cell(&datacenter["backlog"])),
+        ("GATEWAYS", |datacenter| {
+            let names: Vec<String> = datacenter["gateways"].as_array().into_iter().flatten().map(cell).collect();
+            if names.is_empty() { "-".to_owned() } else { names.join(",") }
+        }),
         ("MEMBERS", |datacenter| cell(&datacenter["members"])),
         ("SERVICES", |datacenter| cell(&datacenter["services"])),
         ("INSTANCES", |datacenter| cell(&datacenter["instances"])),

@@ -96,6 +96,10 @@ pub struct Datacenter<'a> {
     /// Round trip in milliseconds, once it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,
+    /// About how many nodes over there have changes that wait to be sent here.
+    pub backlog: u32,
+    /// Gateways here that hold a link with it; of the own one, its gateways that are alive.
+    pub gateways: Vec<String>,
     pub members: u32,
     pub services: u64,
     pub instances: u64,
@@ -112,6 +116,8 @@ pub struct Link {
     pub state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,
+    /// About how many nodes over there have changes that wait for this link.
+    pub backlog: u32,
     pub peers: Vec<LinkPeer>,
 }
 

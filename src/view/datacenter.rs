@@ -65,4 +65,6 @@ pub struct LinkView {
     pub state: LinkState,
     /// The round trip, in microseconds.
     pub rtt_us: Option<u32>,
+    /// About how many nodes over there have changes that wait to be sent.
+    pub backlog: u32,
 }

@@ -125,6 +125,9 @@ async fn the_list_of_datacenters_tells_how_each_is_heard() {
     let lost = &all["datacenters"][2];
     assert_eq!((lost["age"].as_str(), lost["rtt_ms"].as_f64(), lost["instances"].as_u64()), (Some("5m"), Some(40.0), Some(1)));
     assert_eq!(lost["links"][0]["peers"][0]["address"], "192.0.2.1:7977");
+    assert_eq!((lost["backlog"].as_u64(), &lost["gateways"]), (Some(3), &json!([])), "no gateway here hears it");
+    let far = &all["datacenters"][1];
+    assert_eq!((&far["gateways"], far["links"][0]["backlog"].as_u64()), (&json!(["00000000000000000000000000000001"]), Some(3)));
     assert!(lost["stale_since"].is_string() && !lost["local"].as_bool().unwrap());
 }
 

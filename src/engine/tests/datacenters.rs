@@ -44,7 +44,10 @@ fn remote(net: &Net, host: usize, datacenter: &str, service: &str) -> usize {
 fn a_registration_is_found_in_another_datacenter_and_never_in_its_local_lists() {
     let mut net = east_and_west();
     for host in 0..4 {
-        assert_eq!(seen(&net, host, "west").state, LinkState::Fresh, "host {host}");
+        let west = seen(&net, host, "west");
+        assert_eq!(west.state, LinkState::Fresh, "host {host}");
+        assert!(west.rtt_us.is_some_and(|us| (50_000..55_000).contains(&us)), "host {host}: {:?}", west.rtt_us);
+        assert!(west.links.iter().all(|link| link.backlog == 0), "host {host}: nothing waits");
     }
     net.call(3, register("web", "1")).unwrap();
     net.run_ms(1_000);

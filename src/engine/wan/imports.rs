@@ -48,7 +48,21 @@ pub struct LinkWord {
     peers: Vec<(NodeId, SocketAddr)>,
     /// Somebody over there said on this link who is down: until then its silence on it means nothing.
     knows_life: bool,
+    /// Origins over there whose changes wait to be sent, about: the next power of two, so that not each of them is news.
+    backlog: u32,
 }
+
+/// What a gateway finds of its links with a datacenter.
+pub struct LinkSeen {
+    pub state: LinkState,
+    pub rtt_us: Option<u32>,
+    pub peers: Vec<(NodeId, SocketAddr)>,
+    pub knows_life: bool,
+    pub backlog: u32,
+}
+
+/// A round trip is said anew once it is so far from what was said, in percent of that.
+const RTT_MOVED_PERCENT: u64 = 25;
 
 /// One other datacenter as it is kept here.
 pub struct Import {
@@ -236,13 +250,15 @@ impl Import {
     }
 
     /// A gateway says how its link stands.
-    pub fn say_link(&mut self, now: Now, state: LinkState, rtt_us: Option<u32>, peers: Vec<(NodeId, SocketAddr)>, knows_life: bool) {
+    pub fn say_link(&mut self, now: Now, seen: LinkSeen) {
+        let LinkSeen { state, rtt_us, peers, knows_life, backlog } = seen;
         let state = state as u8;
         let before = self.word_of(author_of(&self.name, self.spread.me()));
         let since_ms = before.as_ref().filter(|word| word.state == state).map_or(now.wall_ms, |word| word.since_ms);
-        // A round trip alone is no news.
-        let rtt_us = before.as_ref().and_then(|word| word.rtt_us).or(rtt_us);
-        self.catalog.say(now, LINK, "", &LinkWord { state, since_ms, rtt_us, peers, knows_life });
+        let said_us = before.as_ref().and_then(|word| word.rtt_us);
+        let rtt_us = said_us.filter(|said| rtt_us.is_none_or(|seen| !has_moved(*said, seen))).or(rtt_us);
+        let backlog = if backlog == 0 { 0 } else { backlog.checked_next_power_of_two().unwrap_or(u32::MAX) };
+        self.catalog.say(now, LINK, "", &LinkWord { state, since_ms, rtt_us, peers, knows_life, backlog });
     }
 
     /// A gateway says whom it holds down: exactly these.
@@ -294,7 +310,7 @@ impl Import {
             } else if word.knows_life {
                 downs.push(self.down_of(author));
             }
-            links.push(LinkView { gateway, peers: word.peers, state, rtt_us: word.rtt_us });
+            links.push(LinkView { gateway, peers: word.peers, state, rtt_us: word.rtt_us, backlog: word.backlog });
         }
         let state = links.iter().map(|link| link.state).min().unwrap_or(LinkState::Stale);
         self.settle_state(now, state, stale_since_ms, links);
@@ -361,6 +377,10 @@ impl Import {
         }));
         true
     }
+}
+
+fn has_moved(said_us: u32, seen_us: u32) -> bool {
+    u64::from(said_us.abs_diff(seen_us)) * 100 > u64::from(said_us) * RTT_MOVED_PERCENT
 }
 
 /// The origin under which an agent here says what it hears of a datacenter.

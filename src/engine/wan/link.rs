@@ -244,6 +244,8 @@ pub struct Incoming {
     /// Once it said hello.
     pub datacenter: Option<Datacenter>,
     pub is_fresh: bool,
+    /// Origins whose changes wait over there, as it last said.
+    pub backlog: u32,
     pub heard_ns: u64,
     /// Whom it holds down; none before it said so.
     pub down: Option<BTreeSet<NodeId>>,
@@ -260,6 +262,7 @@ impl Incoming {
             certified,
             datacenter: None,
             is_fresh: false,
+            backlog: 0,
             heard_ns: now.ns,
             down: None,
             receiving: None,

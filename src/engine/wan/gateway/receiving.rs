@@ -1,7 +1,7 @@
 //! What a gateway takes in from other datacenters, and what it says of that to the agents of its own.
 
 use super::super::crossing::advert_term;
-use super::super::imports::{Imports, author_of};
+use super::super::imports::{Imports, LinkSeen, author_of};
 use super::super::link::{Incoming, weight};
 use super::{FRAME_ITEMS, Gateway, Home, WANTS_MAX};
 use crate::engine::catalog::Heard;
@@ -128,8 +128,10 @@ impl Gateway {
                 if held != root {
                     self.send_sketch(stream, &adverts, root);
                 }
-                is_news = link.is_fresh != (backlog == 0);
                 link.is_fresh = backlog == 0;
+                link.backlog = backlog;
+                // With it the round trip is looked at; what is no news is not said again.
+                is_news = true;
             }
             _ => return Err("link_nonsense"),
         }
@@ -206,6 +208,7 @@ impl Gateway {
             import.say_down(now, &down.copied().collect());
         }
         // After it, so that nobody takes the one for true without the other.
-        import.say_link(now, state, rtt_us, peers, knows_life);
+        let backlog = links.iter().fold(0, |sum: u32, link| sum.saturating_add(link.backlog));
+        import.say_link(now, LinkSeen { state, rtt_us, peers, knows_life, backlog });
     }
 }
