@@ -46,11 +46,13 @@ impl Found {
         Ok(paths)
     }
 
+    /// Plays it; with a rule of the engine broken, where one is named.
+    ///
     /// # Errors
     /// What went wrong.
-    pub fn play(&self, path: &Path) -> Result<Passed, Box<Failure>> {
-        let options = Options { tombstone_ms: self.tombstone_ms, ..Options::default() };
-        let again = || format!("cargo run -p tidings-sim --release -- scenario {}", path.display());
+    pub fn play(&self, path: &Path, sabotage: Option<&str>) -> Result<Passed, Box<Failure>> {
+        let options = Options { tombstone_ms: self.tombstone_ms, sabotage: sabotage.map(Into::into), ..Options::default() };
+        let again = || again(path, sabotage);
         swarm::run_plan(&self.plan, &options, &again)
     }
 
@@ -61,6 +63,12 @@ impl Found {
         text.push('\n');
         text
     }
+}
+
+/// The line that plays a file again.
+pub fn again(path: &Path, sabotage: Option<&str>) -> String {
+    let (feature, rule) = sabotage.map_or_else(Default::default, |rule| (" --features sabotage", format!(" --sabotage {rule}")));
+    format!("cargo run -p tidings-sim --release{feature} -- scenario {}{rule}", path.display())
 }
 
 /// Down to the plan's lists, one line an item; below, all on one line.
@@ -116,7 +124,7 @@ mod tests {
             if found.open.is_some() {
                 continue;
             }
-            if let Err(failure) = found.play(&path) {
+            if let Err(failure) = found.play(&path, None) {
                 panic!("{}: {failure}", found.about);
             }
         }

@@ -70,7 +70,8 @@ impl Answers {
     /// What may be answered now, in order.
     pub fn take_ready(&mut self) -> Option<(Asker, Outcome)> {
         let first = self.held.front()?;
-        let revision = if self.broken.is(Rule::AnswerBeforeView) { first.seen_in.unwrap_or(0) } else { first.seen_in? };
+        // Which view it will be in is not known yet where none shows it: the last of all, as far as anybody can say.
+        let revision = if self.broken.is(Rule::AnswerBeforeView) { first.seen_in.unwrap_or(u64::MAX) } else { first.seen_in? };
         if first.mark > self.durable && !self.broken.is(Rule::AnswerBeforeDurable) {
             return None;
         }

@@ -8,7 +8,9 @@
 //! | deletes  | 4          | what a new view serves |
 //! | writes   | 3          | answers; at rest, every view |
 //! | visible  | 6, 12      | new views and their changes; at rest, every view |
+//! | leases   | 7          | what an agent keeps without a sign of life; at rest, what is renewed |
 //! | life     | 7, 9       | what views say of agents |
+//! | verdicts | 4, 9       | how members change at the agent that handled something |
 //! | ready    | 8          | readiness in views |
 //! | limits   | 10, 13     | datagrams; at rest, what is still sent |
 //! | imports  | 11         | heads that moved; what views show of other datacenters |

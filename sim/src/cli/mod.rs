@@ -26,6 +26,7 @@ use crate::world::HostId;
 use clap::Args;
 use std::ops::Range;
 use std::time::{Duration, Instant};
+use tidings::engine::sabotage::Rule;
 
 /// How a seed is run: what `run`, `replay` and `shrink` have in common.
 #[derive(Args)]
@@ -37,7 +38,7 @@ pub struct HowArguments {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=3))]
     datacenters: Option<u16>,
     /// Break this rule of the engine (needs `--features sabotage`).
-    #[arg(long)]
+    #[arg(long, value_name = "RULE", value_parser = rule)]
     sabotage: Option<String>,
     /// Keep tombstones so long only.
     #[arg(long)]
@@ -58,6 +59,15 @@ impl HowArguments {
 fn kind(name: &str) -> Result<FaultKind, String> {
     let known = || FaultKind::ALL.map(FaultKind::name).join(", ");
     FaultKind::from_name(name).ok_or_else(|| format!("no such kind of fault; there are {}", known()))
+}
+
+/// The name of a rule that can be broken in this build.
+fn rule(name: &str) -> Result<String, String> {
+    if !cfg!(feature = "sabotage") {
+        return Err("no rule can be broken in this build: run it with --features sabotage".into());
+    }
+    let known = || Rule::ALL.map(Rule::name).join(", ");
+    Rule::from_name(name).map(|rule| rule.name().to_owned()).ok_or_else(|| format!("no such rule; there are {}", known()))
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {

@@ -10,14 +10,20 @@ use std::process::ExitCode;
 
 #[derive(Args)]
 pub struct SabotageArguments {
-    /// The rule to break.
-    #[arg(required_unless_present = "all")]
+    /// The rule to break; a name that is none prints them all.
+    #[arg(required_unless_present_any = ["all", "few"])]
     rule: Option<String>,
     /// Every rule in turn.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rule")]
     all: bool,
+    /// So many rules that a commit's id chooses.
+    #[arg(long, value_name = "COUNT", requires = "commit", conflicts_with_all = ["rule", "all"])]
+    few: Option<usize>,
+    /// The commit's id, in hexadecimal.
+    #[arg(long, value_parser = super::sweep::commit)]
+    commit: Option<u64>,
     /// Seeds tried for each.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 500)]
     seeds: u64,
 }
 
@@ -38,11 +44,13 @@ pub fn sabotage(arguments: &SabotageArguments) -> ExitCode {
         eprintln!("no such rule; there are {names}");
         return ExitCode::from(2);
     }
-    let rules = named.flatten().map_or(Rule::ALL.to_vec(), |rule| vec![rule]);
+    let first = arguments.commit.unwrap_or(0) as usize % Rule::ALL.len();
+    let in_turn = Rule::ALL.into_iter().cycle().skip(first).take(arguments.few.unwrap_or(Rule::ALL.len()).min(Rule::ALL.len()));
+    let rules: Vec<Rule> = named.flatten().map_or_else(|| in_turn.collect(), |rule| vec![rule]);
     let mut missed = 0;
     for rule in rules {
-        // Nobody waits ten minutes for a tombstone to go; and only where some have gone, snapshots are taken within an epoch.
-        let is_about_tombstones = matches!(rule, Rule::TombstonesByAge | Rule::SnapshotRemovesNewer);
+        // Nobody waits ten minutes for a tombstone to go.
+        let is_about_tombstones = rule == Rule::TombstonesByAge;
         let sound = Options { tombstone_ms: is_about_tombstones.then_some(20_000), ..Options::default() };
         let broken = Options { sabotage: Some(rule.name().into()), ..sound.clone() };
         // Only what passes with the rule in force counts as found by breaking it.

@@ -15,6 +15,9 @@ pub struct ScenarioArguments {
     name: Option<String>,
     #[arg(long, conflicts_with = "name")]
     all: bool,
+    /// Break this rule of the engine while a file is played (needs `--features sabotage`).
+    #[arg(long, value_name = "RULE", value_parser = super::rule, requires = "name")]
+    sabotage: Option<String>,
     /// Show all events that are remembered of the hosts concerned, packets included.
     #[arg(long)]
     packets: bool,
@@ -50,7 +53,7 @@ pub fn scenario(arguments: &ScenarioArguments) -> ExitCode {
         }
     }
     if let (0, Some(file)) = (played, arguments.name.as_ref().map(Path::new).filter(|path| path.extension().is_some())) {
-        return play(file, arguments.packets);
+        return play(file, arguments);
     }
     if let (0, Some(name)) = (played, &arguments.name) {
         eprintln!("no scenario is called {name}; without a name they are listed");
@@ -59,7 +62,7 @@ pub fn scenario(arguments: &ScenarioArguments) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn play(file: &Path, with_packets: bool) -> ExitCode {
+fn play(file: &Path, arguments: &ScenarioArguments) -> ExitCode {
     let found = match Found::read(file) {
         Ok(found) => found,
         Err(error) => {
@@ -71,10 +74,10 @@ fn play(file: &Path, with_packets: bool) -> ExitCode {
     if let Some(why) = &found.open {
         println!("open: {why}");
     }
-    match found.play(file) {
+    match found.play(file, arguments.sabotage.as_deref()) {
         Ok(passed) => println!("{}", line(&passed)),
         Err(failure) => {
-            print_failure(&failure, with_packets);
+            print_failure(&failure, arguments.packets);
             return ExitCode::FAILURE;
         }
     }

@@ -1,7 +1,7 @@
 //! The least of a failing seed that still fails, as a scenario file.
 
 use super::{HowArguments, print_failure, real_now};
-use crate::found::Found;
+use crate::found::{self, Found};
 use crate::log;
 use crate::plan::Plan;
 use crate::shrink::{ATTEMPTS_MAX, Shrinker};
@@ -52,7 +52,7 @@ pub fn shrink(arguments: &ShrinkArguments) -> ExitCode {
     let (small, attempts) = Shrinker::new(plan, arguments.attempts, &mut fails).search();
     eprintln!("\n{attempts} runs in {:.1} s", began.elapsed().as_secs_f64());
     let shown = arguments.output.clone().unwrap_or_else(|| "FILE".into());
-    let again = || format!("cargo run -p tidings-sim --release -- scenario {}", shown.display());
+    let again = || found::again(&shown, options.sabotage.as_deref());
     let Err(failure) = swarm::run_plan(&small, &options, &again) else {
         eprintln!("what was cut down passes now: this run is not the one before, and that is a defect of the simulator");
         return ExitCode::FAILURE;

@@ -49,7 +49,7 @@ pub struct SweepArguments {
 }
 
 /// The first 64 bits of a commit's id.
-fn commit(text: &str) -> Result<u64, String> {
+pub fn commit(text: &str) -> Result<u64, String> {
     let digits: String = text.chars().take(16).collect();
     u64::from_str_radix(&digits, 16).map_err(|error| format!("{text:?}: {error}"))
 }

@@ -326,8 +326,7 @@ impl Catalog {
         }
         let Some(ix) = self.meet(now, head.origin) else { return Applied::default() };
         // While it came, batches may have gone further.
-        let is_let_in = head.epoch == self.table.origin(ix).epoch && self.config.broken.is(Rule::SnapshotRemovesNewer);
-        if !self.is_above(now, ix, &head) && !is_let_in {
+        if !self.is_above(now, ix, &head) && !self.config.broken.is(Rule::SnapshotRemovesNewer) {
             self.counters.snapshots_stale += 1;
             return Applied::default();
         }
