@@ -40,6 +40,8 @@ pub const SECOND: u64 = 1_000_000_000;
 const RESOLVE_NS: u64 = 30 * SECOND;
 /// A client that is told that its instance is not known registers it again this much later.
 const REREGISTER_NS: u64 = 50_000_000;
+/// How long a datacenter may know nothing of an origin before others drop it: short, that a run may see it.
+const UNKNOWN_MS: u64 = 60_000;
 /// Packets that are kept, to be sent again as noise.
 const OVERHEARD_MAX: usize = 256;
 /// Tokens above this are the run's own.
@@ -220,6 +222,7 @@ impl Run {
         for (a, b, ns) in &wan.distances {
             self.world.network.set_distance(*a, *b, *ns);
         }
+        self.world.config_mut(host).wan.unknown_ms = UNKNOWN_MS;
         if planned.is_gateway {
             let kept = &wan.kept[usize::from(planned.datacenter)];
             self.world.config_mut(host).gateway = Some(agent::gateway(host.0, key, 0, kept));

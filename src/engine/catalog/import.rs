@@ -8,7 +8,7 @@
 use super::config::CatalogConfig;
 use super::liveness::Word;
 use super::table::OriginIx;
-use super::{Catalog, Host, Urgency};
+use super::{Catalog, Effect, Host, Urgency};
 use crate::model::names::NodeId;
 use crate::model::node::Liveness;
 use crate::model::record::{Content, Key, Kind, Lineage, RecordState, Scope};
@@ -66,6 +66,13 @@ impl Catalog {
     pub fn said(&self, by: NodeId) -> impl Iterator<Item = &Content> {
         let slots = self.table.origin_ix(by).into_iter().flat_map(|ix| self.table.origin(ix).order.slots());
         slots.map(|ix| self.table.slot(ix)).filter(|slot| slot.kind() == Some(Kind::LINK)).filter_map(|slot| slot.content())
+    }
+
+    /// Drops an origin of another datacenter, as if it had never been heard of.
+    pub fn drop_origin(&mut self, origin: NodeId) {
+        let Some(ix) = self.table.origin_ix(origin).filter(|ix| *ix != self.own_ix) else { return };
+        self.forget_origin(ix);
+        self.effects.push_back(Effect::HeadMoved(origin));
     }
 
     /// Origins that were given up and are still remembered.

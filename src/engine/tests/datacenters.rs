@@ -40,6 +40,11 @@ fn remote(net: &Net, host: usize, datacenter: &str, service: &str) -> usize {
         .unwrap_or(0)
 }
 
+fn all(net: &Net, host: usize, datacenter: &str, service: &str) -> usize {
+    let seen = net.view(host).datacenter(datacenter);
+    seen.and_then(|seen| seen.view.service("default", service).map(|service| service.entries.len())).unwrap_or(0)
+}
+
 #[test]
 fn a_registration_is_found_in_another_datacenter_and_never_in_its_local_lists() {
     let mut net = east_and_west();
@@ -346,5 +351,28 @@ fn figures_of_what_crosses() {
                 net.run_ms(500);
             }
         });
+    }
+}
+
+#[test]
+fn what_its_own_datacenter_has_forgotten_is_dropped_when_that_has_lasted() {
+    let mut net = Net::of_datacenters(&[site("east", 2, 2), site("west", 2, 1)]);
+    net.run_ms(15_000);
+    net.call(6, register("web", "1")).unwrap();
+    net.call(4, register("web", "2")).unwrap();
+    net.run_ms(1_000);
+    // All of west begins anew, on empty disks: nobody there remembers who was there before.
+    for host in 4..7 {
+        net.kill(host);
+    }
+    for host in 4..7 {
+        net.restart_as(host, [host as u8 + 100; 32], |_| {});
+    }
+    net.run_ms(500_000);
+    assert_eq!(remote(&net, 3, "west", "web"), 0, "nobody vouches for them");
+    assert_eq!(all(&net, 3, "west", "web"), 2, "kept, for west may not know all yet");
+    net.run_ms(200_000);
+    for host in 0..4 {
+        assert_eq!(all(&net, host, "west", "web"), 0, "host {host}");
     }
 }

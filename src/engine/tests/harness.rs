@@ -132,10 +132,14 @@ impl Net {
 
     /// A process begins anew, on an empty disk and under its old name, told otherwise what to export.
     pub fn restart(&mut self, host: usize, change: impl FnOnce(&mut EngineConfig)) {
+        self.restart_as(host, [host as u8 + 1; 32], change);
+    }
+
+    /// The same by another seed: with another node id.
+    pub fn restart_as(&mut self, host: usize, seed: [u8; 32], change: impl FnOnce(&mut EngineConfig)) {
         self.kill(host);
         let mut config = self.configs[host].clone();
         change(&mut config);
-        let seed = [host as u8 + 1; 32];
         self.hosts[host].engine = Engine::new(config.clone(), Restored::default(), seed, self.now());
         self.hosts[host].is_alive = true;
         self.configs[host] = config;

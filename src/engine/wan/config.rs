@@ -22,6 +22,8 @@ pub struct WanConfig {
     pub redial_max_ms: u64,
     /// A link that said nothing for so long is broken.
     pub silence_ms: u64,
+    /// An origin that all gateways of its own datacenter, as far as they are linked, have known nothing of for so long is gone.
+    pub unknown_ms: u64,
 }
 
 impl Default for WanConfig {
@@ -35,6 +37,7 @@ impl Default for WanConfig {
             redial_min_ms: 1_000,
             redial_max_ms: 60_000,
             silence_ms: 25_000,
+            unknown_ms: 600_000,
         }
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! Which datacenters there are, agents tell each other when their second roots differ. Each gateway says how its link stands
 //! ([`LinkWord`]) and which origins it holds down; every agent folds what gateways that live here say: an origin is down only if all say
-//! so that hear the datacenter, and the datacenter is stale when nobody hears it.
+//! so that hear the datacenter, and the datacenter is stale when nobody hears it. In the same way an origin is dropped that its own
+//! datacenter has forgotten: not by one gateway's word, and only after it was unknown there for long.
 
 use super::config::WanConfig;
 use crate::engine::catalog::config::CatalogConfig;
@@ -36,6 +37,10 @@ const FORGOTTEN_MS: u64 = 3_600_000;
 /// What a gateway says under this name is its [`LinkWord`]; under the other, the id of an origin that is down.
 const LINK: &str = "link";
 const DOWN: &str = "down";
+/// Under this, the id of an origin that its own datacenter has forgotten.
+const GONE: &str = "gone";
+/// That an origin is gone is said for so long, in milliseconds: until then all here that are reached have dropped it.
+const GONE_MS: u64 = 3_600_000;
 
 /// How a gateway here hears another datacenter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,8 +91,10 @@ pub struct Import {
     heard_ns: u64,
     /// Its share of the second root.
     term: u64,
-    /// Somebody is said to be down: whoever comes is looked at.
-    has_downs: bool,
+    /// Somebody is said to be down or gone: whoever comes is looked at.
+    has_words: bool,
+    /// What this agent, as a gateway, says to be gone, and since when, in milliseconds.
+    gone: BTreeMap<NodeId, u64>,
 }
 
 /// All of them.
@@ -178,7 +185,7 @@ impl Imports {
         let root = import.catalog.root();
         let term = if root == 0 { 0 } else { root ^ hash(&import.name, NodeId(1)).0 as u64 };
         self.root = self.root.wrapping_sub(std::mem::replace(&mut import.term, term)).wrapping_add(term);
-        import.is_unjudged |= import.has_downs
+        import.is_unjudged |= import.has_words
             || import.catalog.said(origin).next().is_some()
             || import.catalog.head(origin).is_some_and(|head| head.seq == 0);
     }
@@ -236,7 +243,8 @@ impl Import {
             links: Vec::new(),
             heard_ns: now.ns,
             term: 0,
-            has_downs: false,
+            has_words: false,
+            gone: BTreeMap::new(),
         }
     }
 
@@ -272,6 +280,25 @@ impl Import {
         }
     }
 
+    /// A gateway says that these origins are gone; former words of that stand for an hour.
+    pub fn say_gone(&mut self, now: Now, gone: impl Iterator<Item = NodeId>) {
+        for origin in gone {
+            if self.gone.insert(origin, now.ms()).is_none() {
+                tracing::info!(datacenter = %self.name, ?origin, "its own datacenter has forgotten it: what was known of it is dropped");
+            }
+            self.catalog.say(now, GONE, &origin.to_string(), &());
+        }
+        let over: Vec<NodeId> = self.gone.iter().filter(|(_, at_ms)| now.ms() > *at_ms + GONE_MS).map(|(origin, _)| *origin).collect();
+        over.into_iter().for_each(|origin| self.is_known_again(now, origin));
+    }
+
+    /// A gateway takes that back, if it said so.
+    pub fn is_known_again(&mut self, now: Now, origin: NodeId) {
+        if self.gone.remove(&origin).is_some() {
+            self.catalog.unsay(now, GONE, &origin.to_string());
+        }
+    }
+
     /// How this gateway last said that its link stands.
     pub fn said_state(&self) -> Option<LinkState> {
         let word = self.word_of(author_of(&self.name, self.spread.me()))?;
@@ -287,7 +314,12 @@ impl Import {
     }
 
     fn down_of(&self, author: NodeId) -> BTreeSet<NodeId> {
-        let keys = self.catalog.said(author).filter_map(|content| content.key().ok()).filter(|key| *key.name == *DOWN);
+        self.named_by(author, DOWN)
+    }
+
+    /// The origins of which a gateway says this.
+    fn named_by(&self, author: NodeId, what: &str) -> BTreeSet<NodeId> {
+        let keys = self.catalog.said(author).filter_map(|content| content.key().ok()).filter(|key| *key.name == *what);
         keys.filter_map(|key| key.id.parse().ok()).collect()
     }
 
@@ -300,6 +332,7 @@ impl Import {
         let here: Vec<NodeId> = std::iter::once(members.me().node).chain(alive).collect();
         let mut links = Vec::new();
         let mut downs: Vec<BTreeSet<NodeId>> = Vec::new();
+        let mut gone: Vec<BTreeSet<NodeId>> = Vec::new();
         let mut stale_since_ms = None;
         for gateway in here {
             let author = author_of(&self.name, gateway);
@@ -309,12 +342,23 @@ impl Import {
                 stale_since_ms = stale_since_ms.max(Some(word.since_ms));
             } else if word.knows_life {
                 downs.push(self.down_of(author));
+                gone.push(self.named_by(author, GONE));
             }
             links.push(LinkView { gateway, peers: word.peers, state, rtt_us: word.rtt_us, backlog: word.backlog });
         }
         let state = links.iter().map(|link| link.state).min().unwrap_or(LinkState::Stale);
         self.settle_state(now, state, stale_since_ms, links);
+        self.has_words = gone.iter().any(|gone| !gone.is_empty());
         self.settle_downs(now, &downs);
+        self.settle_gone(&gone);
+    }
+
+    /// Gone is what is gone for all that hear the datacenter.
+    fn settle_gone(&mut self, gone: &[BTreeSet<NodeId>]) {
+        let Some((first, others)) = gone.split_first() else { return };
+        for origin in first.iter().filter(|origin| others.iter().all(|gone| gone.contains(origin))) {
+            self.catalog.drop_origin(*origin);
+        }
     }
 
     fn settle_state(&mut self, now: Now, state: LinkState, said_stale_ms: Option<u64>, links: Vec<LinkView>) {
@@ -339,7 +383,7 @@ impl Import {
     /// Down is who is down for all that hear the datacenter; while nobody does, everybody stays what he was.
     fn settle_downs(&mut self, now: Now, downs: &[BTreeSet<NodeId>]) {
         let Some((first, others)) = downs.split_first() else { return };
-        self.has_downs = downs.iter().any(|down| !down.is_empty());
+        self.has_words |= downs.iter().any(|down| !down.is_empty());
         let origins: Vec<NodeId> = self.catalog.heads().map(|head| head.origin).collect();
         for origin in origins {
             let is_down = first.contains(&origin) && others.iter().all(|down| down.contains(&origin));

@@ -251,6 +251,12 @@ pub struct Incoming {
     pub down: Option<BTreeSet<NodeId>>,
     pub receiving: Option<(Option<Staged>, u64)>,
     pub wants: Vec<Want>,
+    /// The salt of the sketch that was sent last.
+    pub salt: u64,
+    /// Origins whose heads came, where all of them come.
+    pub told: BTreeSet<NodeId>,
+    /// Since when, in nanoseconds, the other side knows nothing of which origins; none before it said so.
+    unknown: Option<BTreeMap<NodeId, u64>>,
     untold: u64,
 }
 
@@ -267,8 +273,37 @@ impl Incoming {
             down: None,
             receiving: None,
             wants: Vec::new(),
+            salt: 0,
+            told: BTreeSet::new(),
+            unknown: None,
             untold: 0,
         }
+    }
+
+    /// The other side knows nothing of these origins, and something of all others.
+    pub fn hear_unknown(&mut self, now: Now, origins: impl IntoIterator<Item = NodeId>) {
+        let before = self.unknown.take().unwrap_or_default();
+        let since = |origin: NodeId| (origin, before.get(&origin).copied().unwrap_or(now.ns));
+        self.unknown = Some(origins.into_iter().map(since).collect());
+    }
+
+    /// The other side knows something of an origin.
+    pub fn hear_known(&mut self, origin: NodeId) {
+        if let Some(unknown) = &mut self.unknown {
+            unknown.remove(&origin);
+        }
+    }
+
+    /// Origins that the other side has known nothing of for so long.
+    pub fn unknown_for(&self, now: Now, ms: u64) -> BTreeSet<NodeId> {
+        let is_over = |since: &u64| now.ns.saturating_sub(*since) >= ms * 1_000_000;
+        self.unknown.iter().flatten().filter(|(_, since)| is_over(since)).map(|(origin, _)| *origin).collect()
+    }
+
+    /// For whom the other side does not vouch: who is down there, and who is not known there. None before it said who is down.
+    pub fn not_vouched_for(&self) -> Option<BTreeSet<NodeId>> {
+        let unknown = self.unknown.iter().flatten().map(|(origin, _)| *origin);
+        self.down.as_ref().map(|down| down.iter().copied().chain(unknown).collect())
     }
 
     /// Takes in who went down over there, or came back.

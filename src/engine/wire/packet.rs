@@ -266,6 +266,8 @@ pub enum LinkFrame {
     Taken {
         bytes: u64,
     },
+    /// Of the origins in the last sketch the sender knows nothing of these, by their short names there: its datacenter has forgotten them.
+    Unknown(Vec<u64>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

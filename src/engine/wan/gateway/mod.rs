@@ -227,6 +227,7 @@ impl Gateway {
         let unheard = imports.by_lane.values().filter(|import| import.said_state().is_some_and(|state| state != LinkState::Stale));
         let unheard: Vec<Datacenter> = unheard.map(|import| import.name.clone()).filter(|name| !self.hears(name)).collect();
         unheard.iter().for_each(|name| self.say_links(now, imports, name));
+        self.say_gone(now, imports);
         self.dial(now, rng);
         self.say_life(now, home);
         let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };

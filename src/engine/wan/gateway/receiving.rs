@@ -4,9 +4,9 @@ use super::super::crossing::advert_term;
 use super::super::imports::{Imports, LinkSeen, author_of};
 use super::super::link::{Incoming, weight};
 use super::{FRAME_ITEMS, Gateway, Home, WANTS_MAX};
-use crate::engine::catalog::Heard;
+use crate::engine::catalog::{Heard, ORIGINS_MAX};
 use crate::engine::io::StreamId;
-use crate::engine::spread::sketch::{Size, Sketch};
+use crate::engine::spread::sketch::{ShortOrigin, Size, Sketch, by_short_name};
 use crate::engine::spread::{Context, unpack_batches, unpack_records};
 use crate::engine::wire::packet::{Advert, Frame, LinkFrame, Want};
 use crate::model::names::{Datacenter, NodeId};
@@ -68,7 +68,9 @@ impl Gateway {
                     if is_other(batch.origin, imports) {
                         return Err("link_others_origin");
                     }
+                    link.hear_known(batch.origin);
                     let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
+                    import.is_known_again(now, batch.origin);
                     let mut context = Context { catalog: &mut import.catalog, members: home.members };
                     let applied = import.spread.import(now, &mut context, batch);
                     wants.extend(applied.gap);
@@ -81,7 +83,9 @@ impl Gateway {
                 if is_other(head.origin, imports) {
                     return Err("link_others_origin");
                 }
+                link.hear_known(head.origin);
                 let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
+                import.is_known_again(now, head.origin);
                 link.receiving = Some((import.catalog.stage(now, head, sum, Lineage::default()), 0));
             }
             Frame::SnapshotRecords(packed) => {
@@ -108,6 +112,9 @@ impl Gateway {
             Frame::Link(LinkFrame::Heads(heads)) => {
                 let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
                 for head in &heads {
+                    if link.told.len() < ORIGINS_MAX {
+                        link.told.insert(head.origin);
+                    }
                     if let Heard::Behind(want) = import.catalog.hear(now, &Advert::from(head))
                         && link.wants.len() < WANTS_MAX
                     {
@@ -120,12 +127,25 @@ impl Gateway {
                     self.send(stream, Frame::Wants(wants.to_vec()));
                 }
                 self.send(stream, Frame::WantsEnd);
+                let told = std::mem::take(&mut link.told);
+                let held = self.theirs(home, imports, &name).into_iter().map(|advert| advert.origin);
+                link.hear_unknown(now, held.filter(|origin| !told.contains(origin)));
+                is_news = true;
+            }
+            Frame::Link(LinkFrame::Unknown(origins)) => {
+                let named: Vec<ShortOrigin> = origins.into_iter().map(ShortOrigin).collect();
+                let held = by_short_name(&self.key, link.salt, &named, self.theirs(home, imports, &name));
+                link.hear_unknown(now, held.into_iter().map(|advert| advert.origin));
+                is_news = true;
             }
             Frame::Link(LinkFrame::Compare { root, backlog }) => {
                 is_time = true;
                 let adverts = self.theirs(home, imports, &name);
                 let held = adverts.iter().fold(0_u64, |sum, advert| sum.wrapping_add(advert_term(advert)));
-                if held != root {
+                if held == root {
+                    link.hear_unknown(now, []);
+                } else {
+                    link.salt = root;
                     self.send_sketch(stream, &adverts, root);
                 }
                 link.is_fresh = backlog == 0;
@@ -172,7 +192,8 @@ impl Gateway {
         let hello = LinkFrame::Hello { datacenter: home.name.clone(), edition: self.config.export.edition };
         self.send(stream, Frame::Link(hello));
         let adverts = self.theirs(home, imports, &datacenter);
-        self.send_sketch(stream, &adverts, u64::from(now.wall_ms as u32));
+        link.salt = u64::from(now.wall_ms as u32);
+        self.send_sketch(stream, &adverts, link.salt);
         Ok(true)
     }
 
@@ -188,6 +209,20 @@ impl Gateway {
         self.send(stream, Frame::Link(LinkFrame::Sketch(sketch.parts(0))));
     }
 
+    /// Says of which origins nobody over there has known anything for long: of each datacenter that is heard.
+    pub(super) fn say_gone(&mut self, now: Now, imports: &mut Imports) {
+        let names: BTreeSet<Datacenter> = self.incoming.values().filter_map(|link| link.datacenter.clone()).collect();
+        for name in names {
+            let links = self.incoming.values().filter(|link| link.datacenter.as_ref() == Some(&name));
+            let unknown: Vec<BTreeSet<NodeId>> = links.map(|link| link.unknown_for(now, self.wan.unknown_ms)).collect();
+            let Some((first, others)) = unknown.split_first() else { continue };
+            let gone = first.iter().filter(|origin| others.iter().all(|unknown| unknown.contains(origin)));
+            if let Some(import) = imports.find(&name) {
+                import.say_gone(now, gone.copied());
+            }
+        }
+    }
+
     /// Says to all agents here how a datacenter is heard by this gateway, and whom it holds down.
     pub(super) fn say_links(&mut self, now: Now, imports: &mut Imports, name: &Datacenter) {
         let Some(import) = imports.find(name) else { return };
@@ -201,7 +236,7 @@ impl Gateway {
         let peers: Vec<(NodeId, SocketAddr)> = links.iter().filter_map(|link| Some((link.from?, link.addr))).collect();
         let peers = peers.into_iter().map(|(node, addr)| (node, self.membership.member(node).map_or(addr, |member| member.addr))).collect();
         let rtt_us = links.iter().filter_map(|link| member(link)?.rtt_us).min();
-        let downs: Vec<&BTreeSet<NodeId>> = links.iter().filter_map(|link| link.down.as_ref()).collect();
+        let downs: Vec<BTreeSet<NodeId>> = links.iter().filter_map(|link| link.not_vouched_for()).collect();
         let knows_life = !downs.is_empty();
         if let Some((first, others)) = downs.split_first() {
             let down = first.iter().filter(|origin| others.iter().all(|down| down.contains(origin)));

@@ -155,7 +155,12 @@ impl Gateway {
         let heads: Vec<Head> = crossing.heads().collect();
         link.has(heads.iter().copied());
         let adverts: Vec<Advert> = heads.iter().map(Advert::from).collect();
-        let Ok(diff) = sketch.diff(&self.key, adverts.iter().copied()) else {
+        let decoded = sketch.diff(&self.key, adverts.iter().copied());
+        if let (Ok(diff), true) = (&decoded, home.is_ready) {
+            let unknown = diff.unknown.iter().map(|origin| origin.0).collect();
+            self.effects.push_back(Effect::Frame { stream, frame: Frame::Link(LinkFrame::Unknown(unknown)) });
+        }
+        let Ok(diff) = decoded else {
             // Too much: all heads, and the other side says what it lacks.
             for heads in heads.chunks(FRAME_ITEMS) {
                 self.effects.push_back(Effect::Frame { stream, frame: Frame::Link(LinkFrame::Heads(heads.to_vec())) });

@@ -76,6 +76,7 @@ fn frame_kind(frame: &Frame) -> &'static str {
         Frame::Link(LinkFrame::Down { .. }) => "link_down",
         Frame::Link(LinkFrame::Compare { .. }) => "link_compare",
         Frame::Link(LinkFrame::Taken { .. }) => "link_taken",
+        Frame::Link(LinkFrame::Unknown(_)) => "link_unknown",
     }
 }
 
@@ -411,6 +412,7 @@ fn frames() -> Vec<Frame> {
         Frame::Link(LinkFrame::Down { origins: vec![ORIGIN], is_down: true }),
         Frame::Link(LinkFrame::Compare { root: 0xfeed, backlog: 2 }),
         Frame::Link(LinkFrame::Taken { bytes: 70_000 }),
+        Frame::Link(LinkFrame::Unknown(vec![0x0123_4567_89ab_cdef])),
     ]
 }
 
