@@ -113,7 +113,10 @@ impl Checker for Vouched {
                         Wrong::Down(_) => ("vouched-for-is-not-down", "nobody down for whom a linked gateway vouches"),
                         Wrong::Heard(_) => ("age-is-told", "a datacenter of which nothing is heard, as stale"),
                     };
-                    let found = format!("{wrong:?} since {:.3} s", since as f64 / 1e9);
+                    let links = scene
+                        .view(*host)
+                        .map(|view| view.datacenters.iter().map(|seen| (&seen.name, seen.state, &seen.links)).collect::<Vec<_>>());
+                    let found = format!("{wrong:?} since {:.3} s; {links:?}", since as f64 / 1e9);
                     return Err(scene.violation(name, &[*host], expected.into(), found));
                 }
             }

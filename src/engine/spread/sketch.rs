@@ -131,6 +131,11 @@ impl Sketch {
         numbered.map(|(cells, part)| SketchCells { id, salt, root, part, parts, cells: Bytes::from(cells) }).collect()
     }
 
+    /// The salt it was built with.
+    pub fn salt(&self) -> u64 {
+        self.salt
+    }
+
     /// What the sender of this sketch and the holder of `own` differ in.
     pub fn diff<I>(self, key: &HeadKey, own: I) -> Result<Diff, Undecodable>
     where

@@ -103,6 +103,12 @@ impl Outgoing {
         self.cursors.extend(heads.into_iter().map(|head| (head.origin, Cursor::from(&head))));
     }
 
+    /// It holds an origin that was given up here.
+    pub fn lacks_mark(&mut self, origin: NodeId) {
+        self.marked.remove(&origin);
+        self.lacks(origin, None, true);
+    }
+
     /// It has an origin up to here only; none: not at all, or of another life.
     pub fn lacks(&mut self, origin: NodeId, place: Option<(Epoch, Seq)>, is_asked: bool) {
         match place {
@@ -287,11 +293,9 @@ impl Incoming {
         self.unknown = Some(origins.into_iter().map(since).collect());
     }
 
-    /// The other side knows something of an origin.
-    pub fn hear_known(&mut self, origin: NodeId) {
-        if let Some(unknown) = &mut self.unknown {
-            unknown.remove(&origin);
-        }
+    /// The other side knows something of an origin. Says whether that is news.
+    pub fn hear_known(&mut self, origin: NodeId) -> bool {
+        self.unknown.as_mut().is_some_and(|unknown| unknown.remove(&origin).is_some())
     }
 
     /// Origins that the other side has known nothing of for so long.

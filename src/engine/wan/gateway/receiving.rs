@@ -68,9 +68,11 @@ impl Gateway {
                     if is_other(batch.origin, imports) {
                         return Err("link_others_origin");
                     }
-                    link.hear_known(batch.origin);
                     let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
-                    import.is_known_again(now, batch.origin);
+                    if batch.flags.reaped.is_none() {
+                        is_news |= link.hear_known(batch.origin);
+                        import.is_known_again(now, batch.origin);
+                    }
                     let mut context = Context { catalog: &mut import.catalog, members: home.members };
                     let applied = import.spread.import(now, &mut context, batch);
                     wants.extend(applied.gap);
@@ -83,7 +85,7 @@ impl Gateway {
                 if is_other(head.origin, imports) {
                     return Err("link_others_origin");
                 }
-                link.hear_known(head.origin);
+                is_news |= link.hear_known(head.origin);
                 let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
                 import.is_known_again(now, head.origin);
                 link.receiving = Some((import.catalog.stage(now, head, sum, Lineage::default()), 0));

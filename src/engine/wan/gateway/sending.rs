@@ -6,7 +6,7 @@ use super::{Dial, Effect, FRAME_ITEMS, Gateway, Home, LANE, TICK_MS};
 use crate::engine::io::StreamId;
 use crate::engine::membership::MemberState;
 use crate::engine::spread::LANE_SHIFT;
-use crate::engine::spread::sketch::{Gathering, Theirs};
+use crate::engine::spread::sketch::{Gathering, Theirs, by_short_name};
 use crate::engine::wire::packet::{Advert, Frame, LinkFrame, SketchCells};
 use crate::model::names::{Datacenter, NodeId};
 use crate::model::node::Liveness;
@@ -155,8 +155,12 @@ impl Gateway {
         let heads: Vec<Head> = crossing.heads().collect();
         link.has(heads.iter().copied());
         let adverts: Vec<Advert> = heads.iter().map(Advert::from).collect();
+        let salt = sketch.salt();
         let decoded = sketch.diff(&self.key, adverts.iter().copied());
         if let (Ok(diff), true) = (&decoded, home.is_ready) {
+            // A mark is refused as long as its origin is held alive: it is said again as long as the origin is held.
+            let marks = home.catalog.marks().into_iter().filter_map(|origin| home.catalog.head(origin)).map(|head| Advert::from(&head));
+            by_short_name(&self.key, salt, &diff.unknown, marks).iter().for_each(|mark| link.lacks_mark(mark.origin));
             let unknown = diff.unknown.iter().map(|origin| origin.0).collect();
             self.effects.push_back(Effect::Frame { stream, frame: Frame::Link(LinkFrame::Unknown(unknown)) });
         }
