@@ -106,6 +106,9 @@ impl Catalog {
         let origin = self.table.origin(ix);
         let (theirs, ours) = ((advert.epoch, advert.seq), (origin.epoch, origin.seq));
         if origin.flags.reaped.is_some() && advert.epoch <= origin.epoch {
+            if self.config.is_import {
+                self.contested.insert(advert.origin);
+            }
             // It was given up and is back: it has to outlive the mark. Who else tells of it is told of the mark.
             return if origin.life.is_alive() { Heard::TellOrigin(origin.advert()) } else { Heard::Ahead };
         }

@@ -15,6 +15,7 @@ use crate::model::record::{Content, Key, Kind, Lineage, RecordState, Scope};
 use crate::model::text::Text;
 use crate::model::time::Now;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// Origins of one other datacenter.
 pub const ORIGINS_MAX: usize = 16_384;
@@ -73,6 +74,14 @@ impl Catalog {
         let Some(ix) = self.table.origin_ix(origin).filter(|ix| *ix != self.own_ix) else { return };
         self.forget_origin(ix);
         self.effects.push_back(Effect::HeadMoved(origin));
+    }
+
+    /// Origins that their own datacenter gave up, as this agent knows by their mark, while peers here still tell of them.
+    pub fn contested(&mut self) -> BTreeSet<NodeId> {
+        let mut contested = std::mem::take(&mut self.contested);
+        contested.retain(|origin| self.head(*origin).is_some_and(|head| head.flags.reaped.is_some()));
+        self.contested.clone_from(&contested);
+        contested
     }
 
     /// Origins that were given up and are still remembered.

@@ -189,6 +189,8 @@ pub struct Catalog {
     fold: fold::Fold,
     /// Origins that only their records name.
     unnamed: BTreeSet<NodeId>,
+    /// In an import: origins with a mark here that a peer still tells of.
+    contested: BTreeSet<NodeId>,
     effects: VecDeque<Effect>,
     pub counters: Counters,
 }
@@ -233,6 +235,7 @@ impl Catalog {
             events: events::Events::default(),
             words: overrides::Words::default(),
             unnamed: BTreeSet::new(),
+            contested: BTreeSet::new(),
             effects: VecDeque::new(),
             counters: Counters::default(),
         };

@@ -280,16 +280,19 @@ impl Import {
         }
     }
 
-    /// A gateway says that these origins are gone; former words of that stand for an hour.
-    pub fn say_gone(&mut self, now: Now, gone: impl Iterator<Item = NodeId>) {
+    /// A gateway says that these origins are gone; former words of that stand for an hour. Says whether one is new.
+    pub fn say_gone(&mut self, now: Now, gone: impl Iterator<Item = NodeId>) -> bool {
+        let mut is_news = false;
         for origin in gone {
             if self.gone.insert(origin, now.ms()).is_none() {
                 tracing::info!(datacenter = %self.name, ?origin, "its own datacenter has forgotten it: what was known of it is dropped");
+                is_news = true;
             }
             self.catalog.say(now, GONE, &origin.to_string(), &());
         }
         let over: Vec<NodeId> = self.gone.iter().filter(|(_, at_ms)| now.ms() > *at_ms + GONE_MS).map(|(origin, _)| *origin).collect();
         over.into_iter().for_each(|origin| self.is_known_again(now, origin));
+        is_news
     }
 
     /// A gateway takes that back, if it said so.

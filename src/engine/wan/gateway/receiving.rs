@@ -211,16 +211,18 @@ impl Gateway {
         self.send(stream, Frame::Link(LinkFrame::Sketch(sketch.parts(0))));
     }
 
-    /// Says of which origins nobody over there has known anything for long: of each datacenter that is heard.
+    /// Says which origins are gone: nobody over there has known anything of them for long, or this agent holds their datacenter's mark
+    /// while others here do not.
     pub(super) fn say_gone(&mut self, now: Now, imports: &mut Imports) {
         let names: BTreeSet<Datacenter> = self.incoming.values().filter_map(|link| link.datacenter.clone()).collect();
         for name in names {
             let links = self.incoming.values().filter(|link| link.datacenter.as_ref() == Some(&name));
-            let unknown: Vec<BTreeSet<NodeId>> = links.map(|link| link.unknown_for(now, self.wan.unknown_ms)).collect();
-            let Some((first, others)) = unknown.split_first() else { continue };
-            let gone = first.iter().filter(|origin| others.iter().all(|unknown| unknown.contains(origin)));
-            if let Some(import) = imports.find(&name) {
-                import.say_gone(now, gone.copied());
+            let gone = in_all(links.map(|link| link.unknown_for(now, self.wan.unknown_ms)));
+            let Some(import) = imports.find(&name) else { continue };
+            let contested = import.catalog.contested();
+            let is_news = import.say_gone(now, gone.into_iter().chain(contested));
+            if is_news {
+                self.say_links(now, imports, &name);
             }
         }
     }
@@ -240,12 +242,18 @@ impl Gateway {
         let rtt_us = links.iter().filter_map(|link| member(link)?.rtt_us).min();
         let downs: Vec<BTreeSet<NodeId>> = links.iter().filter_map(|link| link.not_vouched_for()).collect();
         let knows_life = !downs.is_empty();
-        if let Some((first, others)) = downs.split_first() {
-            let down = first.iter().filter(|origin| others.iter().all(|down| down.contains(origin)));
-            import.say_down(now, &down.copied().collect());
+        if knows_life {
+            let mut down = in_all(downs.into_iter());
+            down.extend(import.catalog.contested());
+            import.say_down(now, &down);
         }
         // After it, so that nobody takes the one for true without the other.
         let backlog = links.iter().fold(0, |sum: u32, link| sum.saturating_add(link.backlog));
         import.say_link(now, LinkSeen { state, rtt_us, peers, knows_life, backlog });
     }
+}
+
+/// What is in each of the sets.
+fn in_all(sets: impl Iterator<Item = BTreeSet<NodeId>>) -> BTreeSet<NodeId> {
+    sets.reduce(|all, set| &all & &set).unwrap_or_default()
 }
