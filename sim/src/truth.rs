@@ -60,8 +60,17 @@ impl Truth {
                 chapter.has_left = head.flags.left;
             }
         }
+        // What a transaction writes over within itself nobody ever reads.
+        let mut last: BTreeMap<Uid, &Record> = BTreeMap::new();
         for op in ops {
             if let StoreOp::Record { uid, record } = op {
+                last.insert(*uid, record);
+            }
+        }
+        for op in ops {
+            if let StoreOp::Record { uid, record } = op
+                && last.get(uid).is_some_and(|last| std::ptr::eq(*last, record))
+            {
                 self.record(host, *uid, record)?;
             }
         }
