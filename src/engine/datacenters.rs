@@ -188,7 +188,8 @@ impl Engine {
             return true;
         }
         for import in self.imports.by_lane.values_mut() {
-            import.judge(now, &self.membership);
+            let (me, is_gateway) = (self.membership.me().node, self.config.gateway.is_some());
+            import.judge(now, &self.membership, |node| if node == me { is_gateway } else { self.catalog.is_gateway(node) });
             let lane = import.lane;
             if let Some(effect) = import.catalog.poll() {
                 self.import_effect(now, lane, effect);

@@ -168,6 +168,7 @@ impl Engine {
                 if let Some(gateway) = self.gateway.as_mut() {
                     gateway.moved(now, origin);
                 }
+                self.imports.agent_moved(origin);
                 self.show_members_at.get_or_insert(now.after_ms(SHOW_COUNTS_MS));
             }
             catalog::Effect::Store(op) => self.journal.push(op),

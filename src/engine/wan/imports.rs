@@ -203,6 +203,13 @@ impl Imports {
         self.by_lane.values_mut().for_each(|import| import.is_unjudged = true);
     }
 
+    /// What an agent here says of itself changed: it may be a gateway now, or none any more.
+    pub fn agent_moved(&mut self, agent: NodeId) {
+        for import in self.by_lane.values_mut() {
+            import.is_unjudged |= import.catalog.head(author_of(&import.name, agent)).is_some();
+        }
+    }
+
     /// Datacenters that nobody has heard for too long.
     pub fn expired(&self, now: Now, wan: &WanConfig) -> Vec<Datacenter> {
         let is_over =
@@ -326,8 +333,8 @@ impl Import {
         keys.filter_map(|key| key.id.parse().ok()).collect()
     }
 
-    /// Folds what the gateways that live here say.
-    pub fn judge(&mut self, now: Now, members: &Membership) {
+    /// Folds what the gateways that live here say. What an agent said while it was one does not count when it is none any more.
+    pub fn judge(&mut self, now: Now, members: &Membership, is_gateway: impl Fn(NodeId) -> bool) {
         if !std::mem::take(&mut self.is_unjudged) {
             return;
         }
@@ -337,7 +344,7 @@ impl Import {
         let mut downs: Vec<BTreeSet<NodeId>> = Vec::new();
         let mut gone: Vec<BTreeSet<NodeId>> = Vec::new();
         let mut stale_since_ms = None;
-        for gateway in here {
+        for gateway in here.into_iter().filter(|node| is_gateway(*node)) {
             let author = author_of(&self.name, gateway);
             let Some(word) = self.word_of(author) else { continue };
             let state = LinkState::ALL.get(usize::from(word.state)).copied().unwrap_or(LinkState::Stale);
