@@ -65,23 +65,13 @@ fn lack_between(scene: &Scene<'_>) -> Option<Lack> {
             if seen.state != LinkState::Fresh {
                 return Some((vec![host], format!("{host} has {name} as {:?}", seen.state)));
             }
-            let mut found = contents(&seen.view, |_| true);
-            // Where everybody who knew of an origin is gone, nobody is left to take its word back.
-            found.retain(|uid, _| exported.contains_key(uid) || is_known(scene, datacenter, &seen.view, *uid));
+            let found = contents(&seen.view, |_| true);
             if found != exported {
                 return Some((vec![witness, host], difference_of(name.as_str(), &exported, &found)));
             }
         }
     }
     None
-}
-
-/// Whether somebody of a datacenter knows of the origin whose word another one shows.
-fn is_known(scene: &Scene<'_>, datacenter: u16, seen: &View, uid: Uid) -> bool {
-    let mut entries = seen.services(None).flat_map(|service| &service.entries);
-    let origin = entries.find(|entry| entry.uid == uid).map(|entry| entry.node.id);
-    let engines = scene.running().filter(|(host, _)| scene.datacenter(*host) == datacenter).filter_map(|(host, _)| scene.engine(host));
-    origin.is_some_and(|origin| engines.into_iter().any(|engine| engine.catalog().head(origin).is_some()))
 }
 
 type Contents = BTreeMap<Uid, (Content, bool)>;

@@ -11,7 +11,7 @@ use tidings::model::record::Uid;
 use tidings::view::{DatacenterView, View};
 
 /// What an agent knew under its former name may be shown for so long after it took another.
-const RENAMED_NS: u64 = 1_000_000_000;
+const RENAMED_NS: u64 = 15_000_000_000;
 
 /// What each agent showed last of each other datacenter.
 #[derive(Default)]
@@ -63,10 +63,13 @@ impl Imports {
         Ok(())
     }
 
-    /// Whether all that is not shown any more has gone by somebody's word: a delete, another life, a leave, a mark of its datacenter.
+    /// Whether all that is not shown any more has gone by somebody's word: a delete, another life, a leave, a mark of its datacenter, or that
+    /// nobody there knows it any more.
     fn kept(&self, scene: &Scene<'_>, host: HostId, before: &Shown, now: &BTreeMap<Uid, NodeId>) -> Result<(), Violation> {
         for (uid, origin) in before.entries.iter().filter(|(uid, _)| !now.contains_key(uid)) {
             let is_over = scene.truth.lives(*origin) > 1 || scene.truth.has_left(*origin) || self.given_up.contains(origin);
+            // Where all who knew of it are gone, its datacenter has forgotten it.
+            let is_over = is_over || is_shown_nowhere(scene, *origin, *uid);
             if !is_over && scene.truth.deleted(*uid).is_none() {
                 let expected = format!("{uid:?}, which {origin:?} never took back");
                 return Err(scene.violation("imports-are-kept", &[host], expected, scene.truth.story(*uid)));
@@ -89,6 +92,14 @@ fn entries_of(scene: &Scene<'_>, host: HostId, of: u16, seen: &DatacenterView) -
         entries.insert(entry.uid, origin);
     }
     Ok(entries)
+}
+
+/// Whether nobody in an origin's own datacenter shows that instance of it.
+fn is_shown_nowhere(scene: &Scene<'_>, origin: NodeId, uid: Uid) -> bool {
+    let shows = |host| scene.view(host)?.services(None).find_map(|service| service.find(uid)).map(|entry| entry.node.id);
+    let authors = scene.truth.hosts_of(origin);
+    let is_there = |host| authors.iter().any(|author| scene.datacenter(*author) == scene.datacenter(host));
+    !scene.running().any(|(host, _)| is_there(host) && shows(host) == Some(origin))
 }
 
 impl Checker for Imports {

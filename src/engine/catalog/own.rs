@@ -157,6 +157,10 @@ impl Catalog {
         if winner.origin == self.own_ix || !self.table.origin(winner.origin).life.is_named {
             return;
         }
+        // What is this agent's alone competes with nobody's, whatever a twin under its name deleted.
+        if own.content().and_then(|content| content.key().ok()).is_some_and(|key| key.scope == Scope::Agent) {
+            return;
+        }
         let (claim, kind) = (claims::of_yielding(own, winner), own.kind().unwrap_or(Kind(u8::MAX)));
         self.counters.yielded += 1;
         self.write_tombstone(now, uid, kind, claim);
