@@ -447,7 +447,7 @@ mod tests {
 
     #[tokio::test]
     async fn links_carry_the_same_in_tls_and_say_who_is_certified() {
-        let authority = Authority::new();
+        let authority = Authority::generate();
         let mut gateways = ["west", "east"].map(|datacenter| {
             let (mut streams, _) = streams();
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

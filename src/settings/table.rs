@@ -224,7 +224,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Count,
         "0",
         None,
-        "To be raised with each change of wan.export, at all gateways of the datacenter: the highest is what others go by. 0 to 4095.",
+        "To be raised with each change of wan.export, at all gateways of the datacenter: the highest is what others go by. 0 to 2047.",
     ),
     setting(
         "http.listen",

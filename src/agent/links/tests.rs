@@ -16,7 +16,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    pub fn new() -> Authority {
+    pub fn generate() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -93,7 +93,7 @@ async fn meet(dialler: &LinkTls, towards: &str, acceptor: &LinkTls) -> Met {
 
 #[tokio::test]
 async fn gateways_of_one_authority_know_each_others_datacenter() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let (east, west) = (authority.gateway("east"), authority.gateway("west"));
     let met = meet(&west, "east", &east).await;
     assert!(met.connected && met.said.iter().all(Vec::is_empty), "{:?}", met.said);
@@ -102,7 +102,7 @@ async fn gateways_of_one_authority_know_each_others_datacenter() {
 
 #[tokio::test]
 async fn a_gateway_of_another_datacenter_or_authority_is_refused_by_name() {
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (Authority::generate(), Authority::generate());
     let (east, west, stranger) = (authority.gateway("east"), authority.gateway("west"), other.gateway("west"));
     let met = meet(&west, "north", &east).await;
     assert!(!met.connected);
@@ -128,7 +128,7 @@ async fn a_gateway_of_another_datacenter_or_authority_is_refused_by_name() {
 
 #[tokio::test]
 async fn an_expired_certificate_opens_no_link_and_a_new_one_does() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let mut registry = Registry::default();
     let east = authority.gateway("east");
     let west = LinkTls::new(authority.credentials("west", 2021), &mut registry);
@@ -150,7 +150,7 @@ async fn an_expired_certificate_opens_no_link_and_a_new_one_does() {
 
 #[tokio::test]
 async fn who_speaks_no_tls_shows_no_certificate_or_nothing_at_all_is_refused() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let east = authority.gateway("east");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -174,7 +174,7 @@ async fn who_speaks_no_tls_shows_no_certificate_or_nothing_at_all_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_given_up() {
-    let east = Authority::new().gateway("east");
+    let east = Authority::generate().gateway("east");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (connection, peer) = listener.accept().await.unwrap();
@@ -184,7 +184,7 @@ async fn a_silent_peer_is_given_up() {
 
 #[test]
 fn one_host_takes_a_few_places_and_all_together_the_rest() {
-    let east = Authority::new().gateway("east");
+    let east = Authority::generate().gateway("east");
     let host = |n: u8| SocketAddr::from(([192, 0, 2, n], 7));
     let mut places: Vec<Place> = (0..HANDSHAKES_A_HOST_MAX).map(|_| east.place(host(1)).unwrap()).collect();
     assert!(east.place(host(1)).is_none());
@@ -198,7 +198,7 @@ fn one_host_takes_a_few_places_and_all_together_the_rest() {
 
 #[test]
 fn a_certificate_names_one_datacenter_and_it_is_the_own_one() {
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let refusal =
         |names: &[&str], own: &str| Credentials::read(&authority.files(names, 2100), &named(own)).err().map(|why| why.to_string());
     assert_eq!(refusal(&["east.gateway.tidings", "g1.example", "10.0.0.1"], "east"), None);

@@ -26,13 +26,16 @@ pub struct Agent {
     pub coordinates_received: u64,
 }
 
+/// From where, to where, what, and the coordinate that rides along.
+type Packet = (SocketAddr, SocketAddr, Bytes, Option<Coordinate>);
+
 pub struct World {
     pub now: u64,
     pub agents: Vec<Agent>,
     pub config: MembershipConfig,
     rng: ChaCha12Rng,
     by_addr: BTreeMap<SocketAddr, usize>,
-    packets: BTreeMap<(u64, u64), (SocketAddr, SocketAddr, Bytes, Option<Coordinate>)>,
+    packets: BTreeMap<(u64, u64), Packet>,
     packet_count: u64,
     deadlines: BTreeSet<(u64, usize)>,
     planned: Vec<Option<u64>>,
