@@ -31,15 +31,21 @@ struct Standing {
     seen_at: u64,
     node: NodeId,
     adoptions: u64,
+    was_frozen: bool,
 }
 
 impl Standing {
-    /// It runs, under this name, and has taken back so many words of earlier lives.
-    fn follow(&mut self, now: u64, node: NodeId, adoptions: u64) {
-        if now > self.seen_at + PAUSE_NS_MAX || node != self.node || adoptions != self.adoptions {
+    /// It runs, under this name, and has taken back so many words of earlier lives; or it, or only its packets, stand still.
+    fn follow(&mut self, now: u64, node: NodeId, adoptions: u64, is_frozen: bool) {
+        if self.is_resuming(now) || node != self.node || adoptions != self.adoptions {
             self.since = now;
         }
-        *self = Self { since: self.since, seen_at: now, node, adoptions };
+        *self = Self { since: self.since, seen_at: now, node, adoptions, was_frozen: is_frozen };
+    }
+
+    /// Whether it stood still until now: what it, and others by way of it, were asked in the meantime is carried out in this moment.
+    fn is_resuming(&self, now: u64) -> bool {
+        self.was_frozen || now > self.seen_at + PAUSE_NS_MAX
     }
 }
 
@@ -62,7 +68,7 @@ impl Leases {
     fn look(&self, scene: &Scene<'_>, host: HostId) -> Result<(), Violation> {
         let (Some(view), Some(node)) = (scene.view(host), scene.node(host)) else { return Ok(()) };
         // The first view after a pause may come before anything ran out.
-        if self.kept.get(&host).is_none_or(|standing| scene.world.now() > standing.seen_at + PAUSE_NS_MAX) {
+        if self.kept.get(&host).is_none_or(|standing| standing.is_resuming(scene.world.now())) {
             return Ok(());
         }
         for client in scene.clients.iter().filter(|client| client.planned.keeps == Kept::Instance) {
@@ -88,13 +94,13 @@ impl Checker for Leases {
             Note::Started { host } => {
                 if let Some(node) = scene.node(*host) {
                     let now = scene.world.now();
-                    self.kept.insert(*host, Standing { since: now, seen_at: now, node, adoptions: 0 });
+                    self.kept.insert(*host, Standing { since: now, seen_at: now, node, adoptions: 0, was_frozen: false });
                 }
             }
             Note::Handled { host } => {
                 if let (Some(kept), Some(engine)) = (self.kept.get_mut(host), scene.engine(*host)) {
                     let (node, adoptions) = (engine.membership().me().node, engine.catalog().counters.adoptions);
-                    kept.follow(scene.world.now(), node, adoptions);
+                    kept.follow(scene.world.now(), node, adoptions, scene.world.host(*host).frozen.is_some());
                 }
             }
             Note::View { host, .. } => self.look(scene, *host)?,
@@ -135,4 +141,27 @@ fn is_sure_to_live(last: &Operation, ttl_ns: u64, scene: &Scene<'_>) -> bool {
     let Outcome::Acknowledged { at, written } = &last.outcome else { return false };
     let is_found = last.intent == Intent::Heartbeat && written.result != WriteResult::Absent;
     is_found && scene.resting_since.is_some_and(|since| last.asked_at > since) && scene.world.now() < at + ttl_ns / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_count_anew_after_a_pause_a_freeze_or_under_another_name_and_not_otherwise() {
+        let (node, other) = (NodeId(1), NodeId(2));
+        let begun = Standing { since: 0, seen_at: 0, node, adoptions: 0, was_frozen: false };
+        let since = |steps: &[(u64, NodeId, u64, bool)]| {
+            let mut standing = begun;
+            for (second, node, adoptions, is_frozen) in steps {
+                standing.follow(second * SECOND, *node, *adoptions, *is_frozen);
+            }
+            standing.since / SECOND
+        };
+        assert_eq!(since(&[(1, node, 0, false), (2, node, 0, false)]), 0);
+        assert_eq!(since(&[(1, node, 0, false), (9, node, 0, false), (10, node, 0, false)]), 9, "it stood still");
+        assert_eq!(since(&[(1, node, 0, true), (2, node, 0, true), (3, node, 0, false), (4, node, 0, false)]), 3, "its packets did");
+        assert_eq!(since(&[(1, other, 0, false), (2, other, 0, false)]), 1);
+        assert_eq!(since(&[(1, node, 1, false), (2, node, 1, false)]), 1);
+    }
 }
