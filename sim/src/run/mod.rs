@@ -458,9 +458,7 @@ impl Run {
         if !self.world.host(host).is_up() {
             return;
         }
-        let home = self.world.network.datacenter(host);
-        let seeds = self.seeds.iter().map(|number| HostId(*number)).filter(|seed| self.world.network.datacenter(*seed) == home);
-        let seeds = seeds.map(|seed| self.world.host(seed).address).collect();
+        let seeds = self.seeds_of(host).into_iter().map(|seed| self.world.host(seed).address).collect();
         self.order(host, Command::SetSeeds(seeds));
         if self.world.config(host).gateway.is_some() {
             let gateways = self.world.host_ids().filter(|host| self.world.config(*host).gateway.is_some());
@@ -468,6 +466,12 @@ impl Run {
             self.order(host, Command::SetWanSeeds(pool));
         }
         self.schedule(self.world.now() + RESOLVE_NS, Entry::Resolve(host));
+    }
+
+    /// The hosts of its own datacenter whose names a host is told.
+    fn seeds_of(&self, host: HostId) -> Vec<HostId> {
+        let home = self.world.network.datacenter(host);
+        self.seeds.iter().map(|number| HostId(*number)).filter(|seed| self.world.network.datacenter(*seed) == home).collect()
     }
 
     /// Hands a process a command of the run's own, whose answer nobody waits for.

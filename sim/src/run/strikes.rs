@@ -116,7 +116,10 @@ impl Run {
         let is_here = |other: &HostId| self.world.network.datacenter(*other) == datacenter;
         let hosts = self.world.host_ids().filter(is_here).count();
         let buried = self.buried.iter().copied().filter(is_here).count();
-        if 2 * (buried + 1) < hosts && self.world.config(host).gateway.is_none() {
+        // Who knows nobody but the seeds finds nobody where they are all gone.
+        let seeds = self.seeds_of(host);
+        let is_last_seed = seeds.contains(&host) && seeds.iter().all(|seed| *seed == host || self.buried.contains(seed));
+        if 2 * (buried + 1) < hosts && !is_last_seed && self.world.config(host).gateway.is_none() {
             self.kill(host);
             self.buried.insert(host);
         }
