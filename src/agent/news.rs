@@ -131,27 +131,10 @@ fn news(told: &mut BTreeMap<NodeId, Told>, view: &View) -> Vec<(What, String, St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::testing;
 
     fn member(id: u128, name: &str, state: MemberState) -> MemberView {
-        MemberView {
-            id: NodeId(id),
-            name: name.to_owned(),
-            gossip: ([10, 0, 0, id as u8], 7976).into(),
-            state,
-            incarnation: 0,
-            datacenter: "dc1".to_owned(),
-            zone: None,
-            version: String::new(),
-            http_port: None,
-            dns_port: None,
-            is_gateway: false,
-            instances: 0,
-            rtt_us: None,
-            coordinate: None,
-            since: 0,
-            is_name_taken: false,
-            word: None,
-        }
+        MemberView { state, ..testing::member(id, name) }
     }
 
     fn view(members: Vec<MemberView>) -> View {

@@ -113,7 +113,7 @@ impl Checker for Imports {
                 self.shown.retain(|(at, _), _| at != host);
                 self.names.remove(host);
             }
-            Note::Handled { host } => {
+            Note::Handled { host } if scene.engine(*host).is_some() => {
                 self.given_up.extend(scene.reaped(*host).map(|head| head.origin));
                 for (head, _) in &scene.moved.heads {
                     let authors = scene.truth.hosts_of(head.origin);

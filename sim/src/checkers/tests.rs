@@ -1,7 +1,7 @@
 //! Checkers that need a whole cluster to bite: each is shown a scene with one lie in it, and the same scene without.
 
 use super::moves::Moved;
-use super::{Checker, Scene, leases, life, limits, prefix, ready, visible};
+use super::{Checker, Scene, imports, leases, life, limits, prefix, ready, visible, vouched};
 use crate::history::History;
 use crate::plan::{Intent, PlannedClient};
 use crate::reader;
@@ -199,4 +199,66 @@ fn who_speaks_of_the_catalog_when_nothing_moves_is_caught_and_who_answers_a_writ
     let moved = Moved { heads: vec![(run.scene().engine(B).and_then(|engine| engine.catalog().heads().next()).unwrap(), 0)], gone: vec![] };
     checker.note(&Scene { moved: &moved, ..run.scene() }, &Note::Handled { host: B }).unwrap();
     checker.note(&run.scene(), &sent).expect("a head has just moved");
+}
+
+/// Two datacenters of two agents each, the first a gateway, that know each other; and an instance registered at the first of all.
+fn linked() -> Run {
+    crate::log::listen(None);
+    let mut run = Run::new(1, crate::world::network::Conditions::LAN);
+    run.add_datacenters(&[(2, 1), (2, 1)], 10_000_000, &|_| {});
+    swarm::until_whole(&mut run, 60 * SECOND).unwrap();
+    let client = steps::client(&mut run, A);
+    steps::act(&mut run, client, Intent::Register).unwrap();
+    // Right after a start agents may yet turn out to be another one's twin.
+    run.run_for(20 * SECOND).unwrap();
+    swarm::until_still(&mut run).unwrap();
+    run
+}
+
+const ELSEWHERE: HostId = HostId(3);
+
+#[test]
+fn what_is_shown_of_another_datacenter_and_was_never_written_there_is_caught() {
+    let run = linked();
+    let shown = view_of(&run, ELSEWHERE);
+    let scene = Scene { truth: &Truth::default(), ..run.scene() };
+    imports::Imports::default().note(&run.scene(), &shown).expect("it was written there");
+    assert_eq!(imports::Imports::default().note(&scene, &shown).unwrap_err().checker, "imports-are-true");
+}
+
+#[test]
+fn what_goes_away_of_another_datacenter_without_its_word_is_caught_and_a_delete_is_not() {
+    let mut run = linked();
+    let mut imports = imports::Imports::default();
+    imports.note(&run.scene(), &view_of(&run, ELSEWHERE)).unwrap();
+    let nothing = Note::View { host: ELSEWHERE, view: Arc::default() };
+    assert_eq!(imports.note(&run.scene(), &nothing).unwrap_err().checker, "imports-are-kept");
+    steps::act(&mut run, 0, Intent::Deregister).unwrap();
+    run.run_for(5 * SECOND).unwrap();
+    imports.note(&run.scene(), &view_of(&run, ELSEWHERE)).expect("it was deleted there");
+}
+
+#[test]
+fn a_datacenter_of_which_nothing_is_heard_is_wrong_as_fresh_and_right_as_stale() {
+    let mut run = linked();
+    let (here, there) = ([A, B], [HostId(2), ELSEWHERE]);
+    let wrongs = |run: &Run| vouched::Vouched::wrongs(&run.scene(), ELSEWHERE).len();
+    assert_eq!(wrongs(&run), 0, "it is heard");
+    steps::split(&mut run, &here, &there);
+    run.run_for(2 * SECOND).unwrap();
+    assert_eq!(wrongs(&run), 1, "the link is not given up yet");
+    run.run_for(vouched::SETTLED_WITHIN_NS).unwrap();
+    assert_eq!(wrongs(&run), 0, "it says how old its word is");
+}
+
+#[test]
+fn an_origin_of_another_datacenter_among_the_own_ones_is_caught() {
+    let run = linked();
+    let origin = run.node(A).expect("it runs");
+    let head = run.world.machine(A).and_then(|engine| engine.catalog().head(origin)).expect("it has written");
+    let moved = Moved { heads: vec![(head, 0)], gone: Vec::new() };
+    let scene = Scene { moved: &moved, ..run.scene() };
+    imports::Imports::default().note(&scene, &Note::Handled { host: B }).expect("it is of this datacenter");
+    let caught = imports::Imports::default().note(&scene, &Note::Handled { host: ELSEWHERE }).unwrap_err();
+    assert_eq!(caught.checker, "local-is-local");
 }

@@ -25,7 +25,7 @@ pub struct Vouched {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Wrong {
+pub(super) enum Wrong {
     /// Shown as down, while a gateway that is linked holds it alive.
     Down(NodeId),
     /// Shown as heard, while nothing comes from that datacenter.
@@ -34,7 +34,7 @@ enum Wrong {
 
 impl Vouched {
     /// What is wrong at a host just now.
-    fn wrongs(scene: &Scene<'_>, host: HostId) -> BTreeSet<Wrong> {
+    pub(super) fn wrongs(scene: &Scene<'_>, host: HostId) -> BTreeSet<Wrong> {
         let mut wrongs = BTreeSet::new();
         let Some(view) = scene.view(host) else { return wrongs };
         let here = scene.datacenter(host);

@@ -5,8 +5,8 @@
 //!   ack   (+ their coordinate) ──► kept here, and with the round trip a step of the own one (vivaldi)
 //! ```
 //! A coordinate goes with a ping only where it is worth its bytes: a young one with each, an older one with fewer and fewer, and at last
-//! only to those of whom none is known, or whose own got old. An ack brings one where its ping did. It travels as a part of its own beside the packet, so
-//! that who knows no coordinates steps over it.
+//! only to those of whom none is known, or whose own got old. An ack brings one where its ping did. It travels as a part of its own
+//! beside the packet, so that who knows no coordinates steps over it.
 
 use super::Membership;
 use super::vivaldi::Vivaldi;
