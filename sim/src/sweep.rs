@@ -19,15 +19,25 @@ pub struct Swept {
     pub failures: Vec<(u64, Box<Failure>)>,
 }
 
-/// Runs seeds in `jobs` threads. After each, `go_on` is told how far things are and says whether to begin another.
-pub fn sweep(seeds: &[u64], jobs: usize, options: &Options, go_on: &(dyn Fn(&Swept) -> bool + Sync)) -> Swept {
+/// Runs seeds in `jobs` threads. `at` is told what each job is at, and none once it is done with that; after each, `go_on` is told how far
+/// things are and says whether to begin another.
+pub fn sweep(
+    seeds: &[u64],
+    jobs: usize,
+    options: &Options,
+    at: &(dyn Fn(usize, Option<u64>) + Sync),
+    go_on: &(dyn Fn(&Swept) -> bool + Sync),
+) -> Swept {
     let (next, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let swept = Mutex::new(Swept::default());
     std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
+        for job in 0..jobs.max(1) {
+            let (next, is_over, swept) = (&next, &is_over, &swept);
+            scope.spawn(move || {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !is_over.load(Ordering::Relaxed)) {
+                    at(job, Some(*seed));
                     let outcome = swarm::run_seed(*seed, options);
+                    at(job, None);
                     let mut swept = swept.lock().expect("no seed panics outside its own net");
                     match outcome {
                         Ok(passed) => swept.passed.push(passed),
@@ -97,7 +107,7 @@ mod tests {
     #[test]
     fn the_hash_is_the_same_with_any_number_of_jobs_and_another_for_other_seeds() {
         crate::log::listen(None);
-        let hash = |seeds: &[u64], jobs| sweep(seeds, jobs, &Options::default(), &|_| true).hash();
+        let hash = |seeds: &[u64], jobs| sweep(seeds, jobs, &Options::default(), &|_, _| {}, &|_| true).hash();
         let one = hash(&[4, 7], 1);
         assert_eq!(one, hash(&[7, 4], 2));
         assert_ne!(one, hash(&[4], 1));
@@ -125,7 +135,7 @@ mod tests {
     #[test]
     fn a_sweep_ends_when_it_is_told_to() {
         crate::log::listen(None);
-        let swept = sweep(&(0..50).collect::<Vec<_>>(), 1, &Options::default(), &|_| false);
+        let swept = sweep(&(0..50).collect::<Vec<_>>(), 1, &Options::default(), &|_, _| {}, &|_| false);
         assert_eq!(swept.count(), 1);
     }
 }

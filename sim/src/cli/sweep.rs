@@ -11,7 +11,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A seed takes well under a second. One that is at it for this long in real time never ends: time in its world stands still.
+const STUCK_AFTER: Duration = Duration::from_secs(180);
 
 #[derive(Args)]
 pub struct SweepArguments {
@@ -79,6 +84,14 @@ pub fn sweep(arguments: &SweepArguments) -> ExitCode {
         }
     };
     let (began, told) = (real_now(), AtomicUsize::new(0));
+    let under_way = watch();
+    let at = |job, seed: Option<u64>| {
+        let mut table = under_way.lock().expect("nobody panics with it");
+        match seed {
+            Some(seed) => table.insert(job, (seed, real_now())),
+            None => table.remove(&job),
+        };
+    };
     let go_on = |swept: &Swept| {
         if swept.failures.len() > told.swap(swept.failures.len(), Ordering::Relaxed)
             && let Some((_, failure)) = swept.failures.last()
@@ -99,7 +112,7 @@ pub fn sweep(arguments: &SweepArguments) -> ExitCode {
         }
     };
     let all: Vec<u64> = first.into_iter().chain(band.clone()).collect();
-    let swept = sweep::sweep(&all, arguments.jobs, &options, &go_on);
+    let swept = sweep::sweep(&all, arguments.jobs, &options, &at, &go_on);
     let is_vacuous = swept.count() >= arguments.cover_from && options.masked.is_empty() && !swept.never().is_empty();
     if arguments.hash_only {
         println!("{:016x}", swept.hash());
@@ -111,6 +124,27 @@ pub fn sweep(arguments: &SweepArguments) -> ExitCode {
         println!("FAILED: never exercised in {} seeds: {}", swept.count(), swept.never().join(", "));
     }
     if swept.failures.is_empty() && !is_vacuous { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What each job is at, and since when.
+type UnderWay = Arc<Mutex<BTreeMap<usize, (u64, Instant)>>>;
+
+/// Ends the process where a seed does not end: a sweep must fail then, not hang.
+#[expect(clippy::disallowed_methods, reason = "it looks at real time, beside all worlds")]
+fn watch() -> UnderWay {
+    let under_way = UnderWay::default();
+    let watched = Arc::clone(&under_way);
+    thread::spawn(move || {
+        loop {
+            thread::sleep(Duration::from_secs(1));
+            let table = watched.lock().expect("nobody panics with it");
+            if let Some((seed, _)) = table.values().find(|(_, since)| since.elapsed() > STUCK_AFTER) {
+                println!("FAILED: seed {seed} does not end; to see how far it comes: tidings-sim replay --seed {seed}");
+                std::process::exit(1);
+            }
+        }
+    });
+    under_way
 }
 
 fn summarise(swept: &Swept, took: Duration) {

@@ -7,6 +7,7 @@ use tidings::model::time::Now;
 pub const WALL_START_MS: u64 = 1_800_000_000_000;
 
 const PPM: i128 = 1_000_000;
+const NEVER_NS: u64 = u64::MAX / 4;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Clock {
@@ -23,12 +24,13 @@ impl Clock {
         Now { ns: self.swung(at - started), wall_ms: wall.max(0) as u64 }
     }
 
-    /// The first true instant at which the process's monotonic clock shows `ns`.
+    /// The first true instant at which the process's monotonic clock shows `ns`. What lies centuries ahead is as good as never.
     pub fn instant(&self, started: u64, ns: u64) -> u64 {
+        let ns = ns.min(NEVER_NS);
         let rate = PPM + i128::from(self.drift_ppm);
-        let mut passed = (i128::from(ns) * PPM / rate).clamp(0, i128::from(u64::MAX / 4)) as u64;
-        while self.swung(passed) < ns.min(u64::MAX / 4) {
-            passed += 1;
+        let mut passed = (i128::from(ns) * PPM / rate) as u64;
+        while self.swung(passed) < ns {
+            passed += 1; // rounding leaves a step or two
         }
         started.saturating_add(passed)
     }
@@ -46,11 +48,19 @@ mod tests {
     fn a_deadline_is_reached_at_the_instant_computed_and_not_before() {
         for drift_ppm in [-200, 0, 3, 200] {
             let clock = Clock { drift_ppm, offset_ms: 0 };
-            for ns in [0, 1, 999, 1_000_001, 123_456_789_012] {
+            for ns in [0, 1, 999, 1_000_001, 123_456_789_012, NEVER_NS] {
                 let at = clock.instant(50, ns);
                 assert!(clock.now(50, at).ns >= ns);
                 assert!(at == 50 || clock.now(50, at - 1).ns < ns);
             }
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_never_comes_is_found_at_once() {
+        for drift_ppm in [-200, 0, 200] {
+            let clock = Clock { drift_ppm, offset_ms: 0 };
+            assert_eq!(clock.instant(0, u64::MAX), clock.instant(0, NEVER_NS));
         }
     }
 
