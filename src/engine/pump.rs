@@ -131,21 +131,14 @@ impl Engine {
                 self.catalog.taken_over(now, old);
                 self.origin_gone(now, old);
             }
-            Event::CutOff(true) => {}
-            // What was lost behind a cut may be found: it is suspected anew.
-            Event::CutOff(false) => {
-                let silent = self.membership.members().filter(|member| member.state == MemberState::Suspect);
-                for node in silent.map(|member| member.node).collect::<Vec<_>>() {
-                    self.catalog.on_member(now, node, Word::Suspected);
-                }
-            }
             Event::LostTwin { new } => {
                 self.me_since_ms = now.wall_ms;
                 self.sealer.become_agent(new, self.rng.next_u64());
                 self.catalog.rename(now, new);
                 self.reopen_datacenters(now);
             }
-            Event::Rejoined | Event::NeedState { .. } => {}
+            // What was lost behind a cut stays unverified until it answers or is judged: who is dead is not served again in between.
+            Event::CutOff(_) | Event::Rejoined | Event::NeedState { .. } => {}
         }
     }
 

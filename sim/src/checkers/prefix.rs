@@ -48,7 +48,9 @@ impl Checker for Prefix {
         for (host, _) in scene.running() {
             let Some(engine) = scene.engine(host) else { continue };
             Self::look(scene, host, engine.catalog().heads())?;
-            for head in engine.catalog().heads() {
+            // Of an origin that died for good, what lies beyond a gap stays beyond it until the origin is given up.
+            let is_gapless = |head: &Head| engine.catalog().records(head.origin).all(|(_, record)| record.seq <= head.seq);
+            for head in engine.catalog().heads().filter(is_gapless) {
                 let sum = engine.catalog().sum(head.origin);
                 let (first, known) = *sums.entry((head.origin, head.epoch, head.seq)).or_insert((host, sum));
                 if known != sum {

@@ -50,7 +50,7 @@ struct Seen {
     life: Life,
     state: MemberState,
     has_left: bool,
-    /// When it was held alive no more, if it is not since.
+    /// When it was held alive no more, if it is not since, on the process's own clock.
     lost_at: Option<u64>,
 }
 
@@ -76,7 +76,7 @@ struct Judged {
 
 impl Stood {
     /// Brings the picture up to date; none where it is.
-    fn follow(&mut self, now: u64, members: &[Seen]) -> Option<Judged> {
+    fn follow(&mut self, own_ns: u64, members: &[Seen]) -> Option<Judged> {
         if self.members.len() == members.len() && self.members.iter().zip(members).all(|(seen, member)| seen.is(member)) {
             return None;
         }
@@ -86,7 +86,7 @@ impl Stood {
             let before = self.members.binary_search_by_key(&member.node, |seen| seen.node).ok().map(|at| self.members[at]);
             let mut seen = *member;
             let was = before.map(|before| before.state);
-            seen.lost_at = before.and_then(|before| before.lost_at).or((was == Some(MemberState::Alive)).then_some(now));
+            seen.lost_at = before.and_then(|before| before.lost_at).or((was == Some(MemberState::Alive)).then_some(own_ns));
             if seen.state == MemberState::Alive || seen.has_left {
                 seen.lost_at = None;
             }
@@ -100,9 +100,9 @@ impl Stood {
     }
 
     /// How many are held alive, this one included, and how many were lost lately.
-    fn held_and_lost(&self, now: u64) -> (usize, usize) {
+    fn held_and_lost(&self, own_ns: u64) -> (usize, usize) {
         let held = self.members.iter().filter(|seen| seen.state == MemberState::Alive).count() + 1;
-        let is_lost = |seen: &&Seen| seen.lost_at.is_some_and(|at| now < at + CUT_OFF_NS);
+        let is_lost = |seen: &&Seen| seen.lost_at.is_some_and(|at| own_ns < at + CUT_OFF_NS);
         (held, self.members.iter().filter(is_lost).count())
     }
 }
@@ -116,7 +116,9 @@ impl Verdicts {
         self.fresh.clear();
         self.fresh.extend(membership.members().map(Seen::of));
         let stood = self.stood.entry(host).or_default();
-        let judged = stood.follow(now, &self.fresh);
+        // By the time that the process was told: it handles what came while it stood still as of then.
+        let own_ns = scene.world.host(host).process.as_ref().map_or(0, |process| process.last_ns);
+        let judged = stood.follow(own_ns, &self.fresh);
         if judged.is_some() {
             for seen in &stood.members {
                 let latest = self.latest.entry(seen.node).or_default();
@@ -141,7 +143,7 @@ impl Verdicts {
                 format!("{fallen:?} down, {verdicts} by its own verdict"),
             ));
         }
-        let (held, lost) = stood.held_and_lost(now);
+        let (held, lost) = stood.held_and_lost(own_ns);
         if verdicts > 0 && lost >= 2 && held <= lost {
             let found = format!("{fallen:?} held down by one who holds {held} and lost {lost} within {} s", CUT_OFF_NS / SECOND);
             return Err(scene.violation("cut-off-gives-no-verdict", &[host], "no verdict of who is cut off".into(), found));
