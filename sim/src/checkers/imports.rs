@@ -69,7 +69,7 @@ impl Imports {
         for (uid, origin) in before.entries.iter().filter(|(uid, _)| !now.contains_key(uid)) {
             let is_over = scene.truth.lives(*origin) > 1 || scene.truth.has_left(*origin) || self.given_up.contains(origin);
             // Where all who knew of it are gone, its datacenter has forgotten it.
-            let is_over = is_over || is_shown_nowhere(scene, *origin, *uid);
+            let is_over = is_over || is_told_nowhere(scene, *origin, *uid);
             if !is_over && scene.truth.deleted(*uid).is_none() {
                 let expected = format!("{uid:?}, which {origin:?} never took back");
                 return Err(scene.violation("imports-are-kept", &[host], expected, scene.truth.story(*uid)));
@@ -94,12 +94,14 @@ fn entries_of(scene: &Scene<'_>, host: HostId, of: u16, seen: &DatacenterView) -
     Ok(entries)
 }
 
-/// Whether nobody in an origin's own datacenter shows that instance of it.
-fn is_shown_nowhere(scene: &Scene<'_>, origin: NodeId, uid: Uid) -> bool {
+/// Whether nobody in an origin's own datacenter shows that instance of it and tells others of the origin. Who knows it only from a copy on
+/// its disk, and from no member, tells nobody.
+fn is_told_nowhere(scene: &Scene<'_>, origin: NodeId, uid: Uid) -> bool {
     let shows = |host| scene.view(host)?.services(None).find_map(|service| service.find(uid)).map(|entry| entry.node.id);
+    let tells = |host| scene.engine(host).is_some_and(|engine| engine.catalog().heads().any(|head| head.origin == origin));
     let authors = scene.truth.hosts_of(origin);
     let is_there = |host| authors.iter().any(|author| scene.datacenter(*author) == scene.datacenter(host));
-    !scene.running().any(|(host, _)| is_there(host) && shows(host) == Some(origin))
+    !scene.running().any(|(host, _)| is_there(host) && shows(host) == Some(origin) && tells(host))
 }
 
 impl Checker for Imports {

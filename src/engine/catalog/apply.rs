@@ -8,7 +8,7 @@ use super::liveness::Life;
 use super::origin::Origin;
 use super::own::kind_of;
 use super::services::ServiceIx;
-use super::table::{OriginIx, Put, Slot, State};
+use super::table::{OriginIx, Put, State};
 use super::{Catalog, Urgency, claims, epochs};
 use crate::engine::sabotage::Rule;
 use crate::engine::wire::packet::{Advert, Want};
@@ -340,7 +340,7 @@ impl Catalog {
             return self.refuse_to_lose_tail(ix);
         }
         if loses_tail {
-            self.keep_deletes(now, ix, &staged);
+            self.keep_estate(now, ix, &staged);
         }
         self.counters.snapshots += 1;
         let announced = staged.sum.filter(|_| staged.records.iter().all(|record| record.seq <= head.seq));
@@ -359,8 +359,9 @@ impl Catalog {
         Applied { advanced: true, news: news.then_some(Urgency::Repair), ..Applied::default() }
     }
 
-    /// What an origin deleted in a life that its new one knows nothing of stays deleted: this agent says so from now on.
-    fn keep_deletes(&mut self, now: Now, ix: OriginIx, staged: &Staged) {
+    /// What an origin said in a life that its new one knows nothing of ends like the word of one that was given up: what outlives an origin
+    /// is issued anew here, what was deleted stays deleted, and what was written over stays over.
+    fn keep_estate(&mut self, now: Now, ix: OriginIx, staged: &Staged) {
         let id = staged.head.origin;
         let mut told: BTreeMap<Uid, (Claim, bool)> = BTreeMap::new();
         for record in &staged.records {
@@ -371,11 +372,23 @@ impl Catalog {
         for slot in self.slots_of(ix) {
             let slot = self.table.slot(slot);
             let (uid, claim) = (slot.uid(), slot.claim);
-            let State::Deleted(kind) = slot.state else { continue };
-            let is_told = told.get(&uid).is_some_and(|(told, is_live)| *told > claim || *told == claim && !is_live);
-            let is_said = |slot: &Slot| slot.origin != ix && (slot.claim > claim || slot.claim == claim && !slot.is_live());
-            if !is_told && !self.table.chain(uid).any(|ix| is_said(self.table.slot(ix))) {
-                self.write_tombstone(now, uid, kind, claim);
+            let others = || self.table.chain(uid).map(|other| self.table.slot(other)).filter(|other| other.origin != ix);
+            let outlives = || slot.content().and_then(|content| content.key().ok()).is_some_and(|key| key.outlives_its_origin());
+            let Some(kind) = slot.kind() else { continue };
+            let (claim, state) = match slot.state {
+                State::Deleted(_) => (claim, RecordState::Deleted { uid, kind }),
+                State::Live(_) if outlives() => (claim, slot.record().state),
+                // The record itself may come back with the life: a delete just below it does not hide that.
+                State::Live(_) if others().any(|other| other.is_live() && other.claim < claim) => {
+                    (claim.saturating_sub(1), RecordState::Deleted { uid, kind })
+                }
+                State::Live(_) => continue,
+            };
+            let is_live = matches!(state, RecordState::Live(_));
+            let settles = |other: Claim, other_is_live: bool| other > claim || other == claim && (is_live || !other_is_live);
+            let is_told = told.get(&uid).is_some_and(|(told, is_live)| settles(*told, *is_live));
+            if !is_told && !others().any(|other| settles(other.claim, other.is_live())) {
+                self.write(now, uid, claim, state, if is_live { Urgency::Repair } else { Urgency::Removal });
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The lives of an origin: what a restart costs, and what it must not lose or bring back.
 
 use super::*;
+use crate::model::entry::EntryKey;
 
 fn epoch(world: &World, at: usize) -> u64 {
     world.agents[at].catalog.head(node(at)).unwrap().epoch
@@ -242,6 +243,38 @@ fn a_new_life_is_refused_while_more_is_known_than_it_stands_on() {
         return;
     };
     panic!("a restarted origin has a floor: {batch:?}");
+}
+
+#[test]
+fn what_a_lost_life_said_last_still_counts() {
+    let key = || EntryKey::new("k").unwrap();
+    let put = |value: &str| Command::PutEntry {
+        namespace: Namespace::default(),
+        key: key(),
+        value: value.as_bytes().to_vec().into(),
+        flags: 0,
+        condition: Condition::Always,
+    };
+    let mut world = World::new(3);
+    let copy = world.agents[0].disk.clone();
+    // Agent 0 writes later than agent 1, and neither hears of the other.
+    world.register(1, "web", "1", 81);
+    world.wait(10);
+    world.register(0, "web", "1", 80);
+    world.register(0, "web", "2", 80);
+    world.write(0, put("later"));
+    world.tell(1, 2);
+    world.tell(0, 2);
+    assert_eq!(world.see(2, "web"), [("1".into(), 80), ("2".into(), 80)]);
+    // Agent 0 comes back on an older disk, and never takes up what agent 2 knows.
+    world.restart(0, copy);
+    let refused = world.snapshot(0, 2, node(0));
+    assert!(refused.tell_origin.is_some(), "what is known is kept");
+    world.wait(61_000);
+    assert!(world.snapshot(0, 2, node(0)).advanced);
+    assert_eq!(world.see(2, "web"), [], "agent 1's record was written over");
+    let view = world.view(2);
+    assert_eq!(&view.entry("default", "k").expect("entries outlive their origin's lives").value()[..], b"later");
 }
 
 #[test]
