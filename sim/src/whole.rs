@@ -74,7 +74,8 @@ fn lack_between(scene: &Scene<'_>) -> Option<Lack> {
     None
 }
 
-type Contents = BTreeMap<Uid, (Content, bool)>;
+/// By key what is said of what may be handed out. Of an origin that died for good, others may have heard more than its own datacenter.
+type Contents = BTreeMap<Uid, Content>;
 
 /// What a datacenter exports of what a view there shows.
 fn exported(scene: &Scene<'_>, datacenter: u16, view: &View) -> Contents {
@@ -82,10 +83,13 @@ fn exported(scene: &Scene<'_>, datacenter: u16, view: &View) -> Contents {
     contents(view, |service| gateway.is_some_and(|gateway| gateway.export.of("default", service) == tidings::engine::config::Export::Full))
 }
 
-/// By key what is said, and whether it may be handed out.
 fn contents(view: &View, is_meant: impl Fn(&str) -> bool) -> Contents {
     let services = view.services(None).filter(|service| is_meant(service.key.service.as_str()));
-    services.flat_map(|service| &service.entries).map(|entry| (entry.uid, (entry.content.clone(), entry.is_available()))).collect()
+    services
+        .flat_map(|service| &service.entries)
+        .filter(|entry| entry.is_available())
+        .map(|entry| (entry.uid, entry.content.clone()))
+        .collect()
 }
 
 fn difference_of(name: &str, exported: &Contents, found: &Contents) -> String {
@@ -94,9 +98,7 @@ fn difference_of(name: &str, exported: &Contents, found: &Contents) -> String {
         .into_iter()
         .filter(|uid| exported.get(uid) != found.get(uid))
         .map(|uid| {
-            let told = |contents: &Contents| {
-                contents.get(uid).map(|(content, is_available)| (content.key().map(|key| key.id.to_string()).ok(), *is_available))
-            };
+            let told = |contents: &Contents| contents.get(uid).map(|content| content.key().map(|key| key.id.to_string()).ok());
             format!("{uid:?} as {:?} there, {:?} here", told(exported), told(found))
         })
         .collect();

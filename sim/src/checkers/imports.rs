@@ -68,6 +68,9 @@ impl Imports {
     fn kept(&self, scene: &Scene<'_>, host: HostId, before: &Shown, now: &BTreeMap<Uid, NodeId>) -> Result<(), Violation> {
         for (uid, origin) in before.entries.iter().filter(|(uid, _)| !now.contains_key(uid)) {
             let is_over = scene.truth.lives(*origin) > 1 || scene.truth.has_left(*origin) || self.given_up.contains(origin);
+            // Who took it over may have left, or been given up, since.
+            let has_gone = |author: &NodeId| scene.truth.has_left(*author) || self.given_up.contains(author);
+            let is_over = is_over || scene.truth.authors(*uid).iter().any(has_gone);
             // Where all who knew of it are gone, its datacenter has forgotten it.
             let is_over = is_over || is_told_nowhere(scene, *origin, *uid);
             if !is_over && scene.truth.deleted(*uid).is_none() {

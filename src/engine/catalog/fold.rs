@@ -111,10 +111,10 @@ impl Catalog {
     pub(super) fn drop_slot(&mut self, ix: SlotIx) -> (Uid, Kind) {
         let slot = self.table.slot(ix);
         let (origin, service, uid, kind) = (slot.origin, slot.service, slot.uid(), slot.kind().unwrap_or(Kind(u8::MAX)));
-        // Its service must be marked while it is known.
+        // Its service must be marked while it is known. A tombstone has none: what it hid knows its own.
         self.mark_instance(service, uid);
         self.table.remove(ix);
-        if kind != Kind::INSTANCE {
+        if kind != Kind::INSTANCE || service == ServiceIx::NONE {
             self.mark(origin, uid, kind);
         }
         (uid, kind)

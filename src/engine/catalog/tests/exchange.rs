@@ -550,3 +550,17 @@ proptest! {
         prop_assert_eq!(here, there, "the view is the fold of the records");
     }
 }
+
+#[test]
+fn what_a_forgotten_origin_had_hidden_is_shown_again() {
+    let mut world = World::new(3);
+    world.register(1, "web", "1", 81);
+    world.wait(10);
+    world.register(0, "web", "1", 80);
+    world.deregister(0, "web", "1");
+    world.tell(1, 2);
+    world.tell(0, 2);
+    assert_eq!(world.see(2, "web"), [], "the later word is a delete");
+    world.agents[2].catalog.drop_origin(node(0));
+    assert_eq!(world.see(2, "web"), [("1".into(), 81)]);
+}
