@@ -34,6 +34,9 @@ const MARK_KEPT_DAYS: u64 = 7;
 const UNNAMED_MS_MAX: u64 = 60_000;
 /// What an origin leaves behind is issued anew by whoever gave it up; others wait this long to see it, in milliseconds.
 const ESTATE_WAIT_MS: u64 = 10_000;
+/// For so long what an origin of another datacenter left counts after its mark came, in milliseconds. By then its heirs' words have come,
+/// too: what none of them said again, nobody there holds, and it must not hide here what is shown there.
+const FOREIGN_ESTATE_MS: u64 = 60_000;
 /// Agents give an origin up at slightly different times, so that mostly one does and the others hear of it: up to this, in milliseconds.
 const REAP_SPREAD_MS: u64 = 600_000;
 /// What is looked at in one turn.
@@ -251,7 +254,12 @@ impl Catalog {
     fn bear_mark(&mut self, now: Now, ix: OriginIx, epoch: Epoch, day: u32, wait_ms: u64) {
         self.counters.reaped += 1;
         let share_ms = (self.me.0 >> 64) as u64 % ESTATE_WAIT_MS;
-        let due_ns = now.after_ms(if wait_ms == 0 { 0 } else { wait_ms + share_ms });
+        let is_import = self.config.is_import;
+        let due_ns = now.after_ms(match wait_ms {
+            _ if is_import => FOREIGN_ESTATE_MS,
+            0 => 0,
+            _ => wait_ms + share_ms,
+        });
         let id = self.table.origin(ix).id;
         for ix in self.slots_of(ix) {
             let slot = self.table.slot(ix);
@@ -262,6 +270,8 @@ impl Catalog {
                 self.reaping.estate.insert((due_ns, id, uid));
             } else if !self.end_instance(now, ix) {
                 self.drop_slot(ix);
+            } else if is_import {
+                self.reaping.estate.insert((due_ns, id, uid));
             }
         }
         self.table.change_head(ix, |origin| {
@@ -310,7 +320,8 @@ impl Catalog {
         }
     }
 
-    /// Issues anew, with the same claim, what a gone origin left, unless somebody did or wrote or deleted it later.
+    /// Issues anew, with the same claim, what a gone origin left, unless somebody did or wrote or deleted it later. Of another datacenter
+    /// it is only dropped.
     fn inherit(&mut self, now: Now, gone: NodeId, uid: Uid, away: OutOfSight) {
         // Who has returned speaks for itself.
         let Some(gone_ix) = self.table.origin_ix(gone).filter(|ix| self.table.origin(*ix).flags.reaped.is_some()) else { return };
@@ -327,8 +338,8 @@ impl Catalog {
         if !is_settled && is_needed && !self.config.is_import {
             self.write(now, uid, claim, state, Urgency::Repair);
         }
-        // Tombstones stay as long as any: a delete is not undone by a death.
-        if is_live {
+        // Tombstones stay as long as any: a delete is not undone by a death. What is said of another datacenter is said there.
+        if is_live || self.config.is_import {
             self.drop_slot(left_ix);
         }
     }

@@ -564,3 +564,22 @@ fn what_a_forgotten_origin_had_hidden_is_shown_again() {
     world.agents[2].catalog.drop_origin(node(0));
     assert_eq!(world.see(2, "web"), [("1".into(), 81)]);
 }
+
+#[test]
+fn of_another_datacenter_what_a_marked_origin_hid_is_for_the_others_there_to_say() {
+    let mut world = World::new(3);
+    world.agents[2].catalog.config.is_import = true;
+    world.register(1, "web", "1", 81);
+    world.wait(10);
+    world.register(0, "web", "1", 80);
+    world.tell(1, 2);
+    world.tell(0, 2);
+    let now = world.now;
+    world.agents[2].catalog.on_member(now, node(0), Word::Down);
+    world.agents[2].catalog.forget(now, node(0)).unwrap();
+    assert_eq!(world.see(2, "web"), [], "its heirs have their time");
+    world.wait(59_000);
+    assert_eq!(world.see(2, "web"), []);
+    world.wait(2_000);
+    assert_eq!(world.see(2, "web"), [("1".into(), 81)], "agent 1 says so, and nobody there contradicts");
+}
