@@ -130,6 +130,7 @@ pub async fn datacenters(State(api): State<Api>, uri: Uri) -> Result<Response<Bo
         members: counts(&view).alive + counts(&view).suspect,
         services: view.service_count() as u64,
         instances: view.instance_count(),
+        summaries: 0,
         links: Vec::new(),
     };
     let datacenters = [own].into_iter().chain(view.datacenters.iter().map(|known| datacenter(known, &view))).collect();
@@ -175,6 +176,7 @@ fn datacenter<'v>(known: &'v DatacenterView, view: &View) -> schema::cluster::Da
         members: u32::try_from(known.view.nodes.iter().filter(is_member).count()).unwrap_or(u32::MAX),
         services: known.view.service_count() as u64,
         instances: known.view.instance_count(),
+        summaries: known.summaries.len() as u64,
         links: known.links.iter().map(link).collect(),
     }
 }

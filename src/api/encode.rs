@@ -12,11 +12,12 @@ use crate::model::duration;
 use crate::model::instance::{Check, CheckKind, Health, Instance, Lease};
 use crate::model::node::{Liveness, Override};
 use crate::model::record::{Key, Scope};
+use crate::model::summary::Summary;
 use crate::model::text::Text;
 use crate::schema;
 use crate::schema::instance::Weight;
 use crate::schema::{Pairs, Why};
-use crate::view::{Counts, Entry, Service};
+use crate::view::{Counts, Entry, Service, Summarized};
 
 /// What of an instance a reader asked for besides what everyone gets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -275,6 +276,28 @@ pub fn summary<'v>(datacenter: &'v str, service: &'v Service) -> schema::Service
         unknown,
         disabled,
         agent_down: down,
+        instances_elsewhere: false,
+    }
+}
+
+/// A service of another datacenter whose instances are not here.
+pub fn summarized<'v>(datacenter: &'v str, one: &'v Summarized) -> schema::ServiceSummary<'v> {
+    let Summary { instances, available, by_health: [passing, warning, starting, unknown, critical], disabled, down, .. } = one.summary;
+    schema::ServiceSummary {
+        service: one.key.service.as_str().into(),
+        namespace: one.key.namespace.as_str().into(),
+        datacenter: datacenter.into(),
+        revision: one.revision,
+        instances,
+        available,
+        passing,
+        warning,
+        critical,
+        starting,
+        unknown,
+        disabled,
+        agent_down: down,
+        instances_elsewhere: true,
     }
 }
 

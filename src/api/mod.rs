@@ -34,6 +34,7 @@ mod encode;
 mod events;
 mod http_sd;
 mod json;
+mod known;
 mod meant;
 mod near;
 mod page;

@@ -30,7 +30,7 @@ pub struct Cursor {
 
 impl Cursor {
     pub fn of(datacenter: &str, service: &Service, entry: &Entry) -> Self {
-        Self { is_suspect: entry.is_suspect(), uid: entry.uid, ..Self::behind(datacenter, service) }
+        Self { is_suspect: entry.is_suspect(), uid: entry.uid, ..Self::behind(datacenter, &service.key) }
     }
 
     /// The parameter `after`.
@@ -47,18 +47,13 @@ impl Cursor {
     }
 
     /// Behind all of a service.
-    pub fn behind(datacenter: &str, service: &Service) -> Self {
-        let (namespace, service) = (service.key.namespace.as_str().to_owned(), service.key.service.as_str().to_owned());
+    pub fn behind(datacenter: &str, service: &ServiceKey) -> Self {
+        let (namespace, service) = (service.namespace.as_str().to_owned(), service.service.as_str().to_owned());
         Self { datacenter: datacenter.to_owned(), namespace, service, is_suspect: true, uid: Uid(u128::MAX) }
     }
 
     fn is_before(&self, datacenter: &str, service: &Service, entry: &Entry) -> bool {
         *self < Self::of(datacenter, service, entry)
-    }
-
-    /// Whether all of a service lies behind it.
-    pub fn is_before_all_of(&self, datacenter: &str, service: &Service) -> bool {
-        *self < Self { is_suspect: false, uid: Uid(0), ..Self::behind(datacenter, service) }
     }
 
     /// The datacenter and the service it stands in.

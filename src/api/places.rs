@@ -7,7 +7,7 @@ use super::state::Api;
 use crate::agent::handle::wall_ms;
 use crate::model::duration;
 use crate::schema::Kind;
-use crate::view::{Entry, LinkState, View};
+use crate::view::{Entry, LinkState, Namespaces, Summarized, View};
 
 /// How old what failover takes may be, where the reader does not say.
 const MAX_AGE_MS_DEFAULT: u64 = 600_000;
@@ -73,12 +73,13 @@ impl Asked {
     /// Where to look, in the order of looking. `has_any` says whether a view has something that fits, for those who go on only where
     /// there is nothing.
     pub fn places<'v>(&self, view: &'v View, has_any: impl Fn(&View) -> bool) -> Vec<Place<'v>> {
-        let own = Place { name: &view.agent.datacenter, view, state: LinkState::Fresh, age_ms: 0 };
+        let own = Place { name: &view.agent.datacenter, view, summaries: &[], state: LinkState::Fresh, age_ms: 0 };
         let now_ms = wall_ms();
         let others = || {
             view.datacenters.iter().map(|other| Place {
                 name: &other.name,
                 view: &other.view,
+                summaries: &other.summaries,
                 state: other.state,
                 age_ms: other.age_ms(now_ms),
             })
@@ -113,6 +114,8 @@ fn read_age(text: &str) -> Result<u64, No> {
 pub struct Place<'v> {
     pub name: &'v str,
     pub view: &'v View,
+    /// Services that are known there, and not their instances here.
+    pub summaries: &'v [Summarized],
     pub state: LinkState,
     pub age_ms: u64,
 }
@@ -120,6 +123,16 @@ pub struct Place<'v> {
 /// Whether all that was asked for is here: while a gateway still takes in what it lacked, there may be more.
 pub fn is_complete(places: &[Place<'_>]) -> bool {
     places.iter().all(|place| place.state != LinkState::Lagging)
+}
+
+/// Whether one of these places has a service of that name, of which only its summary is known here.
+pub fn is_summarized(places: &[Place<'_>], namespaces: &Namespaces, name: &str) -> bool {
+    let is_meant = |one: &Summarized| match namespaces {
+        Namespaces::One(only) => one.key.namespace == *only && one.key.service.as_str() == name,
+        Namespaces::All => one.key.service.as_str() == name,
+    };
+    let is_here = |place: &Place<'_>, one: &Summarized| place.view.service(one.key.namespace.as_str(), name).is_some();
+    places.iter().any(|place| place.summaries.iter().any(|one| is_meant(one) && !is_here(place, one)))
 }
 
 /// How old an entry out of one of these places may be.

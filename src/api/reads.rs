@@ -10,10 +10,11 @@ use bytes::Bytes;
 
 use super::answer::{answer, await_service, await_view, not_modified};
 use super::encode::{self, Decoded};
+use super::known::{Known, known};
 use super::meant::{find, target};
 use super::near::Distances;
 use super::pages::{Cursor, Page, limit, page, services as services_of};
-use super::places::{Asked, Place, age_ms, is_complete};
+use super::places::{Asked, Place, age_ms, is_complete, is_summarized};
 use super::query::{FILTERS, Query, shown};
 use super::refuse::No;
 use super::request::{Names, Parameters, service_key, wrong};
@@ -114,7 +115,7 @@ async fn everywhere(api: &Api, name: &str, parameters: &Parameters, query: &Quer
         namespace: shown(&query.namespaces).into(),
         datacenter: query.asked.shown(api).into(),
         revision,
-        complete: is_complete(&places),
+        complete: is_complete(&places) && !is_summarized(&places, &query.namespaces, name),
         next,
         instances: decoded.iter().map(|one| one.show(query.with)).collect(),
     };
@@ -125,7 +126,7 @@ async fn everywhere(api: &Api, name: &str, parameters: &Parameters, query: &Quer
 fn revision_elsewhere(view: &View, query: &Query, name: &str) -> u64 {
     match (&query.asked, &query.namespaces) {
         (Asked::Other(datacenter), Namespaces::One(namespace)) => {
-            view.datacenter(datacenter).map_or(0, |known| known.view.revision_of(namespace.as_str(), name))
+            view.datacenter(datacenter).map_or(0, |known| known.revision_of(namespace.as_str(), name))
         }
         _ => view.revision,
     }
@@ -168,11 +169,17 @@ pub async fn instances(State(api): State<Api>, uri: Uri) -> Result<Response<Body
         namespace: shown(&query.namespaces).into(),
         datacenter: query.asked.shown(&api).into(),
         revision: view.revision,
-        complete: is_complete(&places),
+        complete: is_complete(&places) && !has_summaries(&places, &query.namespaces, &only),
         next,
         instances: decoded.iter().map(|one| one.show(query.with)).collect(),
     };
     Ok(answer(view.revision, encode::to_bytes(&list)))
+}
+
+/// Whether there is a service among these of which only its summary is known here; without names, among all.
+fn has_summaries(places: &[Place<'_>], namespaces: &Namespaces, only: &[&str]) -> bool {
+    let is_wanted = |service: &Known<'_>| only.is_empty() || only.contains(&service.key().service.as_str());
+    known(places, namespaces, None).any(|(_, service)| matches!(service, Known::Summarized(_)) && is_wanted(&service))
 }
 
 /// `GET /api/v1/services`
@@ -188,25 +195,17 @@ pub async fn services(State(api): State<Api>, uri: Uri) -> Result<Response<Body>
     let (limit, after) = (limit(&parameters)?, Cursor::read(&parameters)?);
     let places = asked.places(&view, |_| true);
     let from = after.as_ref().map(Cursor::place).transpose()?;
-    let from_there = services_of(&places, &namespaces, from.as_ref());
-    let is_new = |datacenter: &str, service: &Service| after.as_ref().is_none_or(|after| after.is_before_all_of(datacenter, service));
-    let mut left = from_there
-        .filter(|(datacenter, service)| service.key.service.as_str().starts_with(prefix) && is_new(datacenter, service))
-        .peekable();
-    let mut services: Vec<(&str, &Arc<Service>)> = Vec::new();
-    while services.len() < limit
-        && let Some(service) = left.next()
-    {
-        services.push(service);
-    }
+    let all = known(&places, &namespaces, from.as_ref());
+    let mut left = all.filter(|(_, service)| service.key().service.as_str().starts_with(prefix)).peekable();
+    let services: Vec<(&str, Known<'_>)> = left.by_ref().take(limit).collect();
     let end = services.last().filter(|_| left.peek().is_some());
-    let next = end.map(|(datacenter, service)| Cursor::behind(datacenter, service).write());
+    let next = end.map(|(datacenter, service)| Cursor::behind(datacenter, service.key()).write());
     let list = schema::Services {
         namespace: shown(&namespaces).into(),
         datacenter: asked.shown(&api).into(),
         revision: view.revision,
         next,
-        services: services.into_iter().map(|(datacenter, service)| encode::summary(datacenter, service)).collect(),
+        services: services.into_iter().map(|(datacenter, service)| service.show(datacenter)).collect(),
     };
     Ok(answer(view.revision, encode::to_bytes(&list)))
 }

@@ -115,6 +115,7 @@ pub fn datacenters(arguments: &Plain) -> Result<(), Failure> {
         ("MEMBERS", |datacenter| cell(&datacenter["members"])),
         ("SERVICES", |datacenter| cell(&datacenter["services"])),
         ("INSTANCES", |datacenter| cell(&datacenter["instances"])),
+        ("SUMMARIES", |datacenter| cell(&datacenter["summaries"])),
     ];
     let answer = get(&arguments.connection, "/api/v1/datacenters".into())?;
     arguments.output.list(&answer, "datacenters", COLUMNS)

@@ -11,5 +11,6 @@ pub mod limits;
 pub mod names;
 pub mod node;
 pub mod record;
+pub mod summary;
 pub mod text;
 pub mod time;

@@ -103,6 +103,8 @@ impl Kind {
     pub const EVENT: Kind = Kind(7);
     /// What a gateway says of another datacenter, beside that datacenter's own records.
     pub const LINK: Kind = Kind(8);
+    /// The same: what a gateway heard of a service there that does not cross in full.
+    pub const SUMMARY: Kind = Kind(9);
 
     /// Whether a record of this kind stays when its origin is gone for good, whatever its scope; see [`Key::outlives_its_origin`].
     pub fn outlives_its_origin(self) -> bool {
@@ -112,7 +114,7 @@ impl Kind {
 
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 9] = ["node", "instance", "lease", "service", "entry", "override", "blob", "event", "link"];
+        const NAMES: [&str; 10] = ["node", "instance", "lease", "service", "entry", "override", "blob", "event", "link", "summary"];
         match NAMES.get(usize::from(self.0)) {
             Some(name) => f.write_str(name),
             None => write!(f, "kind {}", self.0),

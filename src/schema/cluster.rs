@@ -103,6 +103,8 @@ pub struct Datacenter<'a> {
     pub members: u32,
     pub services: u64,
     pub instances: u64,
+    /// Further services that are known by their numbers alone.
+    pub summaries: u64,
     /// What the gateways here hold with it.
     pub links: Vec<Link>,
 }

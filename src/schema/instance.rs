@@ -180,6 +180,9 @@ pub struct ServiceSummary<'a> {
     pub unknown: u32,
     pub disabled: u32,
     pub agent_down: u32,
+    /// These numbers are all that came of it from its datacenter: its instances do not cross.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub instances_elsewhere: bool,
 }
 
 /// The answer to a write.

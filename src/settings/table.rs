@@ -215,9 +215,11 @@ pub const SETTINGS: &[Setting] = &[
             Kind::Map,
             "",
             None,
-            "What crosses to other datacenters: full or none, by the service's name, else by the longest PREFIX*, else by *. The same at all\n             gateways of a datacenter. By default everything crosses.",
+            "What crosses to other datacenters: full, summary (how many instances, how healthy, in which zones) or none, by the service's name,\n\
+             else by the longest PREFIX*, else by *. NAMESPACE/NAME is for one namespace, and goes before NAME alone. The same at all gateways of\n\
+             a datacenter. By default everything crosses in full.",
         ),
-        "{ \"*\" = \"none\", \"web\" = \"full\", \"api-*\" = \"full\" }",
+        "{ \"*\" = \"summary\", \"web\" = \"full\", \"api-*\" = \"full\", \"internal/*\" = \"none\" }",
     ),
     setting(
         "wan.export_edition",

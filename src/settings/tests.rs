@@ -276,7 +276,25 @@ fn a_gateway_is_one_by_its_flag_and_exports_by_the_narrowest_rule() {
     let crosses = |service: &str| wan.export.of("default", service) == Export::Full;
     assert_eq!(["web-1", "web-internal", "db"].map(crosses), [true, false, false]);
     let (_dir, path) = file("[wan]\ngateway = true\nexport = { web = \"half\" }\n");
-    assert!(load(Some(path), &[], &[]).unwrap_err().to_string().contains("full or none"));
+    assert!(load(Some(path), &[], &[]).unwrap_err().to_string().contains("full, summary or none"));
+}
+
+#[test]
+fn export_rules_go_by_namespace_and_service() {
+    let rules = "\"*\" = \"summary\", web = \"full\", \"team/*\" = \"none\", \"team/web\" = \"summary\", \"*/a/b\" = \"none\"";
+    let (_dir, path) = file(&format!("[wan]\ngateway = true\nexport = {{ {rules} }}\n"));
+    let export = load(Some(path), &[], &[("gossip.encrypt", &"ab".repeat(32))]).unwrap().0.wan.unwrap().export;
+    for (namespace, service, expected) in [
+        ("default", "db", Export::Summary),
+        ("default", "web", Export::Full),
+        ("team", "db", Export::None),
+        ("team", "web", Export::Summary),
+        ("default", "a/b", Export::None),
+    ] {
+        assert_eq!(export.of(namespace, service), expected, "{namespace}/{service}");
+    }
+    let (_dir, path) = file("[wan]\ngateway = true\nexport = { \"a b/web\" = \"full\" }\n");
+    assert!(load(Some(path), &[], &[]).unwrap_err().to_string().contains("wan.export"));
 }
 
 #[test]

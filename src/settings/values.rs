@@ -1,5 +1,6 @@
 //! The layers' values as typed settings, each checked by itself.
 
+use std::cmp::Reverse;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::engine::config::{EDITION_MAX, Export, ExportPolicy, ExportRule};
 use crate::engine::wire::keyring::Key;
-use crate::model::names::{Datacenter, NodeName, Zone};
+use crate::model::names::{Datacenter, Namespace, NodeName, Zone};
 
 /// The longest that answers about names may be kept.
 const DNS_TTL_MS_MAX: u64 = 86_400_000;
@@ -125,18 +126,27 @@ impl<'l> Reader<'l> {
         }
     }
 
-    /// Names first, then prefixes from the longest to `*`: the engine takes the first that fits.
+    /// Names first, then prefixes from the longest to `*`, of equals the one of a namespace: the engine takes the first that fits.
     fn export(&self) -> Result<ExportPolicy, Problem> {
-        let mut given = self.map("wan.export");
-        given.sort_by_key(|(pattern, _)| (pattern.ends_with('*'), std::cmp::Reverse(pattern.len())));
-        let rules = given.into_iter().map(|(service, word)| match word.as_str() {
-            "full" => Ok(ExportRule { namespace: None, service, export: Export::Full }),
-            "none" => Ok(ExportRule { namespace: None, service, export: Export::None }),
-            other => Err(self.wrong("wan.export", format!("holds {other:?}: full or none"))),
+        let rules = self.map("wan.export").into_iter().map(|(pattern, word)| {
+            let (namespace, service) = match pattern.split_once('/') {
+                Some(("*", service)) => (None, service.to_owned()),
+                Some((namespace, service)) => (Some(self.checked("wan.export", namespace, Namespace::new)?), service.to_owned()),
+                None => (None, pattern),
+            };
+            let export = match word.as_str() {
+                "full" => Export::Full,
+                "summary" => Export::Summary,
+                "none" => Export::None,
+                other => return Err(self.wrong("wan.export", format!("holds {other:?}: full, summary or none"))),
+            };
+            Ok(ExportRule { namespace, service, export })
         });
+        let mut rules = rules.collect::<Result<Vec<_>, _>>()?;
+        rules.sort_by_key(|rule| (rule.service.ends_with('*'), Reverse(rule.service.len()), rule.namespace.is_none()));
         let edition = self.count("wan.export_edition", 0, i64::from(EDITION_MAX))?;
         let edition = u16::try_from(edition).expect("it is within its bounds");
-        Ok(ExportPolicy { edition, rules: rules.collect::<Result<_, _>>()?, otherwise: Export::Full })
+        Ok(ExportPolicy { edition, rules, otherwise: Export::Full })
     }
 
     fn dns(&self) -> Result<Dns, Problem> {

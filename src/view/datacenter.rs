@@ -3,8 +3,11 @@
 //! What is known of a datacenter's services is a [`View`] of its own, read like the local one: its revisions, journal and services are
 //! apart from all others'. The nodes in it are the other datacenter's. Around it stands how old that knowledge is.
 
-use super::View;
-use crate::model::names::NodeId;
+use super::{Service, View};
+use crate::model::names::{NodeId, ServiceKey};
+use crate::model::summary::{SUMMARY_ZONES_MAX, Summary};
+use crate::model::text::Text;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -44,6 +47,8 @@ pub struct DatacenterView {
     pub links: Vec<LinkView>,
     /// Its services and nodes, as far as they were exported here.
     pub view: Arc<View>,
+    /// What is known of its other services, in order of namespace and name.
+    pub summaries: Arc<[Summarized]>,
     /// Rises with every change of what stands around `view`; of the agent's own revisions.
     pub revision: u64,
 }
@@ -52,6 +57,52 @@ impl DatacenterView {
     /// How old what is shown may be: nothing while somebody hears the datacenter.
     pub fn age_ms(&self, wall_ms: u64) -> u64 {
         self.stale_since_ms.map_or(0, |since| wall_ms.saturating_sub(since))
+    }
+
+    /// What is known of a service whose instances do not cross.
+    pub fn summary(&self, namespace: &str, service: &str) -> Option<&Summarized> {
+        let found =
+            self.summaries.binary_search_by(|one| (one.key.namespace.as_str(), one.key.service.as_str()).cmp(&(namespace, service)));
+        found.ok().map(|at| &self.summaries[at])
+    }
+
+    /// When what is known of a service last changed, as this agent saw it.
+    pub fn revision_of(&self, namespace: &str, service: &str) -> u64 {
+        let summarized = self.summary(namespace, service).map_or(0, |one| one.revision);
+        self.view.revision_of(namespace, service).max(summarized)
+    }
+}
+
+/// A service of another datacenter that is known by its summary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summarized {
+    pub key: ServiceKey,
+    pub summary: Summary,
+    /// When that last changed, as this agent saw it.
+    pub revision: u64,
+}
+
+impl Service {
+    /// What others are told who do not get its instances.
+    pub fn summary(&self) -> Summary {
+        let mut by_zone: BTreeMap<Text<'_>, u32> = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| entry.is_available()) {
+            let own = entry.instance().ok().and_then(|(_, instance)| instance.zone);
+            if let Some(zone) = own.or_else(|| entry.node.zone.as_deref().map(Text::from)) {
+                *by_zone.entry(zone).or_default() += 1;
+            }
+        }
+        let mut zones: Vec<(Text<'_>, u32)> = by_zone.into_iter().collect();
+        zones.sort_by_key(|(_, available)| std::cmp::Reverse(*available));
+        zones.truncate(SUMMARY_ZONES_MAX);
+        Summary {
+            instances: u32::try_from(self.entries.len()).unwrap_or(u32::MAX),
+            available: self.counts.available,
+            by_health: self.counts.by_health,
+            disabled: self.counts.disabled,
+            down: self.counts.down,
+            zones: zones.into_iter().map(|(zone, available)| (zone.as_str().into(), available)).collect(),
+        }
     }
 }
 

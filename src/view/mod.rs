@@ -37,7 +37,7 @@ pub mod testing;
 mod tests;
 
 pub use by_node::ByNode;
-pub use datacenter::{DatacenterView, LinkState, LinkView};
+pub use datacenter::{DatacenterView, LinkState, LinkView, Summarized};
 pub use editor::Editor;
 pub use entries::KeyValue;
 pub use filter::{Filter, HealthFilter, Namespaces};

@@ -75,5 +75,14 @@ pub fn datacenter(
     let view = editor.publish(Now { ns: 0, wall_ms }).expect("something changed there");
     let peers = vec![(NodeId(7), ([192, 0, 2, 1], 7977).into())];
     let link = LinkView { gateway: NodeId(1), peers, state, rtt_us: Some(rtt_us), backlog: 3 };
-    Arc::new(DatacenterView { name: name.into(), state, stale_since_ms, rtt_us: Some(rtt_us), links: vec![link], view, revision: 0 })
+    Arc::new(DatacenterView {
+        name: name.into(),
+        state,
+        stale_since_ms,
+        rtt_us: Some(rtt_us),
+        links: vec![link],
+        view,
+        summaries: Arc::new([]),
+        revision: 0,
+    })
 }

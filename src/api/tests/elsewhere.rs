@@ -3,8 +3,10 @@
 use super::*;
 use crate::agent::clock::wall_ms;
 use crate::model::instance::{Health, Instance};
+use crate::model::names::{Namespace, ServiceKey, ServiceName};
+use crate::model::summary::Summary;
 use crate::view::testing::{self, datacenter as known};
-use crate::view::{DatacenterView, LinkState};
+use crate::view::{DatacenterView, LinkState, Summarized};
 
 const AGE_MS: u64 = 300_000;
 
@@ -114,6 +116,54 @@ async fn pages_go_on_from_one_datacenter_to_the_next() {
         distinct.dedup();
         assert_eq!((seen.len(), distinct.len()), (count, count), "{path}: {seen:?}");
     }
+}
+
+/// far tells of `db` and `zoo` by summaries only, and of its `web` as well, whose instances are here.
+fn summarized() -> (App, Handle, DriverSide) {
+    let mut world = World::new();
+    let one = |service: &str, instances: u32| Summarized {
+        key: ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() },
+        summary: Summary { instances, available: 1, by_health: [1, 0, 0, 0, instances - 1], ..Summary::default() },
+        revision: 7_777,
+    };
+    let summaries = Arc::new([one("db", 2), one("web", 1), one("zoo", 3)]);
+    world.others[0] = Arc::new(DatacenterView { summaries, ..(*world.others[0]).clone() });
+    let (handle, driver) = door_to(world.publish(10));
+    (App::new(Api::new(handle.clone(), 1), axum::Router::new(), Door::default()), handle, driver)
+}
+
+#[tokio::test]
+async fn a_service_known_by_its_summary_is_listed_and_its_instances_are_said_to_be_missing() {
+    let (app, ..) = summarized();
+    let far = list(&app, "/api/v1/services?dc=far").await;
+    let row = |at: usize| (far["services"][at]["service"].as_str(), far["services"][at]["instances_elsewhere"].as_bool());
+    assert_eq!([row(0), row(1), row(2), row(3)], [(Some("db"), Some(true)), (Some("web"), None), (Some("zoo"), Some(true)), (None, None)]);
+    let db = &far["services"][0];
+    let numbers = ["instances", "available", "passing", "critical"].map(|name| db[name].as_u64());
+    assert_eq!((numbers, db["datacenter"].as_str()), ([Some(2), Some(1), Some(1), Some(1)], Some("far")));
+    let mut after = String::new();
+    let mut paged = Vec::new();
+    loop {
+        let page = list(&app, &format!("/api/v1/services?dc=*&limit=1{after}")).await;
+        let one = &page["services"][0];
+        paged.push(format!("{}/{}", one["datacenter"].as_str().unwrap(), one["service"].as_str().unwrap()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(paged, ["dc1/api", "dc1/web", "far/db", "far/web", "far/zoo", "lost/db", "near/api", "near/web"]);
+    for (path, complete) in [
+        ("services/db?dc=far", false),
+        ("services/web?dc=far", true),
+        ("services/nothing?dc=far", true),
+        ("services/zoo?dc=far&namespace=*", false),
+        ("services/zoo?dc=far&namespace=other", true),
+        ("instances?dc=far", false),
+        ("instances?dc=far&service=web", true),
+    ] {
+        assert_eq!(list(&app, &format!("/api/v1/{path}")).await["complete"], complete, "{path}");
+    }
+    assert_eq!(get(&app, "/api/v1/services/db?dc=far").await.revision(), 7_777, "it has a revision to wait from");
+    assert_eq!(list(&app, "/api/v1/datacenters").await["datacenters"][1]["summaries"], 3);
 }
 
 #[tokio::test]

@@ -11,8 +11,7 @@ use super::table::OriginIx;
 use super::{Catalog, Effect, Host, Urgency};
 use crate::model::names::NodeId;
 use crate::model::node::Liveness;
-use crate::model::record::{Content, Key, Kind, Lineage, RecordState, Scope};
-use crate::model::text::Text;
+use crate::model::record::{Content, Key, Kind, Lineage, RecordState};
 use crate::model::time::Now;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -45,28 +44,27 @@ impl Catalog {
         self.table.origin_ix(origin)
     }
 
-    /// Says something of its own: under (name, id), for all agents here. What was said already is not said again.
-    pub fn say(&mut self, now: Now, name: &str, id: &str, body: &impl Serialize) {
-        let key = link_key(name, id);
+    /// Says something of its own, for all agents here. What was said already is not said again.
+    pub fn say(&mut self, now: Now, key: &Key<'_>, body: &impl Serialize) {
         let uid = key.uid(self.me);
-        let content = Content::encode(&key, body);
+        let content = Content::encode(key, body);
         if self.own_content(uid) != Some(&content) {
             self.write(now, uid, now.wall_ms, RecordState::Live(content), Urgency::Removal);
         }
     }
 
     /// Takes it back.
-    pub fn unsay(&mut self, now: Now, name: &str, id: &str) {
-        let uid = link_key(name, id).uid(self.me);
+    pub fn unsay(&mut self, now: Now, key: &Key<'_>) {
+        let uid = key.uid(self.me);
         if self.own_content(uid).is_some() {
-            self.write_tombstone(now, uid, Kind::LINK, now.wall_ms);
+            self.write_tombstone(now, uid, key.kind, now.wall_ms);
         }
     }
 
-    /// All that one gateway says.
-    pub fn said(&self, by: NodeId) -> impl Iterator<Item = &Content> {
+    /// All of a kind that one gateway says.
+    pub fn said(&self, by: NodeId, kind: Kind) -> impl Iterator<Item = &Content> {
         let slots = self.table.origin_ix(by).into_iter().flat_map(|ix| self.table.origin(ix).order.slots());
-        slots.map(|ix| self.table.slot(ix)).filter(|slot| slot.kind() == Some(Kind::LINK)).filter_map(|slot| slot.content())
+        slots.map(|ix| self.table.slot(ix)).filter(move |slot| slot.kind() == Some(kind)).filter_map(|slot| slot.content())
     }
 
     /// Drops an origin of another datacenter, as if it had never been heard of.
@@ -98,8 +96,4 @@ impl Catalog {
     pub fn liveness_of(&self, origin: NodeId, now: Now) -> Option<Liveness> {
         self.table.origin_ix(origin).map(|ix| self.liveness(ix, now))
     }
-}
-
-fn link_key<'a>(name: &'a str, id: &'a str) -> Key<'a> {
-    Key { kind: Kind::LINK, scope: Scope::Agent, namespace: Text::default(), name: name.into(), id: id.into() }
 }

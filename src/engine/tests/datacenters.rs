@@ -7,18 +7,18 @@ use crate::model::command::{Command, Condition, Target};
 use crate::model::names::{Datacenter, InstanceId, Namespace, ServiceName};
 use crate::view::{DatacenterView, LinkState};
 
-fn register(service: &str, id: &str) -> Command {
+pub fn register(service: &str, id: &str) -> Command {
     let mut registration = web(id, 80);
     registration.service = ServiceName::new(service).unwrap();
     Command::Register(Box::new(registration))
 }
 
-fn deregister(service: &str, id: &str) -> Command {
+pub fn deregister(service: &str, id: &str) -> Command {
     let (service, id) = (ServiceName::new(service).unwrap(), InstanceId::new(id).unwrap());
     Command::Deregister { target: Target { namespace: Namespace::default(), service, id, uid: None }, condition: Condition::Always }
 }
 
-fn site(name: &'static str, gateways: usize, others: usize) -> Site {
+pub fn site(name: &'static str, gateways: usize, others: usize) -> Site {
     Site { name, gateways, others, export: ExportPolicy::default() }
 }
 
@@ -33,7 +33,7 @@ fn seen<'a>(net: &'a Net, host: usize, datacenter: &str) -> &'a DatacenterView {
     net.view(host).datacenter(datacenter).unwrap_or_else(|| panic!("host {host} knows nothing of {datacenter}"))
 }
 
-fn remote(net: &Net, host: usize, datacenter: &str, service: &str) -> usize {
+pub fn remote(net: &Net, host: usize, datacenter: &str, service: &str) -> usize {
     net.view(host)
         .datacenter(datacenter)
         .and_then(|seen| seen.view.service("default", service).map(|service| service.available().count()))

@@ -226,6 +226,10 @@ impl Net {
         self.view(host).service("default", service).map_or(0, |service| service.available().count())
     }
 
+    pub fn is_alive(&self, host: usize) -> bool {
+        self.hosts[host].is_alive
+    }
+
     pub fn has_stopped(&self, host: usize) -> bool {
         self.hosts[host].has_stopped
     }

@@ -69,12 +69,13 @@ impl GatewayConfig {
     }
 }
 
-/// How much of a service crosses. Summaries (counts and zones without instances), and with them fetching on demand, do not exist yet: what
-/// is not exported is not known elsewhere.
+/// How much of a service crosses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Export {
     /// Nothing, not even its name.
     None,
+    /// How many instances it has, how they are and in which zones: not the instances.
+    Summary,
     /// Every instance.
     Full,
 }
@@ -111,6 +112,11 @@ impl Default for ExportPolicy {
 }
 
 impl ExportPolicy {
+    /// Whether some service may cross as a summary.
+    pub fn has_summaries(&self) -> bool {
+        self.otherwise == Export::Summary || self.rules.iter().any(|rule| rule.export == Export::Summary)
+    }
+
     pub fn of(&self, namespace: &str, service: &str) -> Export {
         self.rules.iter().find(|rule| rule.fits(namespace, service)).map_or(self.otherwise, |rule| rule.export)
     }

@@ -12,15 +12,19 @@
 //! datacenter has forgotten: not by one gateway's word, and only after it was unknown there for long.
 
 use super::config::WanConfig;
+use super::summaries::SERVICES_MAX;
 use crate::engine::catalog::config::CatalogConfig;
 use crate::engine::catalog::{Catalog, Host, Word};
 use crate::engine::membership::{MemberState, Membership};
 use crate::engine::spread::{Spread, SpreadConfig};
 use crate::engine::wire::packet::{Advert, Lane, Mention};
-use crate::model::names::{Datacenter, NodeId, NodeName};
+use crate::model::names::{Datacenter, NodeId, NodeName, ServiceKey};
 use crate::model::node::{Liveness, NodeInfo};
+use crate::model::record::{Key, Kind, Scope};
+use crate::model::summary::{Summary, summary_in, summary_key};
+use crate::model::text::Text;
 use crate::model::time::Now;
-use crate::view::{DatacenterView, LinkState, LinkView, View};
+use crate::view::{DatacenterView, LinkState, LinkView, Summarized, View};
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +43,8 @@ const LINK: &str = "link";
 const DOWN: &str = "down";
 /// Under this, the id of an origin that its own datacenter has forgotten.
 const GONE: &str = "gone";
+/// Under this, whether its summaries are what its link says now ([`SourceWord`]).
+const SOURCE: &str = "summaries";
 /// That an origin is gone is said for so long, in milliseconds: until then all here that are reached have dropped it.
 const GONE_MS: u64 = 3_600_000;
 
@@ -55,6 +61,15 @@ pub struct LinkWord {
     knows_life: bool,
     /// Origins over there whose changes wait to be sent, about: the next power of two, so that not each of them is news.
     backlog: u32,
+}
+
+/// Where a gateway's summaries of another datacenter come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SourceWord {
+    /// All of them came on a link that it holds: they are true now. Else they are what a former link said.
+    is_current: bool,
+    /// Since when it is so, in Unix milliseconds.
+    since_ms: u64,
 }
 
 /// What a gateway finds of its links with a datacenter.
@@ -95,6 +110,10 @@ pub struct Import {
     has_words: bool,
     /// What this agent, as a gateway, says to be gone, and since when, in milliseconds.
     gone: BTreeMap<NodeId, u64>,
+    /// Whose summaries count.
+    source: Option<NodeId>,
+    is_source_new: bool,
+    summaries: Arc<[Summarized]>,
 }
 
 /// All of them.
@@ -185,8 +204,9 @@ impl Imports {
         let root = import.catalog.root();
         let term = if root == 0 { 0 } else { root ^ hash(&import.name, NodeId(1)).0 as u64 };
         self.root = self.root.wrapping_sub(std::mem::replace(&mut import.term, term)).wrapping_add(term);
+        import.is_source_new |= import.source == Some(origin);
         import.is_unjudged |= import.has_words
-            || import.catalog.said(origin).next().is_some()
+            || import.catalog.said(origin, Kind::LINK).next().is_some()
             || import.catalog.head(origin).is_some_and(|head| head.seq == 0);
     }
 
@@ -252,6 +272,9 @@ impl Import {
             term: 0,
             has_words: false,
             gone: BTreeMap::new(),
+            source: None,
+            is_source_new: false,
+            summaries: Arc::new([]),
         }
     }
 
@@ -273,17 +296,58 @@ impl Import {
         let said_us = before.as_ref().and_then(|word| word.rtt_us);
         let rtt_us = said_us.filter(|said| rtt_us.is_none_or(|seen| !has_moved(*said, seen))).or(rtt_us);
         let backlog = if backlog == 0 { 0 } else { backlog.checked_next_power_of_two().unwrap_or(u32::MAX) };
-        self.catalog.say(now, LINK, "", &LinkWord { state, since_ms, rtt_us, peers, knows_life, backlog });
+        self.catalog.say(now, &link_key(LINK, ""), &LinkWord { state, since_ms, rtt_us, peers, knows_life, backlog });
+    }
+
+    /// A gateway says these summaries and no others.
+    pub fn say_all_summaries(&mut self, now: Now, table: BTreeMap<ServiceKey, Summary>) {
+        let me = author_of(&self.name, self.spread.me());
+        let former: Vec<ServiceKey> =
+            self.summaries_of(me).map(|(service, _)| service).filter(|service| !table.contains_key(service)).collect();
+        former.iter().for_each(|service| self.catalog.unsay(now, &summary_key(service)));
+        table.iter().for_each(|(service, summary)| self.catalog.say(now, &summary_key(service), summary));
+    }
+
+    /// A gateway says what changed of them.
+    ///
+    /// # Errors
+    /// There are more than a datacenter may have.
+    pub fn say_summaries(&mut self, now: Now, changes: Vec<(ServiceKey, Option<Summary>)>) -> Result<(), &'static str> {
+        for (service, summary) in changes {
+            match summary {
+                Some(summary) => self.catalog.say(now, &summary_key(&service), &summary),
+                None => self.catalog.unsay(now, &summary_key(&service)),
+            }
+        }
+        let count = self.catalog.said(author_of(&self.name, self.spread.me()), Kind::SUMMARY).count();
+        if count > SERVICES_MAX { Err("link_summaries_size") } else { Ok(()) }
+    }
+
+    /// A gateway says whether its summaries are what a link says now.
+    pub fn say_source(&mut self, now: Now, is_current: bool) {
+        let before = self.source_word_of(author_of(&self.name, self.spread.me()));
+        if before.map_or(is_current, |before| before.is_current != is_current) {
+            self.catalog.say(now, &link_key(SOURCE, ""), &SourceWord { is_current, since_ms: now.wall_ms });
+        }
+    }
+
+    fn source_word_of(&self, author: NodeId) -> Option<SourceWord> {
+        let words = self.catalog.said(author, Kind::LINK).filter_map(|content| content.decode::<SourceWord>().ok());
+        words.filter(|(key, _)| *key.name == *SOURCE).map(|(_, word)| word).next()
+    }
+
+    fn summaries_of(&self, author: NodeId) -> impl Iterator<Item = (ServiceKey, Summary)> {
+        self.catalog.said(author, Kind::SUMMARY).filter_map(summary_in)
     }
 
     /// A gateway says whom it holds down: exactly these.
     pub fn say_down(&mut self, now: Now, down: &BTreeSet<NodeId>) {
         let said = self.down_of(author_of(&self.name, self.spread.me()));
         for origin in said.difference(down) {
-            self.catalog.unsay(now, DOWN, &origin.to_string());
+            self.catalog.unsay(now, &link_key(DOWN, &origin.to_string()));
         }
         for origin in down.difference(&said) {
-            self.catalog.say(now, DOWN, &origin.to_string(), &());
+            self.catalog.say(now, &link_key(DOWN, &origin.to_string()), &());
         }
     }
 
@@ -295,7 +359,7 @@ impl Import {
                 tracing::info!(datacenter = %self.name, ?origin, "its own datacenter has forgotten it: what was known of it is dropped");
                 is_news = true;
             }
-            self.catalog.say(now, GONE, &origin.to_string(), &());
+            self.catalog.say(now, &link_key(GONE, &origin.to_string()), &());
         }
         let over: Vec<NodeId> = self.gone.iter().filter(|(_, at_ms)| now.ms() > *at_ms + GONE_MS).map(|(origin, _)| *origin).collect();
         over.into_iter().for_each(|origin| self.is_known_again(now, origin));
@@ -305,7 +369,7 @@ impl Import {
     /// A gateway takes that back, if it said so.
     pub fn is_known_again(&mut self, now: Now, origin: NodeId) {
         if self.gone.remove(&origin).is_some() {
-            self.catalog.unsay(now, GONE, &origin.to_string());
+            self.catalog.unsay(now, &link_key(GONE, &origin.to_string()));
         }
     }
 
@@ -317,7 +381,7 @@ impl Import {
 
     fn word_of(&self, author: NodeId) -> Option<LinkWord> {
         self.catalog
-            .said(author)
+            .said(author, Kind::LINK)
             .filter_map(|content| content.decode::<LinkWord>().ok())
             .find(|(key, _)| *key.name == *LINK)
             .map(|(_, word)| word)
@@ -329,7 +393,7 @@ impl Import {
 
     /// The origins of which a gateway says this.
     fn named_by(&self, author: NodeId, what: &str) -> BTreeSet<NodeId> {
-        let keys = self.catalog.said(author).filter_map(|content| content.key().ok()).filter(|key| *key.name == *what);
+        let keys = self.catalog.said(author, Kind::LINK).filter_map(|content| content.key().ok()).filter(|key| *key.name == *what);
         keys.filter_map(|key| key.id.parse().ok()).collect()
     }
 
@@ -361,6 +425,52 @@ impl Import {
         self.has_words = gone.iter().any(|gone| !gone.is_empty());
         self.settle_downs(now, &downs);
         self.settle_gone(&gone);
+        self.settle_source(now, members, is_gateway);
+    }
+
+    /// Of the gateways here whose summaries are true now, those of the one count that has had them for the longest; where there is none,
+    /// those of the one that had them last, also if it is down.
+    fn settle_source(&mut self, now: Now, members: &Membership, is_gateway: impl Fn(NodeId) -> bool) {
+        let me = members.me().node;
+        let others = members.members().map(|member| (member.node, member.state != MemberState::Down));
+        let best = std::iter::once((me, true))
+            .chain(others)
+            .filter(|(node, _)| is_gateway(*node))
+            .filter_map(|(node, is_alive)| {
+                let author = author_of(&self.name, node);
+                let word = self.source_word_of(author)?;
+                let is_current = word.is_current && is_alive;
+                let order = if is_current { u64::MAX - word.since_ms } else { word.since_ms };
+                Some((is_current, order, author))
+            })
+            .max();
+        let source = best.map(|(_, _, author)| author);
+        self.is_source_new |= source != self.source;
+        self.source = source;
+        let mine = author_of(&self.name, me);
+        let is_spare = best.is_some_and(|(is_current, _, author)| is_current && author != mine);
+        if is_spare && self.source_word_of(mine).is_some_and(|word| !word.is_current) {
+            // Another gateway says them now.
+            self.say_all_summaries(now, BTreeMap::new());
+        }
+    }
+
+    /// Whether readers see other summaries from now on.
+    fn settle_summaries(&mut self, revision: u64) -> bool {
+        if !std::mem::take(&mut self.is_source_new) {
+            return false;
+        }
+        let table: BTreeMap<ServiceKey, Summary> = self.source.into_iter().flat_map(|source| self.summaries_of(source)).collect();
+        let mut former = self.summaries.iter().peekable();
+        let mut since = |key: &ServiceKey, summary: &Summary| {
+            while former.next_if(|former| former.key < *key).is_some() {}
+            former.next_if(|former| former.key == *key && former.summary == *summary).map_or(revision, |former| former.revision)
+        };
+        let seen: Vec<Summarized> =
+            table.into_iter().map(|(key, summary)| Summarized { revision: since(&key, &summary), key, summary }).collect();
+        let is_news = *seen != *self.summaries;
+        self.summaries = seen.into();
+        is_news
     }
 
     /// Gone is what is gone for all that hear the datacenter.
@@ -406,7 +516,7 @@ impl Import {
 
     /// Publishes what changed, a few milliseconds after it did. Says whether readers see something new.
     pub fn show(&mut self, now: Now) -> bool {
-        if self.catalog.is_behind() || self.catalog.editor().is_dirty() {
+        if self.catalog.is_behind() || self.catalog.editor().is_dirty() || self.is_source_new {
             self.show_at.get_or_insert(now.after_ms(SHOW_MS));
         }
         if self.show_at.is_none_or(|at| at > now.ns) {
@@ -416,10 +526,12 @@ impl Import {
         if let Some(view) = self.catalog.publish(now) {
             (self.published, self.is_outdated) = (view, true);
         }
+        let revision = (now.wall_ms << 10).max(self.revision + 1).max(self.published.revision + 1);
+        self.is_outdated |= self.settle_summaries(revision);
         if !std::mem::take(&mut self.is_outdated) {
             return false;
         }
-        self.revision = (now.wall_ms << 10).max(self.revision + 1);
+        self.revision = revision;
         self.shown = Some(Arc::new(DatacenterView {
             name: self.name.to_string(),
             state: self.state,
@@ -427,6 +539,7 @@ impl Import {
             rtt_us: self.links.iter().filter_map(|link| link.rtt_us).min(),
             links: self.links.clone(),
             view: Arc::clone(&self.published),
+            summaries: Arc::clone(&self.summaries),
             revision: self.revision,
         }));
         true
@@ -466,4 +579,8 @@ fn stand_in(name: &Datacenter) -> Host {
         checks: Vec::new(),
     };
     Host { name: NodeName::new(name.as_str()).expect("a datacenter's name is a name"), info }
+}
+
+fn link_key<'a>(name: &'a str, id: &'a str) -> Key<'a> {
+    Key { kind: Kind::LINK, scope: Scope::Agent, namespace: Text::default(), name: name.into(), id: id.into() }
 }

@@ -14,6 +14,7 @@
 //! of bytes is under way.
 
 use super::crossing::Crossing;
+use super::summaries::Gathering;
 use crate::engine::catalog::{ORIGINS_MAX, Staged};
 use crate::engine::spread::pack;
 use crate::engine::wire::packet::{Frame, LinkFrame, Want};
@@ -62,6 +63,8 @@ pub struct Outgoing {
     asked: BTreeSet<NodeId>,
     /// Who was said to be down; none before that was said at all.
     down: Option<BTreeSet<NodeId>>,
+    /// All summaries were said on it: from then on, changes are.
+    pub has_summaries: bool,
     /// Whether it was said that there is no more to come for now.
     pub is_caught_up: bool,
     queue: VecDeque<Frame>,
@@ -83,6 +86,7 @@ impl Outgoing {
             dirty: BTreeSet::new(),
             asked: BTreeSet::new(),
             down: None,
+            has_summaries: false,
             is_caught_up: false,
             queue: VecDeque::new(),
             sent: 0,
@@ -129,6 +133,16 @@ impl Outgoing {
 
     pub fn taken(&mut self, bytes: u64) {
         self.taken = self.taken.saturating_add(bytes).min(self.sent);
+    }
+
+    /// Says summaries: all, or what changed. While something waits they do too, and are then said as a whole, so that they never pile up.
+    pub fn say_summaries(&mut self, whole: impl FnOnce() -> Vec<Frame>, changes: Vec<Frame>) {
+        if self.queue.is_empty() {
+            self.queue.extend(if self.has_summaries { changes } else { whole() });
+            self.has_summaries = true;
+        } else if !changes.is_empty() {
+            self.has_summaries = false;
+        }
     }
 
     fn is_full(&self, window: u64) -> bool {
@@ -259,6 +273,7 @@ pub struct Incoming {
     pub wants: Vec<Want>,
     /// The salt of the sketch that was sent last.
     pub salt: u64,
+    pub summaries: Gathering,
     /// Origins whose heads came, where all of them come.
     pub told: BTreeSet<NodeId>,
     /// Since when, in nanoseconds, the other side knows nothing of which origins; none before it said so.
@@ -280,6 +295,7 @@ impl Incoming {
             receiving: None,
             wants: Vec::new(),
             salt: 0,
+            summaries: Gathering::default(),
             told: BTreeSet::new(),
             unknown: None,
             untold: 0,
@@ -341,7 +357,9 @@ const TAKEN_BYTES: u64 = 128 * 1_024;
 /// What a frame counts in the window.
 pub fn weight(frame: &Frame) -> u64 {
     match frame {
-        Frame::Link(LinkFrame::Batches(bytes)) | Frame::SnapshotRecords(bytes) => bytes.len() as u64,
+        Frame::Link(LinkFrame::Batches(bytes) | LinkFrame::Summaries { packed: bytes, .. }) | Frame::SnapshotRecords(bytes) => {
+            bytes.len() as u64
+        }
         Frame::SnapshotStart { .. } | Frame::SnapshotEnd { .. } => 64,
         _ => 0,
     }

@@ -3,10 +3,10 @@
 //! ```text
 //! config    settings: what is kept, what a gateway says, what crosses     gateway   the pool of gateways; who sends what to whom, what comes
 //! crossing  the own catalog as it crosses                                 link      one stream to or from another gateway
-//! imports   what every agent keeps of other datacenters
+//! imports   what every agent keeps of other datacenters                   summaries what is known of services that do not cross in full
 //! ```
 //!
-//! Not built: summaries of what is not exported, and fetching it on demand; telling two other datacenters of one name apart (a gateway
+//! Not built: fetching on demand what is known by summary; telling two other datacenters of one name apart (a gateway
 //! refuses only those that use its own's). Addresses of the pool are not stored: a gateway that restarts finds it by its seeds.
 //!
 //! A gateway is in two pools: its datacenter's, and that of all gateways. Each has a socket, a seal and a label of its own; the label is
@@ -17,3 +17,4 @@ mod crossing;
 pub mod gateway;
 pub mod imports;
 mod link;
+mod summaries;

@@ -9,6 +9,7 @@ use super::config::{GatewayConfig, WanConfig};
 use super::crossing::Crossing;
 use super::imports::{Imports, Making};
 use super::link::{Incoming, Outgoing};
+use super::summaries::Summaries;
 use crate::engine::catalog::Catalog;
 use crate::engine::io::StreamId;
 use crate::engine::mail::Mail;
@@ -82,6 +83,7 @@ pub struct Gateway {
     incoming: BTreeMap<StreamId, Incoming>,
     dials: BTreeMap<Datacenter, Dial>,
     opened: u64,
+    summaries: Summaries,
     /// Gateways of the own datacenter that live, this one included.
     own: Vec<NodeId>,
     tick_ns: u64,
@@ -111,6 +113,7 @@ impl Gateway {
             incoming: BTreeMap::new(),
             dials: BTreeMap::new(),
             opened: 0,
+            summaries: Summaries::default(),
             own: Vec::new(),
             tick_ns: now.ns,
             speak_ns: None,
@@ -230,6 +233,7 @@ impl Gateway {
         self.say_gone(now, imports);
         self.dial(now, rng);
         self.say_life(now, home);
+        self.say_summaries(now, home);
         let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };
         let due: Vec<StreamId> =
             self.outgoing.iter().filter(|(_, link)| link.is_greeted && link.compare_ns <= now.ns).map(|(id, _)| *id).collect();

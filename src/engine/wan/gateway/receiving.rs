@@ -3,6 +3,7 @@
 use super::super::crossing::advert_term;
 use super::super::imports::{Imports, LinkSeen, author_of};
 use super::super::link::{Incoming, weight};
+use super::super::summaries::Taken;
 use super::{FRAME_ITEMS, Gateway, Home, WANTS_MAX};
 use crate::engine::catalog::{Heard, ORIGINS_MAX};
 use crate::engine::io::StreamId;
@@ -110,6 +111,17 @@ impl Gateway {
             Frame::Link(LinkFrame::Down { origins, is_down }) => {
                 link.hear_down(origins, is_down)?;
                 is_news = true;
+            }
+            Frame::Link(LinkFrame::Summaries { is_whole, is_end, packed }) => {
+                let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
+                match link.summaries.take(is_whole, is_end, &packed)? {
+                    Taken::Nothing => {}
+                    Taken::Changes(changes) => import.say_summaries(now, changes)?,
+                    Taken::Whole(table) => {
+                        import.say_all_summaries(now, table);
+                        is_news = true;
+                    }
+                }
             }
             Frame::Link(LinkFrame::Heads(heads)) => {
                 let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
@@ -250,6 +262,7 @@ impl Gateway {
         // After it, so that nobody takes the one for true without the other.
         let backlog = links.iter().fold(0, |sum: u32, link| sum.saturating_add(link.backlog));
         import.say_link(now, LinkSeen { state, rtt_us, peers, knows_life, backlog });
+        import.say_source(now, links.iter().any(|link| link.summaries.has_all));
     }
 }
 

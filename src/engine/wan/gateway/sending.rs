@@ -2,6 +2,7 @@
 
 use super::super::crossing::Crossing;
 use super::super::link::Outgoing;
+use super::super::summaries;
 use super::{Dial, Effect, FRAME_ITEMS, Gateway, Home, LANE, TICK_MS};
 use crate::engine::io::StreamId;
 use crate::engine::membership::MemberState;
@@ -18,6 +19,9 @@ use siphasher::sip::SipHasher24;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher as _;
 use std::net::SocketAddr;
+
+/// Summaries fall to one gateway as if they were this origin's.
+const SUMMARIES: NodeId = NodeId(0);
 
 impl Gateway {
     /// Opens a link to each datacenter that has none.
@@ -72,6 +76,26 @@ impl Gateway {
             self.outgoing.iter_mut().filter(|(_, link)| link.is_greeted).map(|(id, link)| (*id, link.say_down(&down))).collect();
         for (id, frames) in said {
             frames.into_iter().for_each(|frame| self.send(id, frame));
+        }
+    }
+
+    /// Says what is to be known of services that do not cross in full, where it falls to this gateway.
+    pub(super) fn say_summaries(&mut self, now: Now, home: &Home<'_>) {
+        if !home.is_ready || home.members.is_cut_off() {
+            return;
+        }
+        let changed = summaries::changes(&self.summaries.follow(home.catalog.view(), &self.config.export));
+        if let left_out @ 1.. = std::mem::take(&mut self.summaries.left_out) {
+            *self.refused.entry("summaries_full").or_default() += left_out;
+        }
+        let me = home.members.me().node;
+        for link in self.outgoing.values_mut().filter(|link| link.is_greeted) {
+            if rank(&self.own, &link.datacenter, SUMMARIES, me) == 0 {
+                link.say_summaries(|| self.summaries.whole(), changed.clone());
+                self.speak_ns = Some(now.ns);
+            } else {
+                link.has_summaries = false;
+            }
         }
     }
 

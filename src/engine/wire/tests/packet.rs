@@ -77,6 +77,7 @@ fn frame_kind(frame: &Frame) -> &'static str {
         Frame::Link(LinkFrame::Compare { .. }) => "link_compare",
         Frame::Link(LinkFrame::Taken { .. }) => "link_taken",
         Frame::Link(LinkFrame::Unknown(_)) => "link_unknown",
+        Frame::Link(LinkFrame::Summaries { .. }) => "link_summaries",
     }
 }
 
@@ -413,6 +414,7 @@ fn frames() -> Vec<Frame> {
         Frame::Link(LinkFrame::Compare { root: 0xfeed, backlog: 2 }),
         Frame::Link(LinkFrame::Taken { bytes: 70_000 }),
         Frame::Link(LinkFrame::Unknown(vec![0x0123_4567_89ab_cdef])),
+        Frame::Link(LinkFrame::Summaries { is_whole: true, is_end: false, packed: Bytes::from_static(b"packed") }),
     ]
 }
 

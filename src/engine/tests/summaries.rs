@@ -1,0 +1,129 @@
+//! Services that cross as summaries (protocol.md §6): what is known of them elsewhere, and when.
+
+use super::datacenters::{deregister, register, remote, site};
+use super::harness::{Net, Site};
+use crate::engine::config::{Export, ExportPolicy, ExportRule};
+use crate::model::summary::Summary;
+
+fn policy(edition: u16, otherwise: Export) -> ExportPolicy {
+    let rule = |service: &str, export| ExportRule { namespace: None, service: service.into(), export };
+    ExportPolicy { edition, rules: vec![rule("full*", Export::Full), rule("secret", Export::None)], otherwise }
+}
+
+/// Hosts 0 to 3 are east's, which tells summaries of what is not `full*` or `secret`; 4 to 7 are west's. The first two of each are gateways.
+fn east_and_west() -> Net {
+    let export = policy(0, Export::Summary);
+    let mut net = Net::of_datacenters(&[Site { export, ..site("east", 2, 2) }, site("west", 2, 2)]);
+    net.run_ms(15_000);
+    net
+}
+
+fn summary<'a>(net: &'a Net, host: usize, service: &str) -> Option<&'a Summary> {
+    net.view(host).datacenter("east")?.summary("default", service).map(|one| &one.summary)
+}
+
+/// Instances and available ones, as all of west's that live are told.
+fn told(net: &Net, service: &str) -> Vec<Option<(u32, u32)>> {
+    let hosts = (4..8).filter(|host| net.is_alive(*host));
+    hosts.map(|host| summary(net, host, service).map(|summary| (summary.instances, summary.available))).collect()
+}
+
+#[test]
+fn a_summary_crosses_without_instances_and_follows_what_happens() {
+    let mut net = east_and_west();
+    for (service, id) in [("web", "1"), ("web", "2"), ("full-1", "1"), ("secret", "1")] {
+        net.call(3, register(service, id)).unwrap();
+    }
+    net.run_ms(2_500);
+    assert_eq!(told(&net, "web"), [Some((2, 2)); 4]);
+    for host in 4..8 {
+        assert_eq!((remote(&net, host, "east", "web"), remote(&net, host, "east", "full-1")), (0, 1), "host {host}");
+        assert_eq!((summary(&net, host, "full-1"), summary(&net, host, "secret")), (None, None), "host {host}");
+    }
+    net.call(3, deregister("web", "2")).unwrap();
+    net.run_ms(2_500);
+    assert_eq!(told(&net, "web"), [Some((1, 1)); 4]);
+    net.kill(3);
+    net.run_ms(8_000);
+    assert_eq!(told(&net, "web"), [Some((1, 0)); 4], "a death is told as any change");
+}
+
+#[test]
+fn a_summary_that_did_not_change_is_not_said_again() {
+    let mut net = east_and_west();
+    net.call(3, register("web", "1")).unwrap();
+    net.run_ms(5_000);
+    let revision = |net: &Net| net.view(7).datacenter("east").unwrap().revision_of("default", "web");
+    let before = (revision(&net), net.engine(7).imports().root());
+    net.call(3, register("other", "1")).unwrap();
+    net.run_ms(5_000);
+    assert_eq!(revision(&net), before.0, "whoever waits for one service is not woken by another");
+    let bytes = net.wan_bytes;
+    net.run_ms(60_000);
+    let a_second = (net.wan_bytes - bytes) / 60;
+    // Four gateways with a link each way between the two sides' firsts.
+    assert!(a_second <= 1_600, "{a_second} B/s among four gateways");
+}
+
+#[test]
+fn summaries_outlive_gateways_of_either_side_and_the_last_of_them() {
+    let mut net = east_and_west();
+    net.call(2, register("web", "1")).unwrap();
+    net.run_ms(3_000);
+    for (killed, count) in [(0, 2), (5, 3)] {
+        net.kill(killed);
+        net.run_ms(15_000);
+        net.call(2, register("web", &count.to_string())).unwrap();
+        net.run_ms(5_000);
+        assert_eq!(told(&net, "web"), [Some((count, count)); 4][..told(&net, "web").len()], "without host {killed}");
+    }
+    net.kill(4);
+    net.run_ms(30_000);
+    assert_eq!(told(&net, "web"), [Some((3, 3)); 2], "what was said last is kept");
+}
+
+#[test]
+fn a_cut_keeps_summaries_and_a_heal_brings_what_they_are_now() {
+    let mut net = east_and_west();
+    net.call(2, register("web", "1")).unwrap();
+    net.call(2, register("gone", "1")).unwrap();
+    net.run_ms(3_000);
+    net.set_cut("east", true);
+    net.call(2, deregister("gone", "1")).unwrap();
+    net.call(2, register("web", "2")).unwrap();
+    net.run_ms(60_000);
+    assert_eq!((told(&net, "web"), told(&net, "gone")), (vec![Some((1, 1)); 4], vec![Some((1, 1)); 4]));
+    net.set_cut("east", false);
+    net.run_ms(90_000);
+    assert_eq!((told(&net, "web"), told(&net, "gone")), (vec![Some((2, 2)); 4], vec![None; 4]));
+}
+
+#[test]
+fn a_wider_policy_turns_summaries_into_instances_and_a_narrower_one_back() {
+    let mut net = Net::of_datacenters(&[Site { export: policy(0, Export::Summary), ..site("east", 1, 2) }, site("west", 1, 2)]);
+    net.run_ms(10_000);
+    net.call(1, register("web", "1")).unwrap();
+    net.run_ms(3_000);
+    let seen = |net: &Net| {
+        let of = |host: usize| (summary(net, host, "web").is_some(), remote(net, host, "east", "web"));
+        (3..6).map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&net), [(true, 0); 3]);
+    for (edition, otherwise, wanted) in [(1, Export::Full, (false, 1)), (2, Export::Summary, (true, 0)), (3, Export::None, (false, 0))] {
+        net.restart(0, |config| config.gateway.as_mut().unwrap().export = policy(edition, otherwise));
+        net.run_ms(60_000);
+        assert_eq!(seen(&net), [wanted; 3], "edition {edition}");
+    }
+}
+
+#[test]
+fn a_flood_of_services_is_told_whole_and_in_the_end_as_it_is() {
+    let mut net = east_and_west();
+    for id in 0..300 {
+        net.call(id % 4, register(&format!("web-{id}"), "1")).unwrap();
+    }
+    net.run_ms(5_000);
+    for host in 4..8 {
+        assert_eq!(net.view(host).datacenter("east").unwrap().summaries.len(), 300, "host {host}");
+    }
+}
