@@ -66,9 +66,11 @@ impl Leases {
 
     /// What an agent itself keeps and shows.
     fn look(&self, scene: &Scene<'_>, host: HostId) -> Result<(), Violation> {
-        let (Some(view), Some(node)) = (scene.view(host), scene.node(host)) else { return Ok(()) };
-        // The first view after a pause may come before anything ran out.
-        if self.kept.get(&host).is_none_or(|standing| standing.is_resuming(scene.world.now())) {
+        let (Some(view), Some(node), Some(engine)) = (scene.view(host), scene.node(host), scene.engine(host)) else { return Ok(()) };
+        // The first view after a pause may come before anything ran out, and that of an adoption before the adoption is noted.
+        let adoptions = engine.catalog().counters.adoptions;
+        let is_beginning = |kept: &Standing| kept.is_resuming(scene.world.now()) || kept.node != node || kept.adoptions != adoptions;
+        if self.kept.get(&host).is_none_or(is_beginning) {
             return Ok(());
         }
         for client in scene.clients.iter().filter(|client| client.planned.keeps == Kept::Instance) {
