@@ -247,7 +247,7 @@ impl Engine {
             catalog::Effect::Fresh { origin, seq, urgency } => import.spread.offer(now, &mut context, origin, seq, urgency),
             catalog::Effect::HeadMoved(origin) => {
                 import.spread.head_moved(now, &mut context, origin);
-                self.imports.moved(lane, origin);
+                self.imports.moved(now, lane, origin);
                 self.spread.set_remote_root(self.imports.root());
             }
             // Nothing of it is stored: it comes again with the link.

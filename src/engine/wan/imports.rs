@@ -198,14 +198,16 @@ impl Imports {
     }
 
     /// A head of an import moved.
-    pub fn moved(&mut self, lane: Lane, origin: NodeId) {
+    pub fn moved(&mut self, now: Now, lane: Lane, origin: NodeId) {
         let Some(import) = self.by_lane.get_mut(&lane) else { return };
         // Of an import that holds nothing yet nobody needs to know.
         let root = import.catalog.root();
         let term = if root == 0 { 0 } else { root ^ hash(&import.name, NodeId(1)).0 as u64 };
         self.root = self.root.wrapping_sub(std::mem::replace(&mut import.term, term)).wrapping_add(term);
         import.is_source_new |= import.source == Some(origin);
+        // While it was given up, nobody asked whether an origin lives.
         import.is_unjudged |= import.has_words
+            || import.catalog.liveness_of(origin, now) == Some(Liveness::Down)
             || import.catalog.said(origin, Kind::LINK).next().is_some()
             || import.catalog.head(origin).is_some_and(|head| head.seq == 0);
     }

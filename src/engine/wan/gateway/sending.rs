@@ -63,9 +63,11 @@ impl Gateway {
 
     /// Says who of the own datacenter is down, unless this gateway seems to be the one that is cut off.
     pub(super) fn say_life(&mut self, now: Now, home: &Home<'_>) {
-        if !std::mem::take(&mut self.is_life_new) || home.members.is_cut_off() || !home.is_ready {
+        // What may not be said now is said when it may.
+        if !self.is_life_new || home.members.is_cut_off() || !home.is_ready {
             return;
         }
+        self.is_life_new = false;
         let down: BTreeSet<NodeId> = home
             .catalog
             .heads()
