@@ -13,7 +13,7 @@ const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 
 pub const AGENTS_MIN: u64 = 3;
-pub const AGENTS_MAX: u64 = 16;
+pub const AGENTS_MAX: u64 = 24;
 /// Operations of clients in one run, heartbeats that go by themselves not counted.
 pub const OPERATIONS_MIN: u64 = 200;
 const OPERATIONS_MAX: u64 = 400;
@@ -308,7 +308,7 @@ mod tests {
         kinds.sort_unstable();
         assert!(kinds[250] >= 5, "five kinds of fault in the median seed, not {}", kinds[250]);
         for plan in &plans {
-            assert!((3..=16).contains(&plan.hosts.len()));
+            assert!((3..=AGENTS_MAX as usize).contains(&plan.hosts.len()));
             assert!(plan.operations.len() >= 200);
         }
         let sharp = plans.iter().filter(|plan| plan.is_history_sharp()).count();

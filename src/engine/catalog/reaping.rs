@@ -266,12 +266,11 @@ impl Catalog {
             let uid = slot.uid();
             let key = slot.content().and_then(|content| content.key().ok());
             let outlives = key.is_some_and(|key| key.outlives_its_origin()) && claims::winner(&self.table, uid) == Some(ix);
-            if !slot.is_live() || outlives {
+            // A delete, and an instance that ends like one, may hide what others hold who do not know of it.
+            if !slot.is_live() || outlives || self.end_instance(now, ix) {
                 self.reaping.estate.insert((due_ns, id, uid));
-            } else if !self.end_instance(now, ix) {
+            } else {
                 self.drop_slot(ix);
-            } else if is_import {
-                self.reaping.estate.insert((due_ns, id, uid));
             }
         }
         self.table.change_head(ix, |origin| {

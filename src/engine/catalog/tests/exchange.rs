@@ -583,3 +583,22 @@ fn of_another_datacenter_what_a_marked_origin_hid_is_for_the_others_there_to_say
     world.wait(2_000);
     assert_eq!(world.see(2, "web"), [("1".into(), 81)], "agent 1 says so, and nobody there contradicts");
 }
+
+#[test]
+fn what_a_host_wrote_before_it_was_taken_over_hides_the_same_everywhere() {
+    let mut world = World::new(3);
+    // Agent 0 takes agent 1's instance over while agent 1 hears nothing, and agent 0's host comes back under another name.
+    world.register(1, "web", "1", 81);
+    world.wait(10);
+    world.register(0, "web", "1", 80);
+    world.tell(0, 2);
+    assert_eq!(world.see(2, "web"), [("1".into(), 80)]);
+    let now = world.now;
+    world.agents[2].catalog.taken_over(now, node(0));
+    world.wait(25_000);
+    world.view(2);
+    world.tell(1, 2);
+    world.tell(2, 1);
+    assert_eq!(world.see(2, "web"), []);
+    assert_eq!(world.see(1, "web"), [], "agent 2 says what agent 0 can't any more");
+}
