@@ -3,11 +3,11 @@
 //! Of two agents with one node name the older claim keeps it, unless only the other lives; the other is shown as `name~1f3a`.
 
 use super::commands::encode;
-use super::table::{OriginIx, State};
+use super::table::{OriginIx, Slot, State};
 use super::{Catalog, Host, Urgency};
 use crate::model::names::NodeId;
 use crate::model::node::{Liveness, NodeInfo, Override};
-use crate::model::record::{Claim, Key, Kind, RecordState, Scope, Uid};
+use crate::model::record::{Claim, Key, Kind, RecordState, Scope, Seq, Uid};
 use crate::model::text::Text;
 use crate::model::time::Now;
 use crate::view::Node;
@@ -121,7 +121,9 @@ impl Catalog {
         let is_live = |uid: Uid| self.table.find(ix, uid).map(|slot| self.table.slot(slot)).filter(|slot| slot.is_live());
         let known = self.table.origin(ix).node_uid.and_then(|known| is_live(known).map(|slot| (slot.seq, known)));
         let come = is_live(uid).filter(|slot| is_agents_own(&slot.state)).map(|slot| (slot.seq, uid));
-        self.table.origin_mut(ix).node_uid = known.max(come).map(|(_, uid)| uid);
+        // A twin under another host's name says its own; when that goes, the one from before counts again.
+        let newest = known.max(come).or_else(|| self.newest_node_record(ix).filter(|_| self.table.origin(ix).node_uid.is_some()));
+        self.table.origin_mut(ix).node_uid = newest.map(|(_, uid)| uid);
         let name = self.node_record(ix).zip(self.table.origin(ix).node_uid).and_then(|((name, _), uid)| {
             let claim = self.table.find(ix, uid).map(|slot| self.table.slot(slot).claim)?;
             Some((name, claim))
@@ -143,6 +145,13 @@ impl Catalog {
         for (name, _) in [before, name].into_iter().flatten() {
             self.reshow_named(&name);
         }
+    }
+
+    /// What an origin said last of its own host, among all that it said of hosts.
+    fn newest_node_record(&self, ix: OriginIx) -> Option<(Seq, Uid)> {
+        let slots = self.slots_of(ix).into_iter().map(|slot| self.table.slot(slot));
+        let is_node = |slot: &&Slot| slot.is_live() && slot.kind() == Some(Kind::NODE) && is_agents_own(&slot.state);
+        slots.filter(is_node).map(|slot| (slot.seq, slot.uid())).max()
     }
 
     /// An origin's instances are served as it lives, from now on.

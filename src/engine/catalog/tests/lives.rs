@@ -400,3 +400,21 @@ fn an_agent_that_lost_its_id_to_a_twin_goes_on_with_its_services_under_another()
     let disk = &world.agents[0].disk;
     assert_eq!(disk.records.len(), 2, "the node and the instance");
 }
+
+#[test]
+fn when_what_a_twin_said_of_its_host_is_taken_back_the_hosts_own_word_counts_again() {
+    let mut world = World::new(1);
+    let now = world.now;
+    let catalog = &mut world.agents[0].catalog;
+    let own = catalog.own_ix;
+    let shown = |catalog: &Catalog| catalog.node_record(own).map(|(name, _)| name);
+    let before = shown(catalog);
+    assert!(before.is_some());
+    let key = crate::model::record::Key { kind: Kind::NODE, scope: Scope::Agent, namespace: "".into(), name: "twin".into(), id: "".into() };
+    let content = commands::encode(&key, &catalog.host.info.clone()).unwrap();
+    let uid = key.uid(node(0));
+    catalog.write(now, uid, 5, RecordState::Live(content), Urgency::Metadata);
+    assert_eq!(shown(catalog).as_deref(), Some("twin"));
+    catalog.write_tombstone(now, uid, Kind::NODE, 5);
+    assert_eq!(shown(catalog), before);
+}
