@@ -73,6 +73,7 @@ pub fn of<E>(command: &Command, is_of: &dyn Fn(&Target) -> bool, may: &mut dyn F
         }
         // What hangs on a lease was allowed by itself.
         Command::OpenLease { .. } | Command::RenewLease(_) | Command::EndLease(_) => may(Need::Change),
+        Command::Fetch { .. } => may(Need::Read),
         Command::Join(_)
         | Command::SetSeeds(_)
         | Command::Leave

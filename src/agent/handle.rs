@@ -20,7 +20,7 @@ pub use super::published::{Changed, Published, Watch};
 use super::reload::{self, Reloaded, Reloads};
 use crate::model::command::{Command, KeyId, LeaseId, Refusal, Reply};
 use crate::model::names::{Datacenter, NodeName, ServiceKey, Zone};
-use crate::view::View;
+use crate::view::{DatacenterView, View};
 
 /// Commands that were handed in and are not answered yet; what is above is refused as [`Refusal::Busy`].
 pub const COMMANDS_MAX: usize = 8_192;
@@ -30,6 +30,8 @@ const SAMPLES_MAX: usize = 4;
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// When a caller who was refused may try again.
 const BUSY_RETRY_MS: u64 = 500;
+/// What was fetched of another datacenter so long ago is fetched anew when somebody looks it up, in milliseconds.
+const ANSWER_AGE_MS_MAX: u64 = 10_000;
 /// The driver turns at least this often, so a longer silence means that it is stuck.
 pub const TURN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -128,6 +130,23 @@ impl Handle {
     /// The engine's refusal; [`Refusal::Busy`] when too many commands wait already; [`Refusal::Unavailable`] when the agent has stopped;
     /// [`Refusal::Denied`] when whoever this runs for ([`acting_for`]) may not.
     pub async fn call(&self, command: Command) -> Answer {
+        let answer = self.send(command)?;
+        answer.await.unwrap_or_else(|_| Err(stopped_meanwhile()))
+    }
+
+    /// Somebody looks up a service of another datacenter: where it is known by its summary alone, and its instances are not here or old, a
+    /// gateway is to fetch them. Nobody waits for it; what is refused is asked for by the next who looks.
+    pub fn look_up(&self, known: &DatacenterView, service: &ServiceKey) {
+        let age_ms = known.answer_age_ms(service.namespace.as_str(), service.service.as_str(), wall_ms());
+        if age_ms.is_some_and(|age_ms| age_ms > ANSWER_AGE_MS_MAX)
+            && let Ok(datacenter) = Datacenter::new(&known.name)
+        {
+            let ServiceKey { namespace, service } = service.clone();
+            drop(self.send(Command::Fetch { datacenter, namespace, service }));
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<oneshot::Receiver<Answer>, Refusal> {
         self.guard().permit(&command, &self.view())?;
         let permit = Arc::clone(&self.shared.in_flight).try_acquire_owned().map_err(|_| busy())?;
         let (reply, answer) = oneshot::channel();
@@ -135,7 +154,7 @@ impl Handle {
             mpsc::error::TrySendError::Full(_) => busy(),
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
-        answer.await.unwrap_or_else(|_| Err(stopped_meanwhile()))
+        Ok(answer)
     }
 
     /// Opens a lease that ends when the guard is dropped: the sign of life of a connection or a session.

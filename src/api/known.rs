@@ -42,12 +42,12 @@ pub fn known<'v>(
     places.iter().filter(is_left).flat_map(move |place| {
         let from = from.filter(|(datacenter, _)| place.name == datacenter).map(|(_, key)| key);
         let mut here = place.view.services_in(namespaces, from).peekable();
-        let first = place.summaries.partition_point(|one| from.is_some_and(|from| one.key <= *from));
+        let first = place.summaries().partition_point(|one| from.is_some_and(|from| one.key <= *from));
         let is_wanted = |one: &&Summarized| match namespaces {
             Namespaces::One(only) => one.key.namespace == *only,
             Namespaces::All => true,
         };
-        let mut summarized = place.summaries[first..].iter().filter(is_wanted).peekable();
+        let mut summarized = place.summaries()[first..].iter().filter(is_wanted).peekable();
         std::iter::from_fn(move || {
             let next = match (here.peek(), summarized.peek()) {
                 (Some(service), Some(one)) if service.key == one.key => {

@@ -32,6 +32,7 @@ mod app;
 mod cluster;
 mod encode;
 mod events;
+mod fetch;
 mod http_sd;
 mod json;
 mod known;

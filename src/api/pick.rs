@@ -8,6 +8,7 @@ use axum::http::{Response, Uri};
 
 use super::answer::answer;
 use super::encode::{self, Decoded};
+use super::fetch::Lookup;
 use super::near::Distances;
 use super::places::{Asked, age_ms};
 use super::query::{FILTERS, Query};
@@ -43,6 +44,9 @@ pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) 
     let n = usize::try_from(parameters.number("n", PICKS_MAX)?.unwrap_or(1)).unwrap_or(1);
     let key = service_key(namespace, &name)?;
     let view = api.handle.view();
+    if let Some(lookup) = Lookup::of(&query, &name) {
+        lookup.ask(&api, &view);
+    }
     let select = |view: &'_ View| view.service(key.namespace.as_str(), key.service.as_str()).cloned();
     let has_any = |view: &View| select(view).is_some_and(|service| query.filter.select(&service).next().is_some());
     let places = query.asked.places(&view, has_any);

@@ -7,7 +7,7 @@ use super::state::Api;
 use crate::agent::handle::wall_ms;
 use crate::model::duration;
 use crate::schema::Kind;
-use crate::view::{Entry, LinkState, Namespaces, Summarized, View};
+use crate::view::{DatacenterView, Entry, LinkState, Namespaces, Summarized, View};
 
 /// How old what failover takes may be, where the reader does not say.
 const MAX_AGE_MS_DEFAULT: u64 = 600_000;
@@ -73,13 +73,13 @@ impl Asked {
     /// Where to look, in the order of looking. `has_any` says whether a view has something that fits, for those who go on only where
     /// there is nothing.
     pub fn places<'v>(&self, view: &'v View, has_any: impl Fn(&View) -> bool) -> Vec<Place<'v>> {
-        let own = Place { name: &view.agent.datacenter, view, summaries: &[], state: LinkState::Fresh, age_ms: 0 };
+        let own = Place { name: &view.agent.datacenter, view, other: None, state: LinkState::Fresh, age_ms: 0 };
         let now_ms = wall_ms();
         let others = || {
             view.datacenters.iter().map(|other| Place {
                 name: &other.name,
                 view: &other.view,
-                summaries: &other.summaries,
+                other: Some(other),
                 state: other.state,
                 age_ms: other.age_ms(now_ms),
             })
@@ -114,10 +114,30 @@ fn read_age(text: &str) -> Result<u64, No> {
 pub struct Place<'v> {
     pub name: &'v str,
     pub view: &'v View,
-    /// Services that are known there, and not their instances here.
-    pub summaries: &'v [Summarized],
+    /// Where it is not the own one: what else is known of it.
+    pub other: Option<&'v DatacenterView>,
     pub state: LinkState,
     pub age_ms: u64,
+}
+
+impl<'v> Place<'v> {
+    /// Services that are known to be there, and their instances not to cross by themselves.
+    pub fn summaries(&self) -> &'v [Summarized] {
+        self.other.map_or(&[], |other| &other.summaries)
+    }
+
+    /// When the instances of such a service were fetched that are here.
+    pub fn fetched_ms(&self, namespace: &str, service: &str) -> Option<u64> {
+        self.other?.fetched_ms(namespace, service)
+    }
+
+    /// How old one of its entries may be: as the datacenter's word, or as the answer it came with.
+    fn age_of(&self, entry: &Entry) -> u64 {
+        let is_fetched = self.other.is_some_and(|other| !other.fetched.is_empty());
+        let key = entry.content.key().ok().filter(|_| is_fetched);
+        let fetched_ms = key.and_then(|key| self.fetched_ms(&key.namespace, &key.name));
+        fetched_ms.map_or(self.age_ms, |fetched_ms| self.age_ms.max(wall_ms().saturating_sub(fetched_ms)))
+    }
 }
 
 /// Whether all that was asked for is here: while a gateway still takes in what it lacked, there may be more.
@@ -131,11 +151,14 @@ pub fn is_summarized(places: &[Place<'_>], namespaces: &Namespaces, name: &str) 
         Namespaces::One(only) => one.key.namespace == *only && one.key.service.as_str() == name,
         Namespaces::All => one.key.service.as_str() == name,
     };
-    let is_here = |place: &Place<'_>, one: &Summarized| place.view.service(one.key.namespace.as_str(), name).is_some();
-    places.iter().any(|place| place.summaries.iter().any(|one| is_meant(one) && !is_here(place, one)))
+    let is_here = |place: &Place<'_>, one: &Summarized| {
+        let namespace = one.key.namespace.as_str();
+        place.view.service(namespace, name).is_some() || place.fetched_ms(namespace, name).is_some()
+    };
+    places.iter().any(|place| place.summaries().iter().any(|one| is_meant(one) && !is_here(place, one)))
 }
 
 /// How old an entry out of one of these places may be.
 pub fn age_ms(places: &[Place<'_>], entry: &Entry) -> u64 {
-    places.iter().find(|place| place.name == entry.node.datacenter).map_or(0, |place| place.age_ms)
+    places.iter().find(|place| place.name == entry.node.datacenter).map_or(0, |place| place.age_of(entry))
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::answer::{answer, await_service, await_view, not_modified};
 use super::encode::{self, Decoded};
+use super::fetch::Lookup;
 use super::known::{Known, known};
 use super::meant::{find, target};
 use super::near::Distances;
@@ -96,9 +97,18 @@ fn encode_list(api: &Api, key: &ServiceKey, revision: u64, service: Option<&Arc<
 async fn everywhere(api: &Api, name: &str, parameters: &Parameters, query: &Query) -> Result<Response<Body>, No> {
     service_key(Namespace::default(), name)?;
     let wait = parameters.wait()?;
-    let Some(view) = await_view(api, wait, |view| revision_elsewhere(view, query, name)).await else {
-        return Ok(not_modified(wait.map_or(0, |wait| wait.revision)));
+    let lookup = Lookup::of(query, name);
+    let view = match (wait, &lookup) {
+        (None, Some(lookup)) => Some(lookup.await_whole(api, parameters.wait_limit()?).await),
+        (_, lookup) => {
+            let changed = await_view(api, wait, |view| revision_elsewhere(view, query, name));
+            match lookup {
+                Some(lookup) => lookup.ask_until(api, changed).await,
+                None => changed.await,
+            }
+        }
     };
+    let Some(view) = view else { return Ok(not_modified(wait.map_or(0, |wait| wait.revision))) };
     let revision = revision_elsewhere(&view, query, name);
     let (limit, after) = (limit(parameters)?, Cursor::read(parameters)?);
     let distances = Distances::asked(&view, query.near.as_deref())?;

@@ -111,18 +111,19 @@ impl Parameters {
 
     /// How long a reader waits for a change from which revision.
     pub fn wait(&self) -> Result<Option<Wait>, No> {
-        let limit = match self.one("wait")? {
-            Some(text) => {
-                let allowed = || format!("0s to {}", duration::text(WAIT_MS_MAX));
-                let ms = duration::parse_ms(text).ok_or_else(|| wrong("wait", format!("{text:?} is no duration")).allowed(allowed()))?;
-                if ms > WAIT_MS_MAX {
-                    return Err(wrong("wait", format!("{text} is out of range")).allowed(allowed()));
-                }
-                Duration::from_millis(ms)
-            }
-            None => Duration::ZERO,
-        };
+        let limit = self.wait_limit()?;
         Ok(self.number("revision", (1 << 53) - 1)?.map(|revision| Wait { revision, limit }))
+    }
+
+    /// How long a reader waits at most; not at all where he does not say.
+    pub fn wait_limit(&self) -> Result<Duration, No> {
+        let Some(text) = self.one("wait")? else { return Ok(Duration::ZERO) };
+        let allowed = || format!("0s to {}", duration::text(WAIT_MS_MAX));
+        let ms = duration::parse_ms(text).ok_or_else(|| wrong("wait", format!("{text:?} is no duration")).allowed(allowed()))?;
+        if ms > WAIT_MS_MAX {
+            return Err(wrong("wait", format!("{text} is out of range")).allowed(allowed()));
+        }
+        Ok(Duration::from_millis(ms))
     }
 }
 

@@ -13,11 +13,13 @@ use super::wire::packet::{Frame, Lane, Mention, Part, Roots};
 use super::wire::seal::Sealer;
 use super::{Engine, catalog, ring, seed_from};
 use crate::model::command::{Refusal, Reply};
-use crate::model::names::Datacenter;
+use crate::model::names::{Datacenter, NodeId, ServiceKey};
 use crate::model::time::Now;
 use crate::view::LinkState;
 use rand::Rng as _;
 use rand_chacha::ChaCha12Rng;
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher as _;
 use std::net::SocketAddr;
 
 /// Mentions of datacenters in one part: names may be long.
@@ -296,6 +298,30 @@ impl Engine {
         true
     }
 
+    /// Somebody here looks up a service of another datacenter that is known by its summary alone. Of the gateways here that hear the
+    /// datacenter the same one is asked by all agents, so that one fetches for all; and the next in turn where nothing comes of it.
+    pub(super) fn look_up(&mut self, now: Now, datacenter: &Datacenter, service: ServiceKey) {
+        let Some(import) = self.imports.find(datacenter).filter(|import| import.is_summarized(&service)) else { return };
+        let name = (datacenter.clone(), service);
+        let mut gateways = import.heard_by();
+        gateways.sort_by_key(|gateway| fetch_rank(&name, *gateway));
+        let Some(turn) = self.lookups.turn(now, &name).filter(|_| !gateways.is_empty()) else { return };
+        let gateway = gateways[turn % gateways.len()];
+        if gateway == self.membership.me().node {
+            self.fetch(now, datacenter, name.1);
+        } else if let Some(member) = self.membership.member(gateway) {
+            let (datacenter, ServiceKey { namespace, service }) = name;
+            self.mail.post(member.addr, &Part::Fetch { datacenter, namespace, service });
+        }
+    }
+
+    /// An agent here, or this one, asks this gateway for it.
+    pub(super) fn fetch(&mut self, now: Now, datacenter: &Datacenter, service: ServiceKey) {
+        if self.with_gateway(|gateway, _, imports, _| gateway.fetch(now, imports, datacenter, service)).is_none() {
+            self.counters.drop("fetch_no_gateway");
+        }
+    }
+
     /// A peer's sum over all other datacenters came.
     pub(super) fn compare_datacenters(&mut self, now: Now, peer: Peer, roots: Roots) {
         if roots.remote != self.imports.root() {
@@ -447,4 +473,15 @@ fn send_pool(gateway: &mut Gateway, to: SocketAddr, is_answer: bool) {
     for page in gateway.membership.state_pages(POOL_PAGE_BYTES) {
         gateway.mail.post(to, &Part::Members { page, is_answer });
     }
+}
+
+/// Spreads what is fetched over the gateways, alike at all agents.
+fn fetch_rank((datacenter, service): &(Datacenter, ServiceKey), gateway: NodeId) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x7469_6469_6e67_7321, 0x6665_7463_6820_6f66);
+    hasher.write(&gateway.0.to_le_bytes());
+    for part in [datacenter.as_str(), service.namespace.as_str(), service.service.as_str()] {
+        hasher.write(part.as_bytes());
+        hasher.write_u8(0);
+    }
+    hasher.finish()
 }

@@ -8,6 +8,7 @@ use super::spread::{Context, Peer};
 use super::wire::packet::{Frame, Part};
 use super::{Engine, operator};
 use crate::model::command::{Command, Refusal};
+use crate::model::names::ServiceKey;
 use crate::model::time::Now;
 use std::net::SocketAddr;
 
@@ -53,6 +54,7 @@ impl Engine {
             Part::Coordinate(coordinate) => self.membership.hear_coordinate(now, peer.node, coordinate),
             Part::Lane { lane, part } => self.lane_part(now, peer, lane, &part),
             Part::Datacenters(mentions) => self.take_mentions(now, peer, mentions),
+            Part::Fetch { datacenter, namespace, service } => self.fetch(now, &datacenter, ServiceKey { namespace, service }),
             Part::Forgotten { datacenter, at_ms } => self.take_forgotten(now, &datacenter, at_ms),
             other => {
                 if let Part::Roots(roots) = &other {

@@ -23,6 +23,7 @@ mod forwarding;
 mod inbound;
 pub mod io;
 mod journal;
+mod lookups;
 pub mod mail;
 pub mod membership;
 mod operator;
@@ -90,6 +91,7 @@ pub struct Engine {
     gateway: Option<wan::gateway::Gateway>,
     /// What is known of other datacenters.
     imports: wan::imports::Imports,
+    lookups: lookups::Lookups,
     /// Streams between members here that are about another datacenter's origins.
     lanes: BTreeMap<io::StreamId, wire::packet::Lane>,
     /// The datacenters known here are not mentioned again before this.
@@ -145,6 +147,7 @@ impl Engine {
             knows_nobody: restored.members.is_empty(),
             gateway: None,
             imports: wan::imports::Imports::default(),
+            lookups: lookups::Lookups::default(),
             lanes: BTreeMap::new(),
             mention_ns: 0,
             out: VecDeque::new(),

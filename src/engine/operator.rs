@@ -6,6 +6,7 @@ use super::io::{Output, StoreOp, Token};
 use super::membership::MemberState;
 use super::wire::keyring::{Key, KeyringError};
 use crate::model::command::{Command, KeyId, Refusal, Reply};
+use crate::model::names::ServiceKey;
 use crate::model::time::Now;
 
 /// From the mark on the head to SWIM's goodbye, in milliseconds: the head's change is everywhere before its author is down.
@@ -49,6 +50,7 @@ pub fn is_for_operator(command: &Command) -> bool {
             | Command::JoinWan(_)
             | Command::SetWanSeeds(_)
             | Command::ForgetDatacenter(_)
+            | Command::Fetch { .. }
     )
 }
 
@@ -97,6 +99,10 @@ impl Engine {
                 seeds.iter().for_each(|seed| gateway.proofs.trust(*seed));
                 gateway.membership.set_seeds(seeds);
             }),
+            Command::Fetch { datacenter, namespace, service } => {
+                self.look_up(now, &datacenter, ServiceKey { namespace, service });
+                Ok(Reply::Done)
+            }
             Command::ForgetDatacenter(name) => self.forget_everywhere(now, &name),
             _ => Err(Refusal::Invalid { what: "this is not an operator's command".into() }),
         };

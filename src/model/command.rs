@@ -121,6 +121,13 @@ pub enum Command {
     SetWanSeeds(Vec<SocketAddr>),
     /// Drop all that is known of another datacenter, at every agent here. Refused while it is heard.
     ForgetDatacenter(Datacenter),
+    /// Somebody looks up a service of another datacenter that is known by its summary alone: its instances are to be fetched. Answered at
+    /// once; what comes shows in the view.
+    Fetch {
+        datacenter: Datacenter,
+        namespace: Namespace,
+        service: ServiceName,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

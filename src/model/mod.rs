@@ -1,5 +1,6 @@
 //! Plain data that all rooms share: names, instances, records and their order, commands and replies, limits, the clocks' shape.
 
+pub mod answer;
 pub mod bytes;
 pub mod command;
 pub mod coordinate;

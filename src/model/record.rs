@@ -105,6 +105,8 @@ impl Kind {
     pub const LINK: Kind = Kind(8);
     /// The same: what a gateway heard of a service there that does not cross in full.
     pub const SUMMARY: Kind = Kind(9);
+    /// The same: a part of what it was answered when it asked for such a service.
+    pub const ANSWER: Kind = Kind(10);
 
     /// Whether a record of this kind stays when its origin is gone for good, whatever its scope; see [`Key::outlives_its_origin`].
     pub fn outlives_its_origin(self) -> bool {
@@ -114,7 +116,8 @@ impl Kind {
 
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 10] = ["node", "instance", "lease", "service", "entry", "override", "blob", "event", "link", "summary"];
+        const NAMES: [&str; 11] =
+            ["node", "instance", "lease", "service", "entry", "override", "blob", "event", "link", "summary", "answer"];
         match NAMES.get(usize::from(self.0)) {
             Some(name) => f.write_str(name),
             None => write!(f, "kind {}", self.0),

@@ -54,6 +54,7 @@ pub fn summary_in(content: &Content) -> Option<(ServiceKey, Summary)> {
     Some((service_of(&key.namespace, &key.name)?, summary))
 }
 
-fn service_of(namespace: &str, service: &str) -> Option<ServiceKey> {
+/// The service of these names, if they are such.
+pub fn service_of(namespace: &str, service: &str) -> Option<ServiceKey> {
     Some(ServiceKey { namespace: Namespace::new(namespace).ok()?, service: ServiceName::new(service).ok()? })
 }

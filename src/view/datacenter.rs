@@ -49,6 +49,8 @@ pub struct DatacenterView {
     pub view: Arc<View>,
     /// What is known of its other services, in order of namespace and name.
     pub summaries: Arc<[Summarized]>,
+    /// Of those, what was fetched and stands in `view`, in the same order: when, by the wall clock in Unix milliseconds.
+    pub fetched: Arc<[(ServiceKey, u64)]>,
     /// Rises with every change of what stands around `view`; of the agent's own revisions.
     pub revision: u64,
 }
@@ -64,6 +66,23 @@ impl DatacenterView {
         let found =
             self.summaries.binary_search_by(|one| (one.key.namespace.as_str(), one.key.service.as_str()).cmp(&(namespace, service)));
         found.ok().map(|at| &self.summaries[at])
+    }
+
+    /// When the instances of such a service were fetched that `view` shows; none while they are not here.
+    pub fn fetched_ms(&self, namespace: &str, service: &str) -> Option<u64> {
+        let found = self.fetched.binary_search_by(|(key, _)| (key.namespace.as_str(), key.service.as_str()).cmp(&(namespace, service)));
+        found.ok().map(|at| self.fetched[at].1)
+    }
+
+    /// How old the instances are that were fetched of a service which is known by its summary; the most there is where they are not here.
+    /// None where nothing has to be fetched.
+    pub fn answer_age_ms(&self, namespace: &str, service: &str, wall_ms: u64) -> Option<u64> {
+        self.summary(namespace, service)?;
+        match self.fetched_ms(namespace, service) {
+            Some(fetched_ms) => Some(wall_ms.saturating_sub(fetched_ms)),
+            // Both are known while a policy changes: then its instances cross by themselves.
+            None => self.view.service(namespace, service).is_none().then_some(u64::MAX),
+        }
     }
 
     /// When what is known of a service last changed, as this agent saw it.

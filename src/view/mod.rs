@@ -4,6 +4,7 @@
 //! View      what readers see at one moment; handed out as an Arc, never changed
 //! service   one service: its entries in order, what of it is available, encoded bodies kept beside it
 //! node      where instances live, members, the agent itself
+//! answer    a service's entries as they cross to a datacenter that asks for them
 //! datacenter  other datacenters: each a View of its own, with its age
 //! index     services by name (hashed, O(1)) and in order; a change copies one small branch
 //! journal   the last changes, bounded: what feeds are made of
@@ -20,6 +21,7 @@
 //!
 //! [`Content`]: crate::model::record::Content
 
+mod answer;
 mod by_node;
 mod datacenter;
 mod editor;
@@ -36,6 +38,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use answer::entries_of;
 pub use by_node::ByNode;
 pub use datacenter::{DatacenterView, LinkState, LinkView, Summarized};
 pub use editor::Editor;

@@ -83,6 +83,7 @@ pub fn datacenter(
         links: vec![link],
         view,
         summaries: Arc::new([]),
+        fetched: Arc::new([]),
         revision: 0,
     })
 }

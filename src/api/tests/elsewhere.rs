@@ -166,6 +166,69 @@ async fn a_service_known_by_its_summary_is_listed_and_its_instances_are_said_to_
     assert_eq!(list(&app, "/api/v1/datacenters").await["datacenters"][1]["summaries"], 3);
 }
 
+/// What was asked to be fetched by now.
+async fn fetches(driver: &mut DriverSide) -> Vec<String> {
+    let mut fetches = Vec::new();
+    while let Ok(Asked::Call(call)) = tokio::time::timeout(Duration::from_millis(1), driver.next()).await {
+        let Command::Fetch { datacenter, namespace, service } = call.command else { panic!("{:?}", call.command) };
+        fetches.push(format!("{datacenter} {namespace} {service}"));
+    }
+    fetches
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looks_up_what_is_not_here_has_it_fetched_and_waits_only_where_he_says_so() {
+    let (app, _handle, mut driver) = summarized();
+    for (path, expected) in [
+        ("services/db?dc=far", vec!["far default db"]),
+        ("services/zoo?dc=*", vec!["far default zoo"]),
+        ("services/db?dc=far&revision=1", vec!["far default db"]),
+        ("services/db/pick?dc=far", vec!["far default db"]),
+        ("services/db", vec![]),
+        ("services/web?dc=far", vec![]),
+        ("services/nothing?dc=far", vec![]),
+        ("services/db?dc=near", vec![]),
+        ("services/db?dc=far&namespace=other", vec![]),
+    ] {
+        let began = tokio::time::Instant::now();
+        get(&app, &format!("/api/v1/{path}")).await;
+        assert_eq!(began.elapsed(), Duration::ZERO, "{path}: nobody waited");
+        assert_eq!(fetches(&mut driver).await, expected, "{path}");
+    }
+    let began = tokio::time::Instant::now();
+    assert_eq!(list(&app, "/api/v1/services/db?dc=far&wait=5s").await["complete"], false, "nothing came");
+    assert_eq!(began.elapsed(), Duration::from_secs(5));
+    assert!((5..=6).contains(&fetches(&mut driver).await.len()), "asked once a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_waits_gets_what_was_fetched_with_its_age() {
+    let (app, _handle, mut driver) = summarized();
+    let read = |path: &'static str| {
+        let app = app.clone();
+        tokio::spawn(async move { list(&app, path).await })
+    };
+    let plain = read("/api/v1/services/db?dc=far&wait=30s");
+    let changed = read("/api/v1/services/db?dc=far&wait=30s&revision=7777");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!plain.is_finished() && !changed.is_finished());
+    assert_eq!(fetches(&mut driver).await.len(), 4);
+    let mut world = World::new();
+    let mut far = editor("far");
+    put_into(&mut far, "far", "db", "db-1", Health::Passing);
+    let known = known(&mut far, "far", 20, LinkState::Fresh, 90_000, None);
+    let key = ServiceKey { namespace: Namespace::default(), service: ServiceName::new("db").unwrap() };
+    let summaries = Arc::new([Summarized { key: key.clone(), summary: Summary::default(), revision: 7_777 }]);
+    world.others[0] = Arc::new(DatacenterView { summaries, fetched: Arc::new([(key, wall_ms() - 7_000)]), ..(*known).clone() });
+    driver.published().show(world.publish(20));
+    driver.published().wake(&Changed::Services(Vec::new()));
+    for waiting in [plain, changed] {
+        let list = waiting.await.unwrap();
+        assert_eq!((list["complete"].as_bool(), list["instances"][0]["id"].as_str()), (Some(true), Some("db-1")));
+        assert_eq!(list["instances"][0]["age"], "7s");
+    }
+}
+
 #[tokio::test]
 async fn the_list_of_datacenters_tells_how_each_is_heard() {
     let (app, ..) = World::start();

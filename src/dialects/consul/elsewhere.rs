@@ -15,6 +15,7 @@ use super::refuse::Failure;
 use super::request::Params;
 use super::{Consul, answer};
 use crate::agent::handle::wall_ms;
+use crate::model::names::ServiceKey;
 use crate::view::View;
 
 /// What a read is answered from: this datacenter's view, or another's.
@@ -41,6 +42,17 @@ impl Seen {
         response
     }
 
+    /// The same of one service, whose instances may have been fetched longer ago.
+    pub fn of_service(mut self, consul: &Consul, params: &Params, service: Option<&ServiceKey>) -> Self {
+        let view = consul.handle.view();
+        let known = params.elsewhere(consul).and_then(|datacenter| view.datacenter(datacenter));
+        let fetched_ms = known.zip(service).and_then(|(known, key)| known.fetched_ms(key.namespace.as_str(), key.service.as_str()));
+        if let (Some(fetched_ms), Some(age_ms)) = (fetched_ms, self.age_ms.as_mut()) {
+            *age_ms = (*age_ms).max(wall_ms().saturating_sub(fetched_ms));
+        }
+        self
+    }
+
     fn of(view: &View, datacenter: &str) -> Result<Self, Failure> {
         let known = view.datacenter(datacenter).ok_or_else(Failure::no_path_to_datacenter)?;
         Ok(Self { view: Arc::clone(&known.view), age_ms: Some(known.age_ms(wall_ms())) })
@@ -53,6 +65,15 @@ pub fn now(consul: &Consul, params: &Params) -> Result<Seen, Failure> {
     match params.elsewhere(consul) {
         Some(datacenter) => Seen::of(&view, datacenter),
         None => Ok(Seen { view, age_ms: None }),
+    }
+}
+
+/// A read of one service: where its datacenter tells summaries, its instances are fetched for the next who asks.
+pub fn look_up(consul: &Consul, params: &Params, service: Option<&ServiceKey>) {
+    let view = consul.handle.view();
+    let known = params.elsewhere(consul).and_then(|datacenter| view.datacenter(datacenter));
+    if let (Some(known), Some(service)) = (known, service) {
+        consul.handle.look_up(known, service);
     }
 }
 

@@ -43,8 +43,10 @@ impl Subject {
 
     /// The view to answer from, once the service is not as the client knows it.
     pub async fn block(&self, consul: &Consul, params: &Params) -> Result<Seen, Failure> {
+        elsewhere::look_up(consul, params, self.key.as_ref());
         let watched = if self.name == CONSUL { Watched::Everything } else { Watched::Services(self.key.iter().cloned().collect()) };
-        block_there(consul, params, watched, |view| self.index(view)).await
+        let seen = block_there(consul, params, watched, |view| self.index(view)).await?;
+        Ok(seen.of_service(consul, params, self.key.as_ref()))
     }
 
     pub fn index(&self, view: &View) -> u64 {

@@ -11,7 +11,7 @@ use super::table::OriginIx;
 use super::{Catalog, Effect, Host, Urgency};
 use crate::model::names::NodeId;
 use crate::model::node::Liveness;
-use crate::model::record::{Content, Key, Kind, Lineage, RecordState};
+use crate::model::record::{Content, Key, Kind, Lineage, RecordState, Uid};
 use crate::model::time::Now;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -46,11 +46,20 @@ impl Catalog {
 
     /// Says something of its own, for all agents here. What was said already is not said again.
     pub fn say(&mut self, now: Now, key: &Key<'_>, body: &impl Serialize) {
+        self.say_content(now, key, Content::encode(key, body));
+    }
+
+    /// The same of bytes that hold that key.
+    pub fn say_content(&mut self, now: Now, key: &Key<'_>, content: Content) {
         let uid = key.uid(self.me);
-        let content = Content::encode(key, body);
         if self.own_content(uid) != Some(&content) {
             self.write(now, uid, now.wall_ms, RecordState::Live(content), Urgency::Removal);
         }
+    }
+
+    /// The view is to show of this key again what the records say.
+    pub fn fold_again(&mut self, uid: Uid) {
+        self.mark(self.own_ix, uid, Kind::INSTANCE);
     }
 
     /// Takes it back.

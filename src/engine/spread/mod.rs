@@ -210,6 +210,7 @@ impl Spread {
             Part::Lane { .. }
             | Part::Datacenters(_)
             | Part::Forgotten { .. }
+            | Part::Fetch { .. }
             | Part::Gateway { .. }
             | Part::Members { .. }
             | Part::Coordinate(_) => {}

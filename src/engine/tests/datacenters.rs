@@ -40,7 +40,7 @@ pub fn remote(net: &Net, host: usize, datacenter: &str, service: &str) -> usize 
         .unwrap_or(0)
 }
 
-fn all(net: &Net, host: usize, datacenter: &str, service: &str) -> usize {
+pub fn all(net: &Net, host: usize, datacenter: &str, service: &str) -> usize {
     let seen = net.view(host).datacenter(datacenter);
     seen.and_then(|seen| seen.view.service("default", service).map(|service| service.entries.len())).unwrap_or(0)
 }

@@ -1,8 +1,10 @@
 //! Services that cross as summaries (protocol.md §6): what is known of them elsewhere, and when.
 
-use super::datacenters::{deregister, register, remote, site};
+use super::datacenters::{all, deregister, register, remote, site};
 use super::harness::{Net, Site};
 use crate::engine::config::{Export, ExportPolicy, ExportRule};
+use crate::model::command::Command;
+use crate::model::names::{Datacenter, Namespace, ServiceName};
 use crate::model::summary::Summary;
 
 fn policy(edition: u16, otherwise: Export) -> ExportPolicy {
@@ -126,4 +128,148 @@ fn a_flood_of_services_is_told_whole_and_in_the_end_as_it_is() {
     for host in 4..8 {
         assert_eq!(net.view(host).datacenter("east").unwrap().summaries.len(), 300, "host {host}");
     }
+}
+
+fn look_up(net: &mut Net, host: usize, service: &str) {
+    let (datacenter, service) = (Datacenter::new("east").unwrap(), ServiceName::new(service).unwrap());
+    net.call(host, Command::Fetch { datacenter, namespace: Namespace::default(), service }).unwrap();
+}
+
+/// How old the answer is that a host shows; none where it has none.
+fn age_ms(net: &Net, host: usize, service: &str) -> Option<u64> {
+    net.view(host).datacenter("east")?.fetched_ms("default", service).map(|fetched_ms| net.wall_ms() - fetched_ms)
+}
+
+#[test]
+fn a_service_that_is_looked_up_is_fetched_for_all_agents_and_fetched_anew_while_it_is() {
+    let mut net = east_and_west();
+    net.call(3, register("web", "1")).unwrap();
+    net.call(2, register("web", "2")).unwrap();
+    net.run_ms(2_500);
+    assert_eq!((remote(&net, 7, "east", "web"), age_ms(&net, 7, "web")), (0, None), "nobody asked yet");
+    look_up(&mut net, 7, "web");
+    net.run_ms(200);
+    for host in 4..8 {
+        assert_eq!(remote(&net, host, "east", "web"), 2, "host {host}");
+        assert!(age_ms(&net, host, "web").is_some_and(|ms| ms < 200), "host {host}");
+        assert_eq!(net.available(host, "web"), 0, "host {host}: a plain lookup is local");
+    }
+    let entry = &net.view(7).datacenter("east").unwrap().view.service("default", "web").unwrap().entries[0];
+    assert_eq!((entry.node.datacenter.as_str(), entry.instance().unwrap().1.port), ("east", Some(80)));
+    net.call(3, deregister("web", "1")).unwrap();
+    net.run_ms(10_000);
+    assert_eq!(remote(&net, 6, "east", "web"), 2, "an answer of ten seconds ago");
+    look_up(&mut net, 6, "web");
+    net.run_ms(200);
+    for host in 4..8 {
+        assert_eq!((remote(&net, host, "east", "web"), all(&net, host, "east", "web")), (1, 1), "host {host}");
+    }
+    let before = net.view(7).datacenter("east").unwrap().revision_of("default", "web");
+    net.run_ms(11_000);
+    look_up(&mut net, 7, "web");
+    net.run_ms(200);
+    assert!(age_ms(&net, 4, "web").is_some_and(|ms| ms < 200), "fetched anew");
+    assert_eq!(net.view(7).datacenter("east").unwrap().revision_of("default", "web"), before, "and nobody is woken by the same");
+}
+
+#[test]
+fn an_answer_that_nobody_looks_up_is_dropped_and_a_cut_keeps_it_with_its_age() {
+    let mut net = east_and_west();
+    net.call(3, register("web", "1")).unwrap();
+    net.run_ms(2_500);
+    look_up(&mut net, 7, "web");
+    net.run_ms(280_000);
+    assert_eq!(remote(&net, 5, "east", "web"), 1);
+    net.run_ms(30_000);
+    for host in 4..8 {
+        assert_eq!((remote(&net, host, "east", "web"), age_ms(&net, host, "web")), (0, None), "host {host}");
+    }
+    look_up(&mut net, 7, "web");
+    net.run_ms(1_000);
+    net.set_cut("east", true);
+    net.run_ms(400_000);
+    for host in 4..8 {
+        assert_eq!(remote(&net, host, "east", "web"), 1, "host {host}: kept");
+        assert!(age_ms(&net, host, "web").is_some_and(|ms| ms > 400_000), "host {host}");
+    }
+}
+
+#[test]
+fn a_gateway_that_dies_takes_its_answers_along_and_another_fetches_them() {
+    let mut net = east_and_west();
+    net.call(3, register("web", "1")).unwrap();
+    net.run_ms(2_500);
+    look_up(&mut net, 7, "web");
+    net.run_ms(1_000);
+    let keeps = |net: &Net, host: usize| {
+        let import = net.engine(host).imports().by_lane.values().next().unwrap();
+        !import.answered().is_empty()
+    };
+    let keeper = if keeps(&net, 4) { 4 } else { 5 };
+    assert!(keeps(&net, keeper) && !keeps(&net, 9 - keeper), "one of them fetched it");
+    net.kill(keeper);
+    net.run_ms(15_000);
+    assert_eq!(remote(&net, 7, "east", "web"), 0);
+    look_up(&mut net, 7, "web");
+    net.run_ms(200);
+    assert_eq!((remote(&net, 7, "east", "web"), remote(&net, 6, "east", "web")), (1, 1));
+}
+
+#[test]
+fn only_what_is_known_by_summary_is_asked_for_and_only_that_is_told() {
+    let mut net = east_and_west();
+    for service in ["web", "full-1", "secret"] {
+        net.call(3, register(service, "1")).unwrap();
+    }
+    net.run_ms(2_500);
+    for service in ["full-1", "secret", "unheard-of"] {
+        look_up(&mut net, 7, service);
+        net.run_ms(500);
+        assert_eq!(age_ms(&net, 7, service), None, "{service}");
+    }
+    assert_eq!(remote(&net, 7, "east", "full-1"), 1);
+}
+
+#[test]
+fn what_crosses_by_itself_again_takes_the_place_of_what_was_fetched() {
+    let mut net = Net::of_datacenters(&[Site { export: policy(0, Export::Summary), ..site("east", 1, 2) }, site("west", 1, 2)]);
+    net.run_ms(10_000);
+    net.call(1, register("web", "1")).unwrap();
+    net.run_ms(3_000);
+    look_up(&mut net, 5, "web");
+    net.run_ms(500);
+    assert_eq!(remote(&net, 5, "east", "web"), 1);
+    net.restart(0, |config| config.gateway.as_mut().unwrap().export = policy(1, Export::Full));
+    net.run_ms(60_000);
+    net.call(1, register("web", "2")).unwrap();
+    net.run_ms(2_000);
+    for host in 3..6 {
+        assert_eq!((remote(&net, host, "east", "web"), age_ms(&net, host, "web")), (2, None), "host {host}");
+    }
+    net.call(1, deregister("web", "1")).unwrap();
+    net.run_ms(2_000);
+    assert_eq!(remote(&net, 5, "east", "web"), 1);
+}
+
+#[test]
+fn a_large_service_comes_in_pieces_and_one_that_is_too_large_is_refused() {
+    let mut net = east_and_west();
+    for batch in 0..8 {
+        let commands = (0..250).map(|id| register("web", &format!("{batch}-{id}-{}", "x".repeat(100)))).collect();
+        net.call(3, Command::Batch(commands)).unwrap();
+    }
+    net.run_ms(3_000);
+    look_up(&mut net, 7, "web");
+    net.run_ms(3_000);
+    assert_eq!(remote(&net, 7, "east", "web"), 2_000);
+    for batch in 8..28 {
+        let commands = (0..250).map(|id| register("web", &format!("{batch}-{id}-{}", "x".repeat(100)))).collect();
+        net.call(3, Command::Batch(commands)).unwrap();
+    }
+    net.run_ms(12_000);
+    look_up(&mut net, 7, "web");
+    net.run_ms(3_000);
+    assert_eq!(remote(&net, 7, "east", "web"), 2_000, "what was fetched before, with its age");
+    let refused = |host: usize| net.engine(host).counters().dropped.get("answer_impossible").copied().unwrap_or(0);
+    assert_eq!(refused(0) + refused(1), 1);
 }

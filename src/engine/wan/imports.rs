@@ -11,6 +11,7 @@
 //! so that hear the datacenter, and the datacenter is stale when nobody hears it. In the same way an origin is dropped that its own
 //! datacenter has forgotten: not by one gateway's word, and only after it was unknown there for long.
 
+use super::answers::Answers;
 use super::config::WanConfig;
 use super::summaries::SERVICES_MAX;
 use crate::engine::catalog::config::CatalogConfig;
@@ -114,6 +115,7 @@ pub struct Import {
     source: Option<NodeId>,
     is_source_new: bool,
     summaries: Arc<[Summarized]>,
+    pub(super) answers: Answers,
 }
 
 /// All of them.
@@ -205,6 +207,7 @@ impl Imports {
         let term = if root == 0 { 0 } else { root ^ hash(&import.name, NodeId(1)).0 as u64 };
         self.root = self.root.wrapping_sub(std::mem::replace(&mut import.term, term)).wrapping_add(term);
         import.is_source_new |= import.source == Some(origin);
+        import.answer_moved(origin);
         // While it was given up, nobody asked whether an origin lives.
         import.is_unjudged |= import.has_words
             || import.catalog.liveness_of(origin, now) == Some(Liveness::Down)
@@ -277,11 +280,17 @@ impl Import {
             source: None,
             is_source_new: false,
             summaries: Arc::new([]),
+            answers: Answers::default(),
         }
     }
 
     pub fn state(&self) -> LinkState {
         self.state
+    }
+
+    /// Gateways here that hear it.
+    pub fn heard_by(&self) -> Vec<NodeId> {
+        self.links.iter().filter(|link| link.state != LinkState::Stale).map(|link| link.gateway).collect()
     }
 
     /// The other datacenter's own heads: what both sides of a link compare.
@@ -427,7 +436,10 @@ impl Import {
         self.has_words = gone.iter().any(|gone| !gone.is_empty());
         self.settle_downs(now, &downs);
         self.settle_gone(&gone);
-        self.settle_source(now, members, is_gateway);
+        self.settle_source(now, members, &is_gateway);
+        let others = members.members().map(|member| (member.node, member.state != MemberState::Down));
+        let known = std::iter::once((members.me().node, true)).chain(others);
+        self.settle_answerers(known.filter(|(node, _)| is_gateway(*node)));
     }
 
     /// Of the gateways here whose summaries are true now, those of the one count that has had them for the longest; where there is none,
@@ -455,6 +467,11 @@ impl Import {
             // Another gateway says them now.
             self.say_all_summaries(now, BTreeMap::new());
         }
+    }
+
+    /// Whether a service is known by its summary.
+    pub fn is_summarized(&self, service: &ServiceKey) -> bool {
+        self.summaries.binary_search_by(|one| one.key.cmp(service)).is_ok()
     }
 
     /// Whether readers see other summaries from now on.
@@ -518,18 +535,22 @@ impl Import {
 
     /// Publishes what changed, a few milliseconds after it did. Says whether readers see something new.
     pub fn show(&mut self, now: Now) -> bool {
-        if self.catalog.is_behind() || self.catalog.editor().is_dirty() || self.is_source_new {
+        if self.catalog.is_behind() || self.catalog.editor().is_dirty() || self.is_source_new || self.answers.is_news() {
             self.show_at.get_or_insert(now.after_ms(SHOW_MS));
         }
         if self.show_at.is_none_or(|at| at > now.ns) {
             return false;
         }
         self.show_at = None;
+        let revision = (now.wall_ms << 10).max(self.revision + 1).max(self.published.revision + 1);
+        if self.settle_summaries(revision) {
+            self.is_outdated = true;
+            self.summaries_changed();
+        }
+        self.is_outdated |= self.settle_answers();
         if let Some(view) = self.catalog.publish(now) {
             (self.published, self.is_outdated) = (view, true);
         }
-        let revision = (now.wall_ms << 10).max(self.revision + 1).max(self.published.revision + 1);
-        self.is_outdated |= self.settle_summaries(revision);
         if !std::mem::take(&mut self.is_outdated) {
             return false;
         }
@@ -542,6 +563,7 @@ impl Import {
             links: self.links.clone(),
             view: Arc::clone(&self.published),
             summaries: Arc::clone(&self.summaries),
+            fetched: self.answers.fetched().into(),
             revision: self.revision,
         }));
         true

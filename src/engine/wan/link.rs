@@ -14,6 +14,7 @@
 //! of bytes is under way.
 
 use super::crossing::Crossing;
+use super::fetching::{ANSWER_QUEUE_MAX, Arriving};
 use super::summaries::Gathering;
 use crate::engine::catalog::{ORIGINS_MAX, Staged};
 use crate::engine::spread::pack;
@@ -145,6 +146,18 @@ impl Outgoing {
         }
     }
 
+    /// Says what was asked for; none of it where much waits already.
+    ///
+    /// # Errors
+    /// Much waits already.
+    pub fn answer(&mut self, frames: Vec<Frame>) -> Result<(), Busy> {
+        if self.queue.len() > ANSWER_QUEUE_MAX {
+            return Err(Busy);
+        }
+        self.queue.extend(frames);
+        Ok(())
+    }
+
     fn is_full(&self, window: u64) -> bool {
         self.sent - self.taken >= window
     }
@@ -248,6 +261,10 @@ impl Outgoing {
     }
 }
 
+/// Too much waits for a link.
+#[derive(Debug)]
+pub struct Busy;
+
 enum Next {
     Batch(Batch),
     Snapshot(Vec<Frame>),
@@ -274,6 +291,8 @@ pub struct Incoming {
     /// The salt of the sketch that was sent last.
     pub salt: u64,
     pub summaries: Gathering,
+    /// An answer, as far as it came.
+    pub answer: Option<Arriving>,
     /// Origins whose heads came, where all of them come.
     pub told: BTreeSet<NodeId>,
     /// Since when, in nanoseconds, the other side knows nothing of which origins; none before it said so.
@@ -296,6 +315,7 @@ impl Incoming {
             wants: Vec::new(),
             salt: 0,
             summaries: Gathering::default(),
+            answer: None,
             told: BTreeSet::new(),
             unknown: None,
             untold: 0,
@@ -357,9 +377,8 @@ const TAKEN_BYTES: u64 = 128 * 1_024;
 /// What a frame counts in the window.
 pub fn weight(frame: &Frame) -> u64 {
     match frame {
-        Frame::Link(LinkFrame::Batches(bytes) | LinkFrame::Summaries { packed: bytes, .. }) | Frame::SnapshotRecords(bytes) => {
-            bytes.len() as u64
-        }
+        Frame::Link(LinkFrame::Batches(bytes) | LinkFrame::Summaries { packed: bytes, .. } | LinkFrame::Fetched { packed: bytes, .. })
+        | Frame::SnapshotRecords(bytes) => bytes.len() as u64,
         Frame::SnapshotStart { .. } | Frame::SnapshotEnd { .. } => 64,
         _ => 0,
     }

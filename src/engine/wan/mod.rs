@@ -4,16 +4,19 @@
 //! config    settings: what is kept, what a gateway says, what crosses     gateway   the pool of gateways; who sends what to whom, what comes
 //! crossing  the own catalog as it crosses                                 link      one stream to or from another gateway
 //! imports   what every agent keeps of other datacenters                   summaries what is known of services that do not cross in full
+//! answers   what was fetched of those, as all agents here keep it         fetching  when a gateway fetches them
 //! ```
 //!
-//! Not built: fetching on demand what is known by summary; telling two other datacenters of one name apart (a gateway
+//! Not built: telling two other datacenters of one name apart (a gateway
 //! refuses only those that use its own's). Addresses of the pool are not stored: a gateway that restarts finds it by its seeds.
 //!
 //! A gateway is in two pools: its datacenter's, and that of all gateways. Each has a socket, a seal and a label of its own; the label is
 //! part of what a seal authenticates, so that no packet of one pool is ever taken for one of the other.
 
+mod answers;
 pub mod config;
 mod crossing;
+mod fetching;
 pub mod gateway;
 pub mod imports;
 mod link;

@@ -5,7 +5,7 @@
 
 use crate::model::command::{Command, Refusal, Reply};
 use crate::model::coordinate::Coordinate;
-use crate::model::names::{Datacenter, NodeId};
+use crate::model::names::{Datacenter, Namespace, NodeId, ServiceName};
 use crate::model::record::{AsOf, Base, Batch, Epoch, Head, HeadFlags, Lineage, Record, Seq};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,12 @@ pub enum Part {
     },
     /// Where the sender stands among round trips. Goes before the ping or ack that it comes with.
     Coordinate(Coordinate),
+    /// To a gateway of the own datacenter: somebody looks this service up, which is known by its summary alone.
+    Fetch {
+        datacenter: Datacenter,
+        namespace: Namespace,
+        service: ServiceName,
+    },
 }
 
 /// Which datacenter's origins something is about, where it is not the own one.
@@ -272,6 +278,18 @@ pub enum LinkFrame {
     /// counts with the last of them; else these are changes of it.
     Summaries {
         is_whole: bool,
+        is_end: bool,
+        packed: Bytes,
+    },
+    /// The receiver of the link asks for the instances of a service of which it was told a summary.
+    Fetch {
+        namespace: Namespace,
+        service: ServiceName,
+    },
+    /// A piece of the answer: postcard of `Vec<Told>`, compressed.
+    Fetched {
+        namespace: Namespace,
+        service: ServiceName,
         is_end: bool,
         packed: Bytes,
     },

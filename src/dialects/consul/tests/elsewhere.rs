@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::Request;
 use serde_json::json;
 use tower::Service as _;
 
 use super::super::{Consul, Settings, router};
 use super::*;
 use crate::agent::clock::wall_ms;
-use crate::agent::handle::{Changed, Handle};
+use crate::agent::handle::{Changed, Handle, Request};
 use crate::agent::testing::door_to;
+use crate::model::command::Command;
 use crate::model::instance::{Health, Instance};
-use crate::model::names::NodeId;
+use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
+use crate::model::summary::Summary;
 use crate::model::time::Now;
-use crate::view::{DatacenterView, Editor, LinkState, testing};
+use crate::view::{DatacenterView, Editor, LinkState, Summarized, testing};
 
 const AGE_MS: u64 = 300_000;
 
@@ -37,7 +38,7 @@ fn known(editor: &mut Editor, name: &str, wall_ms: u64, rtt_us: u32, stale_since
 
 async fn ask(handle: &Handle, path: &str) -> Answer {
     let mut routes = router(Consul::new(handle.clone(), Settings::default(), 1));
-    let response = routes.call(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+    let response = routes.call(axum::http::Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     Answer { status: parts.status.as_u16(), headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
@@ -95,4 +96,30 @@ async fn another_datacenter_is_read_like_the_own_one_and_says_its_age() {
     let answer = tokio::time::timeout(Duration::from_secs(10), blocked).await.expect("it changed there");
     assert_eq!(answer.json().as_array().unwrap().len(), 3);
     assert!(answer.index() > index);
+}
+
+#[tokio::test]
+async fn a_service_known_by_its_summary_is_fetched_for_whoever_asks_and_tells_the_age_of_that() {
+    let (mut own, mut far) = (editor("dc1"), editor("far"));
+    put(&mut own, "dc1", "web", "own-1", Health::Passing);
+    put(&mut far, "far", "db", "far-1", Health::Passing);
+    let key = |service: &str| ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() };
+    let summarized = |service: &str| Summarized { key: key(service), summary: Summary::default(), revision: 7 };
+    let known = DatacenterView {
+        summaries: Arc::new([summarized("db"), summarized("web")]),
+        fetched: Arc::new([(key("db"), wall_ms() - 5_000)]),
+        ..(*known(&mut far, "far", 5, 90_000, None)).clone()
+    };
+    own.set_datacenters(vec![Arc::new(known)]);
+    let (handle, mut driver) = door_to(own.publish(at(10)).unwrap());
+    let fetched = ask(&handle, "/v1/health/service/db?dc=far").await;
+    assert_eq!(fetched.json()[0]["Service"]["ID"], "far-1");
+    let age_ms: u64 = fetched.header("x-consul-lastcontact").parse().unwrap();
+    assert!((5_000..60_000).contains(&age_ms), "{age_ms}");
+    assert_eq!(ask(&handle, "/v1/health/service/web?dc=far").await.json(), json!([]));
+    assert_eq!(ask(&handle, "/v1/health/service/web").await.json()[0]["Service"]["ID"], "own-1");
+    let Request::Call(call) = driver.next().await else { panic!("nobody asked") };
+    assert!(matches!(call.command, Command::Fetch { service, .. } if service.as_str() == "web"), "what is new enough is not fetched again");
+    let pause = Duration::from_millis(20);
+    assert!(tokio::time::timeout(pause, driver.next()).await.is_err(), "a plain read fetches nothing");
 }

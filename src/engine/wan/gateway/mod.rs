@@ -7,6 +7,7 @@
 
 use super::config::{GatewayConfig, WanConfig};
 use super::crossing::Crossing;
+use super::fetching::Fetching;
 use super::imports::{Imports, Making};
 use super::link::{Incoming, Outgoing};
 use super::summaries::Summaries;
@@ -84,6 +85,7 @@ pub struct Gateway {
     dials: BTreeMap<Datacenter, Dial>,
     opened: u64,
     summaries: Summaries,
+    fetching: Fetching,
     /// Gateways of the own datacenter that live, this one included.
     own: Vec<NodeId>,
     tick_ns: u64,
@@ -114,6 +116,7 @@ impl Gateway {
             dials: BTreeMap::new(),
             opened: 0,
             summaries: Summaries::default(),
+            fetching: Fetching::default(),
             own: Vec::new(),
             tick_ns: now.ns,
             speak_ns: None,
@@ -231,6 +234,7 @@ impl Gateway {
         let unheard: Vec<Datacenter> = unheard.map(|import| import.name.clone()).filter(|name| !self.hears(name)).collect();
         unheard.iter().for_each(|name| self.say_links(now, imports, name));
         self.say_gone(now, imports);
+        self.drop_answers(now, imports);
         self.dial(now, rng);
         self.say_life(now, home);
         self.say_summaries(now, home);

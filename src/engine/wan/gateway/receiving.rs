@@ -1,6 +1,7 @@
 //! What a gateway takes in from other datacenters, and what it says of that to the agents of its own.
 
 use super::super::crossing::advert_term;
+use super::super::fetching::Arriving;
 use super::super::imports::{Imports, LinkSeen, author_of};
 use super::super::link::{Incoming, weight};
 use super::super::summaries::Taken;
@@ -10,7 +11,7 @@ use crate::engine::io::StreamId;
 use crate::engine::spread::sketch::{ShortOrigin, Size, Sketch, by_short_name};
 use crate::engine::spread::{Context, unpack_batches, unpack_records};
 use crate::engine::wire::packet::{Advert, Frame, LinkFrame, Want};
-use crate::model::names::{Datacenter, NodeId};
+use crate::model::names::{Datacenter, NodeId, ServiceKey};
 use crate::model::record::Lineage;
 use crate::model::time::Now;
 use crate::view::LinkState;
@@ -123,6 +124,14 @@ impl Gateway {
                     }
                 }
             }
+            Frame::Link(LinkFrame::Fetched { namespace, service, is_end, packed }) => {
+                let service = ServiceKey { namespace, service };
+                let Some(arrived) = Arriving::take(&mut link.answer, &service, is_end, &packed)? else { return Ok(false) };
+                let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
+                if self.fetching.take(now, &(name, service.clone()), arrived.bytes) {
+                    import.say_answer(now, &service, arrived.parts);
+                }
+            }
             Frame::Link(LinkFrame::Heads(heads)) => {
                 let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
                 for head in &heads {
@@ -173,6 +182,31 @@ impl Gateway {
             self.send(stream, word);
         }
         Ok(is_news)
+    }
+
+    /// Somebody here looks up a service that is known by its summary alone: it is fetched, if that is due.
+    pub fn fetch(&mut self, now: Now, imports: &mut Imports, name: &Datacenter, service: ServiceKey) {
+        let links = self.incoming.iter().filter(|(_, link)| link.datacenter.as_ref() == Some(name));
+        let Some(stream) = links.max_by_key(|(_, link)| link.summaries.has_all).map(|(stream, _)| *stream) else { return };
+        if !imports.find(name).is_some_and(|import| import.is_summarized(&service)) {
+            return self.refuse("fetch_unknown");
+        }
+        if self.fetching.look_up(now, (name.clone(), service.clone())) {
+            let ServiceKey { namespace, service } = service;
+            self.send(stream, Frame::Link(LinkFrame::Fetch { namespace, service }));
+        }
+    }
+
+    /// Drops answers that nobody looks up any more, that are too much, or that a former life of this agent fetched.
+    pub(super) fn drop_answers(&mut self, now: Now, imports: &mut Imports) {
+        let heard: BTreeSet<Datacenter> = self.incoming.values().filter_map(|link| link.datacenter.clone()).collect();
+        self.fetching.drop_unused(now, |name| heard.contains(name));
+        for name in heard {
+            let Some(import) = imports.find(&name) else { continue };
+            let kept = |service: &ServiceKey| self.fetching.holds(&(name.clone(), service.clone()));
+            let over: Vec<ServiceKey> = import.answered().into_iter().filter(|service| !kept(service)).collect();
+            over.iter().for_each(|service| import.drop_answer(now, service));
+        }
     }
 
     fn greet(

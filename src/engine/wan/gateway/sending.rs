@@ -1,6 +1,8 @@
 //! What a gateway says to other datacenters: links that are opened, changes, who is down, what both sides compare.
 
+use super::super::config::Export;
 use super::super::crossing::Crossing;
+use super::super::fetching;
 use super::super::link::Outgoing;
 use super::super::summaries;
 use super::{Dial, Effect, FRAME_ITEMS, Gateway, Home, LANE, TICK_MS};
@@ -9,7 +11,7 @@ use crate::engine::membership::MemberState;
 use crate::engine::spread::LANE_SHIFT;
 use crate::engine::spread::sketch::{Gathering, Theirs, by_short_name};
 use crate::engine::wire::packet::{Advert, Frame, LinkFrame, SketchCells};
-use crate::model::names::{Datacenter, NodeId};
+use crate::model::names::{Datacenter, NodeId, ServiceKey};
 use crate::model::node::Liveness;
 use crate::model::record::Head;
 use crate::model::time::Now;
@@ -160,6 +162,17 @@ impl Gateway {
             Frame::Wants(wants) if link.is_greeted => link.wants(&wants),
             Frame::WantsEnd => {}
             Frame::Link(LinkFrame::Taken { bytes }) => link.taken(bytes),
+            Frame::Link(LinkFrame::Fetch { namespace, service }) if link.is_greeted => {
+                let service = ServiceKey { namespace, service };
+                let is_told = self.config.export.of(service.namespace.as_str(), service.service.as_str()) == Export::Summary;
+                let known = home.catalog.view().service(service.namespace.as_str(), service.service.as_str());
+                let frames = fetching::frames(&service, known.filter(|_| is_told).map(|known| &**known));
+                let refusal = match frames.filter(|_| home.is_ready) {
+                    None => Some("answer_impossible"),
+                    Some(frames) => link.answer(frames).err().map(|_| "answers_full"),
+                };
+                refusal.into_iter().for_each(|why| self.refuse(why));
+            }
             _ => return Err("link_nonsense"),
         }
         self.speak_ns = Some(now.ns);

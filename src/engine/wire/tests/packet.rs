@@ -44,6 +44,7 @@ fn part_kind(part: &Part) -> &'static str {
         Part::Compare { .. } => "compare",
         Part::Lane { .. } => "lane",
         Part::Datacenters(_) => "datacenters",
+        Part::Fetch { .. } => "fetch",
         Part::Forgotten { .. } => "forgotten",
         Part::Gateway { .. } => "gateway",
         Part::Members { .. } => "pool_members",
@@ -78,6 +79,8 @@ fn frame_kind(frame: &Frame) -> &'static str {
         Frame::Link(LinkFrame::Taken { .. }) => "link_taken",
         Frame::Link(LinkFrame::Unknown(_)) => "link_unknown",
         Frame::Link(LinkFrame::Summaries { .. }) => "link_summaries",
+        Frame::Link(LinkFrame::Fetch { .. }) => "link_fetch",
+        Frame::Link(LinkFrame::Fetched { .. }) => "link_fetched",
     }
 }
 
@@ -114,6 +117,7 @@ fn command_kind(command: &Command) -> &'static str {
         Command::JoinWan(_) => "ask_join_wan",
         Command::SetWanSeeds(_) => "ask_set_wan_seeds",
         Command::ForgetDatacenter(_) => "ask_forget_datacenter",
+        Command::Fetch { .. } => "ask_fetch",
     }
 }
 
@@ -326,6 +330,11 @@ fn commands() -> Vec<Command> {
         Command::JoinWan(vec![([10, 1, 2, 3], 7_977).into()]),
         Command::SetWanSeeds(vec![([10, 1, 2, 3], 7_977).into()]),
         Command::ForgetDatacenter(crate::model::names::Datacenter::new("east").unwrap()),
+        Command::Fetch {
+            datacenter: crate::model::names::Datacenter::new("east").unwrap(),
+            namespace: Namespace::default(),
+            service: ServiceName::new("web").unwrap(),
+        },
     ]
 }
 
@@ -375,6 +384,7 @@ fn parts() -> Vec<Part> {
         Part::Lane { lane: [1, 2, 3, 4], part: Bytes::from_static(b"part") },
         Part::Datacenters(vec![Mention { datacenter: east(), root: 0xfeed, is_heard: true }]),
         Part::Forgotten { datacenter: east(), at_ms: 1_700_000_000_000 },
+        Part::Fetch { datacenter: east(), namespace: Namespace::default(), service: ServiceName::new("web").unwrap() },
         Part::Gateway { datacenter: east(), is_answer: true },
         Part::Members { page: Bytes::from_static(b"page"), is_answer: true },
         Part::Coordinate(Coordinate {
@@ -415,6 +425,13 @@ fn frames() -> Vec<Frame> {
         Frame::Link(LinkFrame::Taken { bytes: 70_000 }),
         Frame::Link(LinkFrame::Unknown(vec![0x0123_4567_89ab_cdef])),
         Frame::Link(LinkFrame::Summaries { is_whole: true, is_end: false, packed: Bytes::from_static(b"packed") }),
+        Frame::Link(LinkFrame::Fetch { namespace: Namespace::default(), service: ServiceName::new("web").unwrap() }),
+        Frame::Link(LinkFrame::Fetched {
+            namespace: Namespace::default(),
+            service: ServiceName::new("web").unwrap(),
+            is_end: true,
+            packed: Bytes::from_static(b"packed"),
+        }),
     ]
 }
 
@@ -436,7 +453,7 @@ fn every_part_is_these_bytes() {
         part => part_kind(part),
     };
     check("parts", parts().into_iter().map(|part| (kind(&part), part)).collect());
-    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 21);
+    assert_eq!(parts().iter().map(part_kind).collect::<BTreeSet<_>>().len(), 22);
 }
 
 #[test]

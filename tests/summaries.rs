@@ -1,0 +1,85 @@
+//! Two datacenters of real agents on loopback, of which one exports summaries: what the other knows at once, and what it fetches when
+//! somebody asks. No root needed.
+#![cfg(feature = "agent")]
+#![allow(clippy::disallowed_methods, reason = "real agents live in real time")]
+
+mod lab;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use lab::agent::{Agent, Site, free_address, text};
+use lab::wait_until;
+use serde_json::{Value, json};
+
+/// For two pools to meet and compare what they have, on a busy machine.
+const MEET_WITHIN: Duration = Duration::from_secs(60);
+/// For a summary to follow what it tells of, on a busy machine.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(20);
+
+/// A gateway and a plain agent.
+fn datacenter(site: &Site, name: &str, export: &str, wan: SocketAddr, join: Option<SocketAddr>) -> (Agent, Agent) {
+    let settings = site.path(&format!("{name}.toml"));
+    std::fs::write(&settings, format!("[wan]\nexport = {export}\n")).expect("the scratch directory can be written");
+    let settings = settings.to_str().expect("scratch paths are text").to_owned();
+    let mut gateway = site.agent(&format!("{name}-gateway")).with(&["--datacenter", name, "--gateway", "--wan", &wan.to_string()]);
+    gateway = gateway.with(&["--config", &settings]);
+    if let Some(join) = join {
+        gateway = gateway.with(&["--join-wan", &join.to_string()]);
+    }
+    let gateway = gateway.start();
+    let plain = site.agent(&format!("{name}-plain")).with(&["--datacenter", name]).join(&[&gateway]).start();
+    (gateway, plain)
+}
+
+/// A service of east as a list there shows it, by a filter on its rows.
+fn row(agent: &Agent, service: &str) -> Option<Value> {
+    let answer = agent.send("GET", "/api/v1/services?dc=east", None).ok().filter(|answer| answer.status == 200)?;
+    answer.json()["services"].as_array()?.iter().find(|row| row["service"] == service).cloned()
+}
+
+fn ids(list: &Value) -> Vec<String> {
+    let mut ids: Vec<String> = list["instances"].as_array().expect("a list").iter().map(|one| text(&one["id"])).collect();
+    ids.sort();
+    ids
+}
+
+#[test]
+fn a_summary_is_known_everywhere_and_its_instances_come_when_somebody_asks() {
+    let site = Site::new();
+    let (wan, rules) = (free_address(), "{ \"*\" = \"summary\", \"full-*\" = \"full\", \"secret\" = \"none\" }");
+    let (_east_gateway, east) = datacenter(&site, "east", rules, wan, None);
+    let (west_gateway, west) = datacenter(&site, "west", "{ \"*\" = \"full\" }", free_address(), Some(wan));
+    for (service, id) in [("web", "web-1"), ("web", "web-2"), ("full-1", "full-1"), ("secret", "secret-1")] {
+        east.register(service, id, json!({"address": "10.0.0.1", "port": 80, "tags": ["v1"]}));
+    }
+    wait_until(MEET_WITHIN, "web is known by its summary", || row(&west, "web").is_some_and(|row| row["available"] == 2));
+    wait_until(FOLLOW_WITHIN, "full-1 crosses", || row(&west, "full-1").is_some());
+    let web = row(&west, "web").expect("it is listed");
+    assert_eq!((&web["instances_elsewhere"], &web["passing"], &web["datacenter"]), (&json!(true), &json!(2), &json!("east")));
+    assert_eq!(row(&west, "full-1").expect("it is listed")["instances_elsewhere"], Value::Null);
+    assert_eq!(row(&west, "secret"), None);
+    let all = west.get("/api/v1/datacenters");
+    let known = all["datacenters"].as_array().expect("a list").iter().find(|known| known["datacenter"] == "east").expect("east");
+    assert_eq!((&known["summaries"], &known["services"]), (&json!(1), &json!(1)));
+
+    // Who does not say that he waits is answered at once, with what is here; that he asked brings the rest.
+    let first = west.get("/api/v1/services/web?dc=east");
+    assert_eq!((&first["complete"], ids(&first)), (&json!(false), vec![]));
+    let asked = Instant::now();
+    let whole = west.get("/api/v1/services/web?dc=east&wait=30s");
+    assert!(asked.elapsed() < Duration::from_secs(30));
+    assert_eq!((&whole["complete"], ids(&whole)), (&json!(true), vec!["web-1".to_owned(), "web-2".to_owned()]));
+    assert_eq!((&whole["instances"][0]["datacenter"], &whole["instances"][0]["tags"]), (&json!("east"), &json!(["v1"])));
+    wait_until(FOLLOW_WITHIN, "what one agent asked for is at the others, too", || {
+        ids(&west_gateway.get("/api/v1/services/web?dc=east")).len() == 2
+    });
+    assert_eq!(ids(&west.get("/api/v1/services/web")), Vec::<String>::new(), "a plain lookup is local");
+
+    // The number follows at once; the instances when somebody looks and they are old.
+    east.deregister("web", "web-1");
+    wait_until(FOLLOW_WITHIN, "the summary follows", || {
+        let known = west.get("/api/v1/services/web?dc=east");
+        ids(&known) == ["web-2"]
+    });
+}
