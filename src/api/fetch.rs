@@ -16,36 +16,54 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// One service, as somebody looks it up in other datacenters.
 pub struct Lookup<'a> {
-    asked: &'a Asked,
+    query: &'a Query,
     service: ServiceKey,
 }
 
 impl<'a> Lookup<'a> {
-    /// What a query looks up that is for one service of one namespace in named datacenters; others fetch nothing.
+    /// What a query looks up that is for one service of one namespace, and not for the own datacenter alone; others fetch nothing.
     pub fn of(query: &'a Query, name: &str) -> Option<Self> {
         match (&query.asked, &query.namespaces) {
-            (Asked::Other(_) | Asked::All, Namespaces::One(namespace)) => {
+            (Asked::Own, _) | (_, Namespaces::All) => None,
+            (_, Namespaces::One(namespace)) => {
                 let service = ServiceKey { namespace: namespace.clone(), service: ServiceName::new(name).ok()? };
-                Some(Self { asked: &query.asked, service })
+                Some(Self { query, service })
             }
-            _ => None,
         }
     }
 
-    fn others<'v>(&self, view: &'v View) -> impl Iterator<Item = &'v DatacenterView> {
-        self.asked.places(view, |_| false).into_iter().filter_map(|place| place.other)
+    /// Where it is looked for. Failover that finds nothing at home looks at all that are known to have some.
+    fn others<'v>(&self, view: &'v View) -> Vec<&'v DatacenterView> {
+        match &self.query.asked {
+            Asked::Failover { .. } if self.fits(view) => Vec::new(),
+            Asked::Failover { .. } => view.datacenters.iter().map(|other| &**other).filter(|other| self.may_serve(other)).collect(),
+            asked => asked.places(view, |_| false).into_iter().filter_map(|place| place.other).collect(),
+        }
     }
 
-    /// Whether some of its instances are not here, though they could be.
-    fn is_missing(&self, view: &View) -> bool {
+    fn fits(&self, view: &View) -> bool {
+        let service = view.service(self.service.namespace.as_str(), self.service.service.as_str());
+        service.is_some_and(|service| self.query.filter.select(service).next().is_some())
+    }
+
+    fn may_serve(&self, other: &DatacenterView) -> bool {
+        let summary = other.summary(self.service.namespace.as_str(), self.service.service.as_str());
+        summary.is_some_and(|one| one.summary.available > 0)
+    }
+
+    /// Whether some of its instances are not here, though they could be; for failover, while none is.
+    pub fn is_missing(&self, view: &View) -> bool {
         let (namespace, name) = (self.service.namespace.as_str(), self.service.service.as_str());
-        let is_missing = |other: &DatacenterView| other.answer_age_ms(namespace, name, 0) == Some(u64::MAX);
-        self.others(view).any(|other| other.state != LinkState::Stale && is_missing(other))
+        let is_missing =
+            |other: &&DatacenterView| other.state != LinkState::Stale && other.answer_age_ms(namespace, name, 0) == Some(u64::MAX);
+        let is_failover = matches!(self.query.asked, Asked::Failover { .. });
+        let is_served = is_failover && view.datacenters.iter().any(|other| self.fits(&other.view));
+        !is_served && self.others(view).iter().any(is_missing)
     }
 
     /// Has it fetched wherever it is missing here, or old; waits for nothing.
     pub fn ask(&self, api: &Api, view: &View) {
-        self.others(view).for_each(|other| api.handle.look_up(other, &self.service));
+        self.others(view).into_iter().for_each(|other| api.handle.look_up(other, &self.service));
     }
 
     /// The view to answer from: as soon as nothing is missing, or when the time is over.

@@ -100,9 +100,9 @@ async fn everywhere(api: &Api, name: &str, parameters: &Parameters, query: &Quer
     let lookup = Lookup::of(query, name);
     let view = match (wait, &lookup) {
         (None, Some(lookup)) => Some(lookup.await_whole(api, parameters.wait_limit()?).await),
-        (_, lookup) => {
+        _ => {
             let changed = await_view(api, wait, |view| revision_elsewhere(view, query, name));
-            match lookup {
+            match &lookup {
                 Some(lookup) => lookup.ask_until(api, changed).await,
                 None => changed.await,
             }
@@ -125,7 +125,9 @@ async fn everywhere(api: &Api, name: &str, parameters: &Parameters, query: &Quer
         namespace: shown(&query.namespaces).into(),
         datacenter: query.asked.shown(api).into(),
         revision,
-        complete: is_complete(&places) && !is_summarized(&places, &query.namespaces, name),
+        complete: is_complete(&places)
+            && !is_summarized(&places, &query.namespaces, name)
+            && !lookup.is_some_and(|lookup| lookup.is_missing(&view)),
         next,
         instances: decoded.iter().map(|one| one.show(query.with)).collect(),
     };
