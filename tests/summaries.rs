@@ -8,7 +8,7 @@ mod lab;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use lab::agent::{Agent, Site, free_address, text};
+use lab::agent::{Agent, Site, binary, free_address, text};
 use lab::wait_until;
 use serde_json::{Value, json};
 
@@ -44,13 +44,21 @@ fn ids(list: &Value) -> Vec<String> {
     ids
 }
 
+/// What the command line says of a service of east.
+fn shown(agent: &Agent, service: &str) -> (Option<i32>, String) {
+    let http = format!("http://{}", agent.http.address);
+    let arguments = ["service", service, "--dc", "east", "-o", "jsonl", "--http-addr", &http];
+    let output = std::process::Command::new(binary()).args(arguments).output().expect("the binary runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 #[test]
 fn a_summary_is_known_everywhere_and_its_instances_come_when_somebody_asks() {
     let site = Site::new();
     let (wan, rules) = (free_address(), "{ \"*\" = \"summary\", \"full-*\" = \"full\", \"secret\" = \"none\" }");
     let (_east_gateway, east) = datacenter(&site, "east", rules, wan, None);
     let (west_gateway, west) = datacenter(&site, "west", "{ \"*\" = \"full\" }", free_address(), Some(wan));
-    for (service, id) in [("web", "web-1"), ("web", "web-2"), ("full-1", "full-1"), ("secret", "secret-1")] {
+    for (service, id) in [("web", "web-1"), ("web", "web-2"), ("db", "db-1"), ("full-1", "full-1"), ("secret", "secret-1")] {
         east.register(service, id, json!({"address": "10.0.0.1", "port": 80, "tags": ["v1"]}));
     }
     wait_until(MEET_WITHIN, "web is known by its summary", || row(&west, "web").is_some_and(|row| row["available"] == 2));
@@ -61,7 +69,7 @@ fn a_summary_is_known_everywhere_and_its_instances_come_when_somebody_asks() {
     assert_eq!(row(&west, "secret"), None);
     let all = west.get("/api/v1/datacenters");
     let known = all["datacenters"].as_array().expect("a list").iter().find(|known| known["datacenter"] == "east").expect("east");
-    assert_eq!((&known["summaries"], &known["services"]), (&json!(1), &json!(1)));
+    assert_eq!((&known["summaries"], &known["services"]), (&json!(2), &json!(1)));
 
     // Who does not say that he waits is answered at once, with what is here; that he asked brings the rest.
     let first = west.get("/api/v1/services/web?dc=east");
@@ -75,6 +83,11 @@ fn a_summary_is_known_everywhere_and_its_instances_come_when_somebody_asks() {
         ids(&west_gateway.get("/api/v1/services/web?dc=east")).len() == 2
     });
     assert_eq!(ids(&west.get("/api/v1/services/web")), Vec::<String>::new(), "a plain lookup is local");
+
+    // A person on the command line waits for them.
+    let (code, db) = shown(&west, "db");
+    assert!(code == Some(0) && db.contains("db-1"), "{code:?} {db}");
+    assert_eq!(shown(&west, "secret").0, Some(3), "nothing is known of it");
 
     // The number follows at once; the instances when somebody looks and they are old.
     east.deregister("web", "web-1");

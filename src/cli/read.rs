@@ -6,6 +6,9 @@ use super::{Exit, Failure};
 use crate::client::{query, segment};
 use serde_json::Value;
 
+/// How long to wait for instances of another datacenter that are known by their number alone.
+const FETCHED_WITHIN: &str = "5s";
+
 /// Which part of an agent's picture to print.
 #[derive(Debug, clap::Args)]
 pub struct Plain {
@@ -191,6 +194,10 @@ pub fn service(arguments: &Service) -> Result<(), Failure> {
         pairs.push(("health", "any"));
     }
     pairs.extend(arguments.tag.iter().map(|tag| ("tag", tag.as_str())));
+    if let Some(dc) = &arguments.dc {
+        // A person would rather wait a moment than be told that the instances are on their way.
+        pairs.extend([("dc", dc.as_str()), ("wait", FETCHED_WITHIN)]);
+    }
     let answer = get(&arguments.connection, format!("/api/v1/services/{}{}", segment(&arguments.name), query(&pairs)))?;
     found(&answer, &arguments.name)?;
     arguments.output.list(&answer, "instances", COLUMNS)
@@ -200,6 +207,7 @@ pub fn pick(arguments: &Pick) -> Result<(), Failure> {
     let n = arguments.n.to_string();
     let mut pairs = vec![("namespace", arguments.namespace.as_str()), ("strategy", &arguments.strategy), ("n", &n)];
     pairs.extend(arguments.key.as_deref().map(|key| ("key", key)));
+    pairs.extend(arguments.dc.as_deref().map(|dc| ("dc", dc)));
     let answer = get(&arguments.connection, format!("/api/v1/services/{}/pick{}", segment(&arguments.name), query(&pairs)))?;
     found(&answer, &arguments.name)?;
     if !arguments.output.is_for_people() {
