@@ -85,6 +85,21 @@ fn summaries_outlive_gateways_of_either_side_and_the_last_of_them() {
 }
 
 #[test]
+fn a_gateway_that_returns_takes_over_from_the_one_that_stood_in() {
+    let mut net = east_and_west();
+    for (count, absent) in [0, 1, 0].into_iter().enumerate() {
+        net.kill(absent);
+        net.run_ms(15_000);
+        net.restart(absent, |_| {});
+        net.run_ms(30_000);
+        net.call(2, register("web", &count.to_string())).unwrap();
+        net.run_ms(5_000);
+        let count = count as u32 + 1;
+        assert_eq!(told(&net, "web"), [Some((count, count)); 4], "after host {absent} was away");
+    }
+}
+
+#[test]
 fn a_cut_keeps_summaries_and_a_heal_brings_what_they_are_now() {
     let mut net = east_and_west();
     net.call(2, register("web", "1")).unwrap();

@@ -15,7 +15,7 @@
 
 use super::crossing::Crossing;
 use super::fetching::{ANSWER_QUEUE_MAX, Arriving};
-use super::summaries::Gathering;
+use super::summaries::{Gathering, yielded};
 use crate::engine::catalog::{ORIGINS_MAX, Staged};
 use crate::engine::spread::pack;
 use crate::engine::wire::packet::{Frame, LinkFrame, Want};
@@ -65,7 +65,9 @@ pub struct Outgoing {
     /// Who was said to be down; none before that was said at all.
     down: Option<BTreeSet<NodeId>>,
     /// All summaries were said on it: from then on, changes are.
-    pub has_summaries: bool,
+    has_summaries: bool,
+    /// The other side takes what was said on it for how things are.
+    was_source: bool,
     /// Whether it was said that there is no more to come for now.
     pub is_caught_up: bool,
     queue: VecDeque<Frame>,
@@ -88,6 +90,7 @@ impl Outgoing {
             asked: BTreeSet::new(),
             down: None,
             has_summaries: false,
+            was_source: false,
             is_caught_up: false,
             queue: VecDeque::new(),
             sent: 0,
@@ -139,10 +142,19 @@ impl Outgoing {
     /// Says summaries: all, or what changed. While something waits they do too, and are then said as a whole, so that they never pile up.
     pub fn say_summaries(&mut self, whole: impl FnOnce() -> Vec<Frame>, changes: Vec<Frame>) {
         if self.queue.is_empty() {
+            self.was_source = true;
             self.queue.extend(if self.has_summaries { changes } else { whole() });
             self.has_summaries = true;
         } else if !changes.is_empty() {
             self.has_summaries = false;
+        }
+    }
+
+    /// From now on another gateway says summaries: what was said here is no word on how things are.
+    pub fn yield_summaries(&mut self) {
+        self.has_summaries = false;
+        if std::mem::take(&mut self.was_source) {
+            self.queue.push_back(yielded());
         }
     }
 

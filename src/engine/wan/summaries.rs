@@ -78,6 +78,11 @@ pub fn changes(said: &[Said]) -> Vec<Frame> {
     if said.is_empty() { Vec::new() } else { frames(said.iter().cloned(), false) }
 }
 
+/// Another gateway says them from now on.
+pub fn yielded() -> Frame {
+    Frame::Link(LinkFrame::Summaries { is_whole: false, is_end: false, packed: pack(&Vec::<Said>::new()) })
+}
+
 fn frames(said: impl Iterator<Item = Said>, is_whole: bool) -> Vec<Frame> {
     let mut pieces: Vec<Vec<Said>> = vec![Vec::new()];
     let mut bytes = 0;
@@ -111,6 +116,8 @@ pub enum Taken {
     /// These and no others.
     Whole(BTreeMap<ServiceKey, Summary>),
     Changes(Vec<(ServiceKey, Option<Summary>)>),
+    /// Another gateway says them from now on.
+    Yielded,
 }
 
 impl Gathering {
@@ -121,6 +128,10 @@ impl Gathering {
         let said: Vec<Said> = postcard::from_bytes(&unpacked).map_err(|_| "link_summaries")?;
         let changes: Option<Vec<_>> = said.into_iter().map(|one| one.service().map(|service| (service, one.summary))).collect();
         let changes = changes.ok_or("link_summaries")?;
+        if !is_whole && !is_end && changes.is_empty() {
+            self.has_all = false;
+            return Ok(Taken::Yielded);
+        }
         if !is_whole {
             return if self.has_all { Ok(Taken::Changes(changes)) } else { Err("link_nonsense") };
         }
@@ -169,6 +180,16 @@ mod tests {
         assert_eq!(take_all(&mut gathering, frames[3..].to_vec()), Ok(Taken::Whole(said.table)));
         let gone = changes(&[Said::new(&key(7), None)]);
         assert_eq!(take_all(&mut gathering, gone), Ok(Taken::Changes(vec![(key(7), None)])));
+    }
+
+    #[test]
+    fn what_is_yielded_is_not_current_any_more_until_it_comes_whole_again() {
+        let mut gathering = Gathering::default();
+        take_all(&mut gathering, table(1).whole()).unwrap();
+        assert!(gathering.has_all);
+        assert_eq!(take_all(&mut gathering, vec![yielded()]), Ok(Taken::Yielded));
+        assert!(!gathering.has_all);
+        assert_eq!(take_all(&mut gathering, changes(&[Said::new(&key(7), None)])), Err("link_nonsense"));
     }
 
     #[test]

@@ -275,7 +275,7 @@ pub enum LinkFrame {
     /// Of the origins in the last sketch the sender knows nothing of these, by their short names there: its datacenter has forgotten them.
     Unknown(Vec<u64>),
     /// What is to be known of services that do not cross in full: postcard of `Vec<Said>`, compressed. A whole table comes in pieces, and
-    /// counts with the last of them; else these are changes of it.
+    /// counts with the last of them; else these are changes of it, or, in the middle of nothing, the word that another gateway goes on.
     Summaries {
         is_whole: bool,
         is_end: bool,

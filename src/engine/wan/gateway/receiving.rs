@@ -117,6 +117,7 @@ impl Gateway {
                 let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
                 match link.summaries.take(is_whole, is_end, &packed)? {
                     Taken::Nothing => {}
+                    Taken::Yielded => is_news = true,
                     Taken::Changes(changes) => import.say_summaries(now, changes)?,
                     Taken::Whole(table) => {
                         import.say_all_summaries(now, table);

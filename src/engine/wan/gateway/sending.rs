@@ -86,19 +86,20 @@ impl Gateway {
     /// Says what is to be known of services that do not cross in full, where it falls to this gateway.
     pub(super) fn say_summaries(&mut self, now: Now, home: &Home<'_>) {
         if !home.is_ready || home.members.is_cut_off() {
-            return;
+            // What it sees is not how its datacenter is.
+            return self.outgoing.values_mut().for_each(Outgoing::yield_summaries);
         }
         let changed = summaries::changes(&self.summaries.follow(home.catalog.view(), &self.config.export));
         if let left_out @ 1.. = std::mem::take(&mut self.summaries.left_out) {
             *self.refused.entry("summaries_full").or_default() += left_out;
         }
         let me = home.members.me().node;
+        self.speak_ns = Some(now.ns);
         for link in self.outgoing.values_mut().filter(|link| link.is_greeted) {
             if rank(&self.own, &link.datacenter, SUMMARIES, me) == 0 {
                 link.say_summaries(|| self.summaries.whole(), changed.clone());
-                self.speak_ns = Some(now.ns);
             } else {
-                link.has_summaries = false;
+                link.yield_summaries();
             }
         }
     }
