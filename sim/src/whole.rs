@@ -5,6 +5,7 @@ use crate::agent;
 use crate::checkers::Scene;
 use crate::world::HostId;
 use std::collections::{BTreeMap, BTreeSet};
+use tidings::engine::config::Export;
 use tidings::model::names::NodeId;
 use tidings::model::record::{Content, HeadFlags, Uid};
 use tidings::view::{LinkState, MemberState, View};
@@ -58,6 +59,7 @@ fn lack_between(scene: &Scene<'_>) -> Option<Lack> {
         let name = agent::datacenter(datacenter);
         let (witness, _) = scene.running().find(|(host, _)| scene.datacenter(*host) == datacenter)?;
         let exported = exported(scene, datacenter, scene.view(witness)?);
+        let told = told(scene, datacenter, scene.view(witness)?);
         for (host, _) in scene.running().filter(|(host, _)| scene.datacenter(*host) != datacenter) {
             let Some(seen) = scene.view(host)?.datacenter(name.as_str()) else {
                 return Some((vec![host], format!("{host} knows nothing of {name}")));
@@ -68,6 +70,10 @@ fn lack_between(scene: &Scene<'_>) -> Option<Lack> {
             let found = contents(&seen.view, |_| true);
             if found != exported {
                 return Some((vec![witness, host], difference_of(name.as_str(), &exported, &found)));
+            }
+            let heard = seen.summaries.iter().map(|one| (one.key.service.to_string(), one.summary.available)).collect();
+            if told != heard {
+                return Some((vec![witness, host], format!("of {name} summaries are {told:?} there, {heard:?} here")));
             }
         }
     }
@@ -80,7 +86,15 @@ type Contents = BTreeMap<Uid, Content>;
 /// What a datacenter exports of what a view there shows.
 fn exported(scene: &Scene<'_>, datacenter: u16, view: &View) -> Contents {
     let gateway = scene.gateways(datacenter).find_map(|host| scene.world.config(host).gateway.as_ref());
-    contents(view, |service| gateway.is_some_and(|gateway| gateway.export.of("default", service) == tidings::engine::config::Export::Full))
+    contents(view, |service| gateway.is_some_and(|gateway| gateway.export.of("default", service) == Export::Full))
+}
+
+/// By service how many instances are available there, where a datacenter tells a summary of it.
+fn told(scene: &Scene<'_>, datacenter: u16, view: &View) -> BTreeMap<String, u32> {
+    let gateway = scene.gateways(datacenter).find_map(|host| scene.world.config(host).gateway.as_ref());
+    let is_told = |service: &str| gateway.is_some_and(|gateway| gateway.export.of("default", service) == Export::Summary);
+    let services = view.services(None).filter(|service| is_told(service.key.service.as_str()));
+    services.map(|service| (service.key.service.to_string(), service.counts.available)).collect()
 }
 
 fn contents(view: &View, is_meant: impl Fn(&str) -> bool) -> Contents {

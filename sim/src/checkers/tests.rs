@@ -2,6 +2,7 @@
 
 use super::moves::Moved;
 use super::{Checker, Scene, imports, leases, life, limits, prefix, ready, visible, vouched};
+use crate::agent;
 use crate::history::History;
 use crate::plan::{Intent, PlannedClient};
 use crate::reader;
@@ -11,6 +12,7 @@ use crate::swarm;
 use crate::truth::Truth;
 use crate::whole;
 use crate::world::{HostId, Note};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tidings::engine::io::StoreOp;
 use tidings::engine::wire::packet::Part;
@@ -136,6 +138,26 @@ fn what_lacks_is_said_until_nothing_does() {
     assert!(lacks.1.contains("runs nowhere"), "{}", lacks.1);
     run.run_for(30 * SECOND).unwrap();
     assert_eq!(whole::lack(&run.scene()), None, "two who hold the third for down are whole");
+}
+
+#[test]
+fn a_summary_that_is_not_how_things_are_is_said() {
+    crate::log::listen(None);
+    let mut run = Run::cluster(1, 0);
+    let sites = run.add_datacenters(&[(2, 1), (2, 1)], 25_000_000, &|_| {});
+    let (gateway, here, there) = (sites[0][0], sites[0][1], sites[1][1]);
+    run.kill(gateway);
+    run.world.config_mut(gateway).gateway.as_mut().unwrap().export = agent::export(1, &BTreeSet::from([0]));
+    run.start(gateway);
+    steps::until_whole(&mut run, 90 * SECOND).unwrap();
+    let before = run.views[there.index()].clone();
+    let client = steps::client(&mut run, here);
+    steps::act(&mut run, client, Intent::Register).unwrap();
+    let lacks = whole::lack(&run.scene()).expect("it takes its time");
+    assert!(lacks.1.contains("summaries"), "{}", lacks.1);
+    steps::until_whole(&mut run, 20 * SECOND).unwrap();
+    run.views[there.index()] = before;
+    assert!(whole::lack(&run.scene()).is_some_and(|(_, what)| what.contains("summaries")));
 }
 
 #[test]
