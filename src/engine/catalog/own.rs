@@ -2,7 +2,7 @@
 
 use super::apply::{Applied, lineage_of_whole};
 use super::history::Heard;
-use super::liveness::{Life, Word};
+use super::liveness::Life;
 use super::origin::Origin;
 use super::services::ServiceIx;
 use super::table::{Slot, SlotIx};
@@ -350,7 +350,7 @@ impl Catalog {
             self.effects.push_back(Effect::Store(StoreOp::Forget { uid }));
         }
         self.host.info.checks = self.node_record(old_ix).map_or_else(Vec::new, |(_, info)| info.checks);
-        self.table.origin_mut(old_ix).life = Life { word: Some(Word::Alive), ..Life::own(now) };
+        self.leave_to_twin(now, old_ix);
         self.me = new;
         self.own_ix = self.table.add_origin(Origin::new(new, Life::own(now), now.ns));
         self.own = Own::of(self.own.nonce);

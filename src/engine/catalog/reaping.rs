@@ -48,6 +48,8 @@ pub(super) struct Reaping {
     wakes: BTreeSet<(u64, NodeId)>,
     /// Origins of a copy that membership has not named to this life.
     pub recalled: BTreeSet<NodeId>,
+    /// Ids that this agent gave up to a twin, until membership names the twin.
+    former: BTreeSet<NodeId>,
     /// When membership first held another agent alive, in nanoseconds.
     met_at_ns: Option<u64>,
     /// Whose words on which keys are to be issued anew, and when, in nanoseconds.
@@ -75,6 +77,7 @@ impl Catalog {
         let was_named = self.table.origin(ix).life.is_named;
         self.unnamed.remove(&node);
         self.reaping.recalled.remove(&node);
+        self.reaping.former.remove(&node);
         if word == Word::Alive && self.reaping.met_at_ns.is_none() {
             self.reaping.met_at_ns = Some(now.ns);
             let due_ns = now.after_ms(UNNAMED_MS_MAX);
@@ -95,6 +98,15 @@ impl Catalog {
             self.yield_to(now, ix);
         }
         self.refresh_life(now, ix);
+    }
+
+    /// This agent goes by another id now: what it knows under the old one is a twin's, as soon as membership names that.
+    pub(super) fn leave_to_twin(&mut self, now: Now, ix: OriginIx) {
+        let old = self.table.origin(ix).id;
+        self.table.change_head(ix, |origin| origin.life = Life { is_recalled: true, ..Life::unheard(now) });
+        self.reaping.recalled.insert(old);
+        self.reaping.former.insert(old);
+        self.reaping.wakes.insert((now.after_ms(UNNAMED_MS_MAX), old));
     }
 
     /// `old` was replaced by another agent on the same host: it will not come back.
@@ -176,9 +188,15 @@ impl Catalog {
         let origin = self.table.origin(ix);
         let gone_ms = now.ns.saturating_sub(origin.life.since_ns) / 1_000_000;
         if origin.life.is_recalled {
-            let is_missed = self.reaping.met_at_ns.is_some_and(|met_at_ns| now.ns >= met_at_ns + UNNAMED_MS_MAX * 1_000_000);
+            let since_ns = self.reaping.met_at_ns.map(|met_at_ns| met_at_ns.max(origin.life.since_ns));
+            let is_missed = since_ns.is_some_and(|since_ns| now.ns >= since_ns + UNNAMED_MS_MAX * 1_000_000);
             if is_missed || gone_ms >= UNVERIFIED_MS_MAX {
-                self.forget_origin(ix);
+                // The twin is gone, too. Nobody but this agent may know that the id was: it says so.
+                if self.reaping.former.contains(&origin.id) {
+                    self.taken_over(now, origin.id);
+                } else {
+                    self.forget_origin(ix);
+                }
                 return;
             }
         } else if !origin.life.is_named {
@@ -350,6 +368,7 @@ impl Catalog {
         let id = self.table.origin(ix).id;
         self.unnamed.remove(&id);
         self.reaping.recalled.remove(&id);
+        self.reaping.former.remove(&id);
         self.forget_node(ix);
         self.fold.forget_origin(ix);
         self.table.remove_origin(ix);

@@ -392,6 +392,7 @@ fn an_agent_that_lost_its_id_to_a_twin_goes_on_with_its_services_under_another()
         twin.catalog.on_member(now, node(other), Word::Alive);
     }
     world.agents.push(twin);
+    world.agents[0].catalog.on_member(now, node(0), Word::Alive);
     world.settle();
     assert!(world.agents[0].catalog.head(node(0)).unwrap().epoch >= head.epoch, "no head went back");
     for at in 0..3 {
@@ -399,6 +400,21 @@ fn an_agent_that_lost_its_id_to_a_twin_goes_on_with_its_services_under_another()
     }
     let disk = &world.agents[0].disk;
     assert_eq!(disk.records.len(), 2, "the node and the instance");
+}
+
+#[test]
+fn an_id_that_was_given_up_to_a_twin_of_whom_nothing_is_heard_is_given_up_for_good() {
+    let mut world = World::new(2);
+    world.register(0, "web", "1", 80);
+    world.settle();
+    let now = world.now;
+    world.agents[0].catalog.rename(now, node(7));
+    let is_marked = |world: &World| world.agents[0].catalog.head(node(0)).unwrap().flags.reaped.is_some();
+    world.wait(59_000);
+    assert!(!is_marked(&world), "the twin may still be heard");
+    world.wait(2_000);
+    assert!(is_marked(&world));
+    assert_eq!(world.see(0, "web"), [("1".into(), 80)], "under the new id");
 }
 
 #[test]
