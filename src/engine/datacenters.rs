@@ -14,6 +14,7 @@ use super::wire::seal::Sealer;
 use super::{Engine, catalog, ring, seed_from};
 use crate::model::command::{Refusal, Reply};
 use crate::model::names::{Datacenter, NodeId, ServiceKey};
+use crate::model::node::Liveness;
 use crate::model::time::Now;
 use crate::view::LinkState;
 use rand::Rng as _;
@@ -191,7 +192,10 @@ impl Engine {
         }
         for import in self.imports.by_lane.values_mut() {
             let (me, is_gateway) = (self.membership.me().node, self.config.gateway.is_some());
-            import.judge(now, &self.membership, |node| if node == me { is_gateway } else { self.catalog.is_gateway(node) });
+            // Who is lost behind a cut is suspected for as long as that lasts, and its word of others would not age.
+            let is_present = |node| !matches!(self.catalog.liveness_of(node, now), Some(Liveness::Unverified | Liveness::Down));
+            let speaks = |node| if node == me { is_gateway } else { self.catalog.is_gateway(node) && is_present(node) };
+            import.judge(now, &self.membership, speaks);
             let lane = import.lane;
             if let Some(effect) = import.catalog.poll() {
                 self.import_effect(now, lane, effect);
@@ -411,9 +415,9 @@ impl Engine {
         }
     }
 
-    /// Under a new id everything said of other datacenters begins anew.
+    /// Under a new id everything said of other datacenters begins anew; what was shown of them stays until they are heard.
     pub(super) fn reopen_datacenters(&mut self, now: Now) {
-        self.imports = Imports::default();
+        self.imports.begin_anew(now);
         self.lanes.clear();
         self.spread.set_remote_root(0);
         self.open_gateway(now);
@@ -421,11 +425,7 @@ impl Engine {
 
     /// Hands what changed of other datacenters to the view.
     pub(super) fn show_datacenters(&mut self, now: Now) {
-        let mut is_news = std::mem::take(&mut self.imports.is_news);
-        for import in self.imports.by_lane.values_mut() {
-            is_news |= import.show(now);
-        }
-        if is_news {
+        if self.imports.show(now) {
             let views = self.imports.views();
             self.catalog.editor().set_datacenters(views);
         }

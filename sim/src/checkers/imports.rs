@@ -10,17 +10,12 @@ use tidings::model::names::NodeId;
 use tidings::model::record::Uid;
 use tidings::view::{DatacenterView, View};
 
-/// What an agent knew under its former name may be shown for so long after it took another.
-const RENAMED_NS: u64 = 15_000_000_000;
-
 /// What each agent showed last of each other datacenter.
 #[derive(Default)]
 pub struct Imports {
     shown: BTreeMap<(HostId, String), Shown>,
     /// Origins that somebody of their own datacenter gave up.
     given_up: BTreeSet<NodeId>,
-    /// Under which name each agent goes, and since when: who gives its name up to a twin begins anew.
-    names: BTreeMap<HostId, (NodeId, u64)>,
 }
 
 #[derive(Default)]
@@ -32,16 +27,7 @@ struct Shown {
 
 impl Imports {
     fn look(&mut self, scene: &Scene<'_>, host: HostId, view: &View) -> Result<(), Violation> {
-        let (here, now) = (scene.datacenter(host), scene.world.now());
-        let Some(node) = scene.node(host) else { return Ok(()) };
-        let name = self.names.entry(host).or_insert((node, 0));
-        if name.0 != node {
-            *name = (node, now);
-            self.shown.retain(|(at, _), _| *at != host);
-        }
-        if now < name.1 + RENAMED_NS {
-            return Ok(());
-        }
+        let here = scene.datacenter(host);
         for number in (0..scene.datacenters()).filter(|number| *number != here) {
             let name = agent::datacenter(number).to_string();
             let shown = self.shown.get(&(host, name.clone()));
@@ -116,7 +102,6 @@ impl Checker for Imports {
             // A new process may know nothing of others.
             Note::Started { host } => {
                 self.shown.retain(|(at, _), _| at != host);
-                self.names.remove(host);
             }
             Note::Handled { host } if scene.engine(*host).is_some() => {
                 self.given_up.extend(scene.reaped(*host).map(|head| head.origin));

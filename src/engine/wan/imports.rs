@@ -118,17 +118,31 @@ pub struct Import {
     pub(super) answers: Answers,
 }
 
+/// What was shown of a datacenter before this agent took another id.
+struct Former {
+    shown: Arc<DatacenterView>,
+    /// When that was.
+    since_ns: u64,
+    /// Since when the datacenter is heard again: its records take their time to come.
+    heard_ns: Option<u64>,
+}
+
 /// All of them.
 #[derive(Default)]
 pub struct Imports {
     pub by_lane: BTreeMap<Lane, Import>,
     forgotten: BTreeMap<Datacenter, (u64, u64)>,
+    /// What was shown of each before this agent took another id, until all of it has been heard anew.
+    former: BTreeMap<Datacenter, Former>,
     root: u64,
     numbers: u16,
     /// Some of what readers see of them changed.
     pub is_news: bool,
     pub refused: u64,
 }
+
+/// How long what was shown before stays once a datacenter is heard under a new id of this agent: a few exchanges at home, in milliseconds.
+const RENEWED_MS: u64 = 15_000;
 
 /// What an import is made with.
 pub struct Making<'a> {
@@ -141,6 +155,20 @@ pub struct Making<'a> {
 }
 
 impl Imports {
+    /// Begins anew, under another id of this agent. What was shown stays, as not heard any more.
+    pub fn begin_anew(&mut self, now: Now) {
+        let kept = std::mem::take(self);
+        for shown in kept.views() {
+            let Ok(name) = Datacenter::new(&shown.name) else { continue };
+            let stale_since_ms = Some(shown.stale_since_ms.unwrap_or(now.wall_ms));
+            let silent =
+                DatacenterView { state: LinkState::Stale, stale_since_ms, revision: shown.revision + 1, ..DatacenterView::clone(&shown) };
+            self.former.insert(name, Former { shown: Arc::new(silent), since_ns: now.ns, heard_ns: None });
+        }
+        (self.forgotten, self.numbers) = (kept.forgotten, kept.numbers);
+        self.is_news = true;
+    }
+
     pub fn lane_of(name: &Datacenter) -> Lane {
         (hash(name, NodeId(0)).0 as u32).to_le_bytes()
     }
@@ -181,6 +209,7 @@ impl Imports {
             self.root = self.root.wrapping_sub(import.term);
             self.is_news = true;
         }
+        self.is_news |= self.former.remove(name).is_some();
         self.forgotten.retain(|_, (until_ns, _)| *until_ns > now.ns);
         self.forgotten.insert(name.clone(), (now.after_ms(FORGOTTEN_MS), at_ms));
     }
@@ -239,11 +268,32 @@ impl Imports {
     pub fn expired(&self, now: Now, wan: &WanConfig) -> Vec<Datacenter> {
         let is_over =
             |import: &&Import| import.state == LinkState::Stale && now.ns.saturating_sub(import.heard_ns) > wan.retention_ms * 1_000_000;
-        self.by_lane.values().filter(is_over).map(|import| import.name.clone()).collect()
+        let former = self.former.iter().filter(|(_, former)| now.ns.saturating_sub(former.since_ns) > wan.retention_ms * 1_000_000);
+        let imports = self.by_lane.values().filter(is_over).map(|import| import.name.clone());
+        imports.chain(former.map(|(name, _)| name.clone())).collect()
     }
 
     pub fn views(&self) -> Vec<Arc<DatacenterView>> {
-        self.by_lane.values().filter_map(|import| import.shown.clone()).collect()
+        let former = self.former.iter().map(|(name, former)| (name, &former.shown));
+        let shown = self.by_lane.values().filter_map(|import| Some((&import.name, import.shown.as_ref()?)));
+        let shown = shown.filter(|(name, _)| !self.former.contains_key(*name));
+        let by_name: BTreeMap<&Datacenter, &Arc<DatacenterView>> = former.chain(shown).collect();
+        by_name.into_values().map(Arc::clone).collect()
+    }
+
+    /// Publishes what changed of any. Says whether readers see something new.
+    pub fn show(&mut self, now: Now) -> bool {
+        let mut is_news = std::mem::take(&mut self.is_news);
+        for import in self.by_lane.values_mut() {
+            is_news |= import.show(now);
+            let is_fresh = import.shown.as_ref().is_some_and(|shown| shown.state == LinkState::Fresh);
+            if let Some(former) = self.former.get_mut(&import.name) {
+                former.heard_ns = former.heard_ns.or(Some(now.ns)).filter(|_| is_fresh);
+            }
+        }
+        let before = self.former.len();
+        self.former.retain(|_, former| former.heard_ns.is_none_or(|heard_ns| now.ns < heard_ns + RENEWED_MS * 1_000_000));
+        is_news | (self.former.len() < before)
     }
 
     /// Whether some datacenter's origin goes by that id here.
