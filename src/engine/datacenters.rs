@@ -192,10 +192,9 @@ impl Engine {
         }
         for import in self.imports.by_lane.values_mut() {
             let (me, is_gateway) = (self.membership.me().node, self.config.gateway.is_some());
-            // Who is lost behind a cut is suspected for as long as that lasts, and its word of others would not age.
-            let is_present = |node| !matches!(self.catalog.liveness_of(node, now), Some(Liveness::Unverified | Liveness::Down));
-            let speaks = |node| if node == me { is_gateway } else { self.catalog.is_gateway(node) && is_present(node) };
-            import.judge(now, &self.membership, speaks);
+            let is_gateway = |node| if node == me { is_gateway } else { self.catalog.is_gateway(node) };
+            let is_lost = |node| self.catalog.liveness_of(node, now) == Some(Liveness::Unverified);
+            import.judge(now, &self.membership, is_gateway, is_lost);
             let lane = import.lane;
             if let Some(effect) = import.catalog.poll() {
                 self.import_effect(now, lane, effect);

@@ -458,12 +458,13 @@ impl Import {
         keys.filter_map(|key| key.id.parse().ok()).collect()
     }
 
-    /// Folds what the gateways that live here say. What an agent said while it was one does not count when it is none any more.
-    pub fn judge(&mut self, now: Now, members: &Membership, is_gateway: impl Fn(NodeId) -> bool) {
+    /// Folds what the gateways that live here say. What an agent said while it was one does not count when it is none any more; nor does
+    /// how one that is lost behind a cut heard the datacenter: it stays suspected for as long as the cut lasts, and its word would not age.
+    pub fn judge(&mut self, now: Now, members: &Membership, is_gateway: impl Fn(NodeId) -> bool, is_lost: impl Fn(NodeId) -> bool) {
         if !std::mem::take(&mut self.is_unjudged) {
             return;
         }
-        let alive = members.members().filter(|member| member.state != MemberState::Down).map(|member| member.node);
+        let alive = members.members().filter(|member| member.state != MemberState::Down && !is_lost(member.node)).map(|member| member.node);
         let here: Vec<NodeId> = std::iter::once(members.me().node).chain(alive).collect();
         let mut links = Vec::new();
         let mut downs: Vec<BTreeSet<NodeId>> = Vec::new();
