@@ -54,6 +54,8 @@ pub struct Ether {
     devices: Vec<Arc<File>>,
     /// Ordered pairs that are not perfect, by host number.
     paths: BTreeMap<(usize, usize), Path>,
+    /// Bytes put on each way, IP headers included, also of packets that are lost on it.
+    sent: BTreeMap<(usize, usize), u64>,
     pub counts: Counts,
 }
 
@@ -71,6 +73,11 @@ impl Ether {
     /// Makes every path perfect again.
     pub fn heal(&mut self) {
         self.paths.clear();
+    }
+
+    /// Bytes that were put on the way from one host to another.
+    pub fn sent(&self, from: usize, to: usize) -> u64 {
+        self.sent.get(&(from, to)).copied().unwrap_or(0)
     }
 
     fn path_of(&self, from: usize, to: usize) -> Path {
@@ -202,6 +209,9 @@ impl Carrier {
             return;
         };
         let path = ether.path_of(from, to);
+        if !path.cut {
+            *ether.sent.entry((from, to)).or_default() += packet.len() as u64;
+        }
         if path.cut {
             ether.counts.cut += 1;
         } else if path.loss > 0.0 && self.random.random_bool(path.loss.min(1.0)) {

@@ -89,6 +89,13 @@ impl Lab {
         self.forwarder.ether().heal();
     }
 
+    /// Bytes put on all ways between two groups of hosts, both ways, IP headers included.
+    pub fn bytes_between(&self, left: &[&Host], right: &[&Host]) -> u64 {
+        let ether = self.forwarder.ether();
+        let pairs = left.iter().flat_map(|a| right.iter().map(move |b| (a.number, b.number)));
+        pairs.map(|(a, b)| ether.sent(a, b) + ether.sent(b, a)).sum()
+    }
+
     pub fn counts(&self) -> Counts {
         self.forwarder.ether().counts
     }

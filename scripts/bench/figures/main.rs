@@ -8,6 +8,8 @@
 //! cargo bench --bench figures -- lookups    5 alternating runs: GET of a service under writes, against a bare axum handler (loopback)
 //! cargo bench --bench figures -- waiters    10,000 blocking queries of Consul's kind, woken ten and all at a time (loopback)
 //! cargo bench --bench figures -- alone      60 s of reads of Consul's kind and DNS at the last of ten agents, nine killed at once (loopback)
+//! cargo bench --bench figures -- wan        two datacenters, 100 ms and 1 % loss apart: 400 registrations, 8 deaths, bytes (root, Linux)
+//! cargo bench --bench figures -- wan-kills  120 s of gateways killed in turn under registrations, and without (root, Linux)
 //! ```
 //!
 //! `deaths 9` does nine. Each prints what it measured on, every figure from a raw list, and says what failed. The agents are
@@ -25,6 +27,8 @@ mod lab;
 mod lookups;
 mod spread;
 mod waiters;
+#[cfg(target_os = "linux")]
+mod wan;
 
 use std::time::Duration;
 
@@ -44,11 +48,17 @@ fn main() {
         Some("deaths") => deaths::measure(count(60)),
         #[cfg(target_os = "linux")]
         Some("leaves") => deaths::measure_leaves(count(20)),
+        #[cfg(target_os = "linux")]
+        Some("wan") => wan::measure(count(400)),
+        #[cfg(target_os = "linux")]
+        Some("wan-kills") => wan::measure_kills(count(120)),
         Some("join") => join::measure(count(200_000)),
         Some("waiters") => waiters::measure(count(10_000)),
         Some("alone") => alone::measure(count(60)),
         Some("lookups") => lookups::measure(count(5)),
-        _ => eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|join|lookups|waiters|alone [COUNT]"),
+        _ => {
+            eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|join|lookups|waiters|alone|wan|wan-kills [COUNT]")
+        }
     }
     machine();
 }
