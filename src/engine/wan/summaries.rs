@@ -100,12 +100,12 @@ fn frames(said: impl Iterator<Item = Said>, is_whole: bool) -> Vec<Frame> {
     pieces.iter().enumerate().map(frame).collect()
 }
 
-/// What came on one link.
+/// What came on one link. While a datacenter is split, more than one gateway there may say summaries.
 #[derive(Debug, Default)]
 pub struct Gathering {
-    whole: BTreeMap<ServiceKey, Summary>,
-    /// All of them came once: what follows are changes.
-    pub has_all: bool,
+    coming: BTreeMap<ServiceKey, Summary>,
+    /// All that was said, and when it was said as a whole: what follows are changes. None before, and once another gateway says them.
+    complete: Option<(u64, BTreeMap<ServiceKey, Summary>)>,
 }
 
 /// What is to be done about a frame of summaries.
@@ -113,37 +113,51 @@ pub struct Gathering {
 pub enum Taken {
     /// More follows.
     Nothing,
-    /// These and no others.
-    Whole(BTreeMap<ServiceKey, Summary>),
+    /// These are all; or another gateway says them from now on.
+    Anew,
     Changes(Vec<(ServiceKey, Option<Summary>)>),
-    /// Another gateway says them from now on.
-    Yielded,
 }
 
 impl Gathering {
     /// # Errors
     /// The bytes are not summaries, or more of them than a datacenter may have.
-    pub fn take(&mut self, is_whole: bool, is_end: bool, packed: &[u8]) -> Result<Taken, &'static str> {
+    pub fn take(&mut self, now_ns: u64, is_whole: bool, is_end: bool, packed: &[u8]) -> Result<Taken, &'static str> {
         let unpacked = compress::unpack(packed).map_err(|_| "link_summaries")?;
         let said: Vec<Said> = postcard::from_bytes(&unpacked).map_err(|_| "link_summaries")?;
         let changes: Option<Vec<_>> = said.into_iter().map(|one| one.service().map(|service| (service, one.summary))).collect();
         let changes = changes.ok_or("link_summaries")?;
         if !is_whole && !is_end && changes.is_empty() {
-            self.has_all = false;
-            return Ok(Taken::Yielded);
+            self.complete = None;
+            return Ok(Taken::Anew);
         }
         if !is_whole {
-            return if self.has_all { Ok(Taken::Changes(changes)) } else { Err("link_nonsense") };
+            return self.change(changes);
         }
-        self.whole.extend(changes.into_iter().filter_map(|(service, summary)| Some((service, summary?))));
-        if self.whole.len() > SERVICES_MAX {
+        self.coming.extend(changes.into_iter().filter_map(|(service, summary)| Some((service, summary?))));
+        if self.coming.len() > SERVICES_MAX {
             return Err("link_summaries_size");
         }
         if !is_end {
             return Ok(Taken::Nothing);
         }
-        self.has_all = true;
-        Ok(Taken::Whole(std::mem::take(&mut self.whole)))
+        self.complete = Some((now_ns, std::mem::take(&mut self.coming)));
+        Ok(Taken::Anew)
+    }
+
+    fn change(&mut self, changes: Vec<(ServiceKey, Option<Summary>)>) -> Result<Taken, &'static str> {
+        let (_, table) = self.complete.as_mut().ok_or("link_nonsense")?;
+        for (service, summary) in &changes {
+            match summary {
+                Some(summary) => table.insert(service.clone(), summary.clone()),
+                None => table.remove(service),
+            };
+        }
+        if table.len() > SERVICES_MAX { Err("link_summaries_size") } else { Ok(Taken::Changes(changes)) }
+    }
+
+    /// All of them, as they are now, and when they were said as a whole.
+    pub fn whole(&self) -> Option<(u64, &BTreeMap<ServiceKey, Summary>)> {
+        self.complete.as_ref().map(|(at_ns, table)| (*at_ns, table))
     }
 }
 
@@ -165,7 +179,7 @@ mod tests {
         let mut taken = Ok(Taken::Nothing);
         for frame in frames {
             let Frame::Link(LinkFrame::Summaries { is_whole, is_end, packed }) = frame else { panic!("{frame:?}") };
-            taken = Ok(gathering.take(is_whole, is_end, &packed)?);
+            taken = Ok(gathering.take(7, is_whole, is_end, &packed)?);
         }
         taken
     }
@@ -177,7 +191,8 @@ mod tests {
         assert!(frames.len() > 3, "{} frames", frames.len());
         let mut gathering = Gathering::default();
         assert_eq!(take_all(&mut gathering, frames[..3].to_vec()), Ok(Taken::Nothing));
-        assert_eq!(take_all(&mut gathering, frames[3..].to_vec()), Ok(Taken::Whole(said.table)));
+        assert_eq!(take_all(&mut gathering, frames[3..].to_vec()), Ok(Taken::Anew));
+        assert_eq!(gathering.whole(), Some((7, &said.table)));
         let gone = changes(&[Said::new(&key(7), None)]);
         assert_eq!(take_all(&mut gathering, gone), Ok(Taken::Changes(vec![(key(7), None)])));
     }
@@ -186,9 +201,9 @@ mod tests {
     fn what_is_yielded_is_not_current_any_more_until_it_comes_whole_again() {
         let mut gathering = Gathering::default();
         take_all(&mut gathering, table(1).whole()).unwrap();
-        assert!(gathering.has_all);
-        assert_eq!(take_all(&mut gathering, vec![yielded()]), Ok(Taken::Yielded));
-        assert!(!gathering.has_all);
+        assert!(gathering.whole().is_some());
+        assert_eq!(take_all(&mut gathering, vec![yielded()]), Ok(Taken::Anew));
+        assert_eq!(gathering.whole(), None);
         assert_eq!(take_all(&mut gathering, changes(&[Said::new(&key(7), None)])), Err("link_nonsense"));
     }
 
@@ -196,7 +211,7 @@ mod tests {
     fn changes_before_the_whole_bytes_that_are_none_and_ever_more_services_are_refused() {
         let mut gathering = Gathering::default();
         assert_eq!(take_all(&mut gathering, changes(&[Said::new(&key(7), None)])), Err("link_nonsense"));
-        assert_eq!(gathering.take(true, true, &[255; 9]), Err("link_summaries"));
+        assert_eq!(gathering.take(7, true, true, &[255; 9]), Err("link_summaries"));
         assert!(take_all(&mut gathering, table(SERVICES_MAX).whole()).is_ok(), "at the limit");
         assert_eq!(take_all(&mut gathering, table(SERVICES_MAX + 1).whole()), Err("link_summaries_size"));
     }

@@ -85,6 +85,8 @@ pub struct Gateway {
     dials: BTreeMap<Datacenter, Dial>,
     opened: u64,
     summaries: Summaries,
+    /// On which link the summaries came that are said here.
+    told_by: BTreeMap<Datacenter, StreamId>,
     fetching: Fetching,
     /// Gateways of the own datacenter that live, this one included.
     own: Vec<NodeId>,
@@ -116,6 +118,7 @@ impl Gateway {
             dials: BTreeMap::new(),
             opened: 0,
             summaries: Summaries::default(),
+            told_by: BTreeMap::new(),
             fetching: Fetching::default(),
             own: Vec::new(),
             tick_ns: now.ns,

@@ -115,12 +115,12 @@ impl Gateway {
             }
             Frame::Link(LinkFrame::Summaries { is_whole, is_end, packed }) => {
                 let Some(import) = imports.find(&name) else { return Err("link_forgotten") };
-                match link.summaries.take(is_whole, is_end, &packed)? {
+                match link.summaries.take(now.ns, is_whole, is_end, &packed)? {
                     Taken::Nothing => {}
-                    Taken::Yielded => is_news = true,
-                    Taken::Changes(changes) => import.say_summaries(now, changes)?,
-                    Taken::Whole(table) => {
-                        import.say_all_summaries(now, table);
+                    Taken::Changes(changes) if self.told_by.get(&name) == Some(&stream) => import.say_summaries(now, changes)?,
+                    Taken::Changes(_) => {}
+                    Taken::Anew => {
+                        self.told_by.remove(&name);
                         is_news = true;
                     }
                 }
@@ -188,7 +188,7 @@ impl Gateway {
     /// Somebody here looks up a service that is known by its summary alone: it is fetched, if that is due.
     pub fn fetch(&mut self, now: Now, imports: &mut Imports, name: &Datacenter, service: ServiceKey) {
         let links = self.incoming.iter().filter(|(_, link)| link.datacenter.as_ref() == Some(name));
-        let Some(stream) = links.max_by_key(|(_, link)| link.summaries.has_all).map(|(stream, _)| *stream) else { return };
+        let Some(stream) = links.max_by_key(|(_, link)| link.summaries.whole().is_some()).map(|(stream, _)| *stream) else { return };
         if !imports.find(name).is_some_and(|import| import.is_summarized(&service)) {
             return self.refuse("fetch_unknown");
         }
@@ -297,7 +297,19 @@ impl Gateway {
         // After it, so that nobody takes the one for true without the other.
         let backlog = links.iter().fold(0, |sum: u32, link| sum.saturating_add(link.backlog));
         import.say_link(now, LinkSeen { state, rtt_us, peers, knows_life, backlog });
-        import.say_source(now, links.iter().any(|link| link.summaries.has_all));
+        // Of several that say summaries the last that said all counts; when it yields, or is gone, what another says is true again.
+        let heard = self.incoming.iter().filter(|(_, link)| link.datacenter.as_ref() == Some(name));
+        let told = heard.filter_map(|(id, link)| link.summaries.whole().map(|(at_ns, table)| (at_ns, *id, table)));
+        let told = told.max_by_key(|(at_ns, id, _)| (*at_ns, *id));
+        import.say_source(now, told.is_some());
+        match told {
+            Some((_, id, table)) if self.told_by.get(name) != Some(&id) => {
+                import.say_all_summaries(now, table.clone());
+                self.told_by.insert(name.clone(), id);
+            }
+            Some(_) => {}
+            None => _ = self.told_by.remove(name),
+        }
     }
 }
 
