@@ -137,6 +137,8 @@ impl Gateway {
         let Some(link) = self.outgoing.get_mut(&id) else { return };
         link.compare_ns = now.after_ms(self.wan.reconcile_ms);
         let backlog = link.backlog(self.wan.window_bytes);
+        // Who is told of a backlog is told when it is gone.
+        link.is_caught_up &= backlog == 0;
         self.send(id, Frame::Link(LinkFrame::Compare { root, backlog }));
     }
 
