@@ -251,7 +251,7 @@ fn what_a_lost_life_said_last_still_counts() {
     let put = |value: &str| Command::PutEntry {
         namespace: Namespace::default(),
         key: key(),
-        value: value.as_bytes().to_vec().into(),
+        value: value.as_bytes().to_vec(),
         flags: 0,
         condition: Condition::Always,
     };
@@ -274,7 +274,7 @@ fn what_a_lost_life_said_last_still_counts() {
     assert!(world.snapshot(0, 2, node(0)).advanced);
     assert_eq!(world.see(2, "web"), [], "agent 1's record was written over");
     let view = world.view(2);
-    assert_eq!(&view.entry("default", "k").expect("entries outlive their origin's lives").value()[..], b"later");
+    assert_eq!(view.entry("default", "k").expect("entries outlive their origin's lives").value(), b"later");
 }
 
 #[test]
