@@ -60,7 +60,10 @@ impl Engine {
         let Some(gateway) = self.gateway.as_mut() else { return self.counters.drop("wan_unasked") };
         let opened = match gateway.sealer.open(bytes) {
             Ok(opened) => opened,
-            Err(refused) => return self.counters.drop(refused.name()),
+            Err(refused) => {
+                gateway.strangers.knock(from, refused);
+                return self.counters.drop(refused.name());
+            }
         };
         if !opened.proven {
             gateway.proofs.received(from, bytes.len());

@@ -18,7 +18,10 @@ impl Engine {
         self.counters.datagram_bytes_in += bytes.len() as u64;
         let opened = match self.sealer.open(bytes) {
             Ok(opened) => opened,
-            Err(refused) => return self.counters.drop(refused.name()),
+            Err(refused) => {
+                self.strangers.knock(from, refused);
+                return self.counters.drop(refused.name());
+            }
         };
         if !opened.proven {
             self.proofs.received(from, bytes.len());

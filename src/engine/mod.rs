@@ -57,12 +57,14 @@ use std::collections::{BTreeMap, VecDeque};
 use streams::Streams;
 use wire::keyring::Keyring;
 use wire::seal::Sealer;
+use wire::strangers::Strangers;
 
 /// One agent's whole protocol.
 pub struct Engine {
     config: EngineConfig,
     rng: ChaCha12Rng,
     sealer: Sealer,
+    strangers: Strangers,
     proofs: Proofs,
     streams: Streams,
     membership: Membership,
@@ -126,6 +128,7 @@ impl Engine {
             config,
             rng,
             sealer,
+            strangers: Strangers::new("LAN"),
             proofs: Proofs::default(),
             streams: Streams::default(),
             membership,

@@ -196,6 +196,11 @@ impl Agent {
         self
     }
 
+    /// Joins `others` as well when it starts again.
+    pub fn join_also(&mut self, others: &[&Agent]) {
+        self.join.extend(others.iter().map(|agent| agent.gossip));
+    }
+
     /// Joins nobody when it starts again, but whom it remembers.
     pub fn forget_join(&mut self) {
         self.join.clear();

@@ -8,6 +8,7 @@
 //! keyring   the keys datagrams and frames are sealed with
 //! replay    which counters of a sender were seen
 //! compress  chunks of bulk transfers
+//! strangers  who knocks with what does not open, said once
 //! ```
 //!
 //! Bytes that arrive are refused by reason ([`seal::Refused`]), never panicked about, and no length in them is believed before it is
@@ -23,6 +24,7 @@ pub mod keyring;
 pub mod packet;
 pub mod replay;
 pub mod seal;
+pub mod strangers;
 pub mod stream;
 
 #[cfg(test)]

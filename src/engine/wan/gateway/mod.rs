@@ -20,6 +20,7 @@ use crate::engine::spread::sketch::HeadKey;
 use crate::engine::streams::Streams;
 use crate::engine::wire::packet::{Frame, LinkFrame, Part};
 use crate::engine::wire::seal::Sealer;
+use crate::engine::wire::strangers::Strangers;
 use crate::model::names::{Datacenter, NodeId};
 use crate::model::time::Now;
 use crate::view::LinkState;
@@ -96,6 +97,7 @@ pub struct Gateway {
     is_life_new: bool,
     /// What of whom was said in the log: once is enough.
     warned: BTreeSet<(NodeId, &'static str)>,
+    pub strangers: Strangers,
     effects: VecDeque<Effect>,
     /// What was refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
@@ -125,6 +127,7 @@ impl Gateway {
             speak_ns: None,
             is_life_new: true,
             warned: BTreeSet::new(),
+            strangers: Strangers::new("WAN"),
             effects: VecDeque::new(),
             refused: BTreeMap::new(),
         }
