@@ -84,6 +84,8 @@ pub struct Stream {
     /// The origins it was opened to fetch.
     pub fetched: Vec<NodeId>,
     heads_ended: bool,
+    /// This end was ready before it named its first head. Who becomes ready later has named what it knew as a newcomer.
+    was_ready: bool,
     /// What the peer asks for.
     serving: VecDeque<Want>,
     wants_ended: bool,
@@ -91,7 +93,7 @@ pub struct Stream {
     pub receiving: Option<Receiving>,
     /// What the next snapshot is made of.
     pub lineage: Lineage,
-    /// The peer said all it had to say, and whether it is ready.
+    /// The peer said all it had to say, and whether it was ready when it began.
     pub heard_done: Option<bool>,
     /// Bytes handed out and not yet written.
     unwritten: usize,
@@ -120,6 +122,7 @@ impl Stream {
             wants: VecDeque::new(),
             fetched: Vec::new(),
             heads_ended: false,
+            was_ready: false,
             serving: VecDeque::new(),
             wants_ended: false,
             sending: None,
@@ -211,6 +214,7 @@ impl Stream {
                     Some((Frame::Members(page), bytes))
                 }
                 None => {
+                    self.was_ready = is_ready;
                     self.step = Step::Heads { after: None };
                     Some((Frame::MembersEnd, 0))
                 }
@@ -233,7 +237,7 @@ impl Stream {
                 }
                 Some((Frame::Wants(self.wants.drain(..count).collect()), count * 48))
             }
-            Step::Serve => self.serve(ctx.catalog, is_ready, config.chunk_bytes),
+            Step::Serve => self.serve(ctx.catalog, config.chunk_bytes),
             Step::Begin => {
                 self.step = Step::Serve;
                 let reader = &self.sending.as_ref()?.reader;
@@ -242,13 +246,13 @@ impl Stream {
         }
     }
 
-    fn serve(&mut self, catalog: &mut Catalog, is_ready: bool, chunk_bytes: usize) -> Option<(Frame, usize)> {
+    fn serve(&mut self, catalog: &mut Catalog, chunk_bytes: usize) -> Option<(Frame, usize)> {
         if self.sending.is_some() {
             return self.snapshot_turn(catalog, chunk_bytes);
         }
         let Some(mut want) = self.serving.pop_front() else {
             self.step = Step::Said;
-            return Some((Frame::Done { is_ready }, 0));
+            return Some((Frame::Done { is_ready: self.was_ready }, 0));
         };
         match catalog.batch_after(want.origin, want.epoch, want.from, want.sum, chunk_bytes) {
             Supply::Nothing | Supply::Unknown => None,

@@ -172,3 +172,22 @@ fn a_stream_that_breaks_is_resumed_elsewhere_without_what_came_already() {
     assert_eq!(has(&world), 4);
     assert!(world.stream_bytes - bytes < 3 * bytes, "{} then {}", bytes, world.stream_bytes - bytes);
 }
+
+#[test]
+fn who_becomes_ready_in_the_middle_of_an_exchange_does_not_make_the_other_ready() {
+    for seed in 0..40 {
+        let mut world = World::ready(seed, 1);
+        world.register_many(0, "web", 0..40);
+        world.config.settle_ms = 60_000;
+        let joiners = [world.start(), world.start()];
+        world.introduce(joiners[0], &[0]);
+        world.introduce(joiners[1], &[joiners[0]]);
+        for _ in 0..2_000 {
+            world.run_ms(1);
+            for joiner in joiners.iter().filter(|joiner| world.agents[**joiner].spread.is_ready()) {
+                assert_eq!(world.seq(*joiner, 0), world.seq(0, 0), "seed {seed}: ready, and it knows less than a ready one told");
+            }
+        }
+        assert!(joiners.iter().all(|joiner| world.agents[*joiner].spread.is_ready()), "seed {seed}");
+    }
+}
