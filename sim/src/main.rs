@@ -34,6 +34,8 @@ enum Verb {
     Deaths(cli::DeathsArguments),
     /// What it takes to find and mend a difference between a few origins, and between two halves that were apart.
     Repair(cli::RepairArguments),
+    /// What a cut between two datacenters does to either, and what it takes to mend.
+    WanCut(cli::WanCutArguments),
     /// The cases of the Rapid paper: many start at once, ten of a thousand crash, are reached or heard badly.
     Rapid(cli::RapidArguments),
     /// The detector against plain SWIM, where members stand still again and again.
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Scale(arguments) => cli::scale(&arguments),
         Verb::Deaths(arguments) => cli::deaths(&arguments),
         Verb::Repair(arguments) => cli::repair(&arguments),
+        Verb::WanCut(arguments) => cli::wan_cut(&arguments),
         Verb::Rapid(arguments) => cli::rapid(&arguments),
         Verb::Lifeguard(arguments) => cli::lifeguard(&arguments),
         Verb::Sabotage(arguments) => cli::sabotage(&arguments),

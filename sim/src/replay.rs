@@ -136,7 +136,7 @@ impl Teller {
 }
 
 /// How one view differs from the one before.
-fn viewed(run: &Run, host: HostId, view: &Arc<View>, is_origin: &dyn Fn(NodeId) -> bool) -> Vec<String> {
+pub fn viewed(run: &Run, host: HostId, view: &Arc<View>, is_origin: &dyn Fn(NodeId) -> bool) -> Vec<String> {
     let mut lines = Vec::new();
     let before = run.views[host.index()].as_ref();
     if before.is_none_or(|before| before.members_revision != view.members_revision) {

@@ -54,7 +54,7 @@ fn lack_within(scene: &Scene<'_>, datacenter: u16) -> Option<Lack> {
 }
 
 /// What an agent lacks of another datacenter: each must hear all others, and show what they show and export.
-fn lack_between(scene: &Scene<'_>) -> Option<Lack> {
+pub fn lack_between(scene: &Scene<'_>) -> Option<Lack> {
     for datacenter in (0..scene.datacenters()).filter(|_| scene.datacenters() > 1) {
         let name = agent::datacenter(datacenter);
         let (witness, _) = scene.running().find(|(host, _)| scene.datacenter(*host) == datacenter)?;

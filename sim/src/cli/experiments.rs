@@ -5,7 +5,7 @@ use crate::experiments::acquainted::Beginning;
 use crate::experiments::lifeguard;
 use crate::experiments::plot::{Plot, Point};
 use crate::experiments::scale::{self, Gauge};
-use crate::experiments::{deaths, detect, rapid, repair, spread, storm};
+use crate::experiments::{deaths, detect, rapid, repair, spread, storm, wan_cut};
 use crate::log;
 use crate::violation::Violation;
 use clap::{Args, ValueEnum as _};
@@ -230,6 +230,34 @@ pub fn repair(arguments: &RepairArguments) -> ExitCode {
     let figures = of_few.chain(of_halves).collect();
     progress("");
     print_table(figures, arguments.json, repair::table)
+}
+
+#[derive(Args)]
+pub struct WanCutArguments {
+    /// Agents of each of the two datacenters.
+    #[arg(long, default_value_t = 6)]
+    agents: u32,
+    /// Of these, gateways.
+    #[arg(long, default_value_t = 2)]
+    gateways: u32,
+    #[arg(long, default_value_t = 3_600)]
+    apart_s: u64,
+    /// On each side meanwhile.
+    #[arg(long, default_value_t = 10_000)]
+    changes: u32,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn wan_cut(arguments: &WanCutArguments) -> ExitCode {
+    log::listen(None);
+    let WanCutArguments { agents, gateways, apart_s, changes, seed, json } = *arguments;
+    let figures = wan_cut::measure(&wan_cut::Settings { seed, agents, gateways, apart_s, changes }, &progress);
+    progress("");
+    print_figures(&figures, json)
 }
 
 #[derive(Args)]

@@ -9,8 +9,8 @@ mod shrink;
 mod sweep;
 
 pub use experiments::{
-    DeathsArguments, DetectArguments, LifeguardArguments, RapidArguments, RepairArguments, ScaleArguments, SpreadArguments, deaths, detect,
-    lifeguard, rapid, repair, scale, spread,
+    DeathsArguments, DetectArguments, LifeguardArguments, RapidArguments, RepairArguments, ScaleArguments, SpreadArguments,
+    WanCutArguments, deaths, detect, lifeguard, rapid, repair, scale, spread, wan_cut,
 };
 pub use replay::{ReplayArguments, replay};
 pub use run::{RunArguments, run};

@@ -10,6 +10,7 @@ pub mod repair;
 pub mod scale;
 pub mod spread;
 pub mod storm;
+pub mod wan_cut;
 mod watch;
 
 /// A sample's middle, its 99th and 99.9th percentile and its largest.

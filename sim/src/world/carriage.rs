@@ -20,6 +20,9 @@ impl<M: Machine> World<M> {
             self.notes.push_back(Note::Sent { host, to, bytes: bytes.clone() });
         }
         let Some(&target) = self.by_address.get(&to) else { return };
+        if self.network.is_far(host, target) {
+            self.hosts[host.index()].traffic.far_bytes_out += bytes.len() as u64;
+        }
         if bytes.len() > MTU_PAYLOAD_BYTES {
             return;
         }
@@ -118,7 +121,11 @@ impl<M: Machine> World<M> {
     pub(super) fn write(&mut self, host: HostId, boot: u32, stream: StreamId, mut bytes: Bytes) {
         let at = self.now;
         let Some((connection, side)) = self.streams.find(host, boot, stream) else { return };
-        self.hosts[host.index()].traffic.stream_bytes_out += bytes.len() as u64;
+        let far = self.streams.connection(connection).map(|known| known.ends[1 - side].host);
+        let is_far = far.is_some_and(|far| self.network.is_far(host, far));
+        let traffic = &mut self.hosts[host.index()].traffic;
+        traffic.stream_bytes_out += bytes.len() as u64;
+        traffic.far_bytes_out += if is_far { bytes.len() as u64 } else { 0 };
         let (segment, speed) = (self.streams.segment_bytes(), self.streams.bytes_a_second);
         while !bytes.is_empty() {
             let piece = bytes.split_to(segment.min(bytes.len()));

@@ -56,6 +56,8 @@ pub struct Traffic {
     pub bytes_out: u64,
     pub bytes_in: u64,
     pub stream_bytes_out: u64,
+    /// Of datagrams and streams, what went to other datacenters.
+    pub far_bytes_out: u64,
     pub streams_opened: u64,
     /// Arrived while the receive buffer was full.
     pub overflowed: u64,

@@ -150,7 +150,8 @@ impl Network {
         self.between_datacenters_ns.insert((a.min(b), a.max(b)), ns);
     }
 
-    fn is_far(&self, from: HostId, to: HostId) -> bool {
+    /// Whether two hosts are in different datacenters.
+    pub fn is_far(&self, from: HostId, to: HostId) -> bool {
         self.datacenters[from.index()] != self.datacenters[to.index()]
     }
 

@@ -116,6 +116,8 @@ impl MembershipConfig {
             silence_ms: 6_000,
             postpone_ms: 4_000,
             join_min_ms: 2_000,
+            // Gateways are few, and with those that went down a whole datacenter may come back: never seldom, for as long as they are known.
+            heal_recent_ms: 9 * 24 * HOUR_MS,
             ..Self::lan()
         }
     }
