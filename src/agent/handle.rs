@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+pub use self::elsewhere::{Named, Remote, Remotes};
 pub use super::clock::wall_ms;
 pub use super::guard::{Guard, acting_for};
 use super::metrics::{self, Sample};
@@ -20,7 +21,9 @@ pub use super::published::{Changed, Published, Watch};
 use super::reload::{self, Reloaded, Reloads};
 use crate::model::command::{Command, KeyId, LeaseId, Refusal, Reply};
 use crate::model::names::{Datacenter, NodeName, ServiceKey, Zone};
-use crate::view::{DatacenterView, View};
+use crate::view::View;
+
+mod elsewhere;
 
 /// Commands that were handed in and are not answered yet; what is above is refused as [`Refusal::Busy`].
 pub const COMMANDS_MAX: usize = 8_192;
@@ -30,8 +33,6 @@ const SAMPLES_MAX: usize = 4;
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// When a caller who was refused may try again.
 const BUSY_RETRY_MS: u64 = 500;
-/// What was fetched of another datacenter so long ago is fetched anew when somebody looks it up, in milliseconds.
-const ANSWER_AGE_MS_MAX: u64 = 10_000;
 /// The driver turns at least this often, so a longer silence means that it is stuck.
 pub const TURN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -79,6 +80,8 @@ struct Shared {
     halted: Notify,
     /// What listeners and others count, beside what the engine does.
     registry: Mutex<Registry>,
+    /// What the engine was told to have fetched.
+    told: Mutex<elsewhere::Told>,
     /// Milliseconds since `started` at the engine's last turn.
     turned_at_ms: AtomicU64,
     started: Instant,
@@ -102,6 +105,7 @@ impl Handle {
             reloads: Reloads::default(),
             halted: Notify::new(),
             registry: Mutex::new(registry),
+            told: Mutex::default(),
             turned_at_ms: AtomicU64::new(0),
             started: now(),
         });
@@ -132,18 +136,6 @@ impl Handle {
     pub async fn call(&self, command: Command) -> Answer {
         let answer = self.send(command)?;
         answer.await.unwrap_or_else(|_| Err(stopped_meanwhile()))
-    }
-
-    /// Somebody looks up a service of another datacenter: where it is known by its summary alone, and its instances are not here or old, a
-    /// gateway is to fetch them. Nobody waits for it; what is refused is asked for by the next who looks.
-    pub fn look_up(&self, known: &DatacenterView, service: &ServiceKey) {
-        let age_ms = known.answer_age_ms(service.namespace.as_str(), service.service.as_str(), wall_ms());
-        if age_ms.is_some_and(|age_ms| age_ms > ANSWER_AGE_MS_MAX)
-            && let Ok(datacenter) = Datacenter::new(&known.name)
-        {
-            let ServiceKey { namespace, service } = service.clone();
-            drop(self.send(Command::Fetch { datacenter, namespace, service }));
-        }
     }
 
     fn send(&self, command: Command) -> Result<oneshot::Receiver<Answer>, Refusal> {

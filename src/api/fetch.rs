@@ -1,38 +1,32 @@
-//! Instances of other datacenters' services that are known here by their summaries alone: whoever looks one up has a gateway fetch them,
-//! and gets what is here meanwhile. Only `?wait=` waits for them.
-
-use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
+//! What a reader of the native API looks up in other datacenters: services by name, where his query looks for them. Those that are known
+//! here by their summaries alone are fetched for him, by [`Handle::look_up`]; he gets what is here meanwhile, and only `?wait=` waits.
+//!
+//! [`Handle::look_up`]: crate::agent::handle::Handle::look_up
 
 use super::places::Asked;
 use super::query::Query;
-use super::state::Api;
+use super::reads::named;
+use crate::agent::handle::{Remote, Remotes};
 use crate::model::names::{ServiceKey, ServiceName};
-use crate::view::{DatacenterView, LinkState, Namespaces, View};
+use crate::view::{DatacenterView, Namespaces, View};
 
-/// Who waits asks again so often: what he was told may have got lost.
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// One service, as somebody looks it up in other datacenters.
+/// Services, as somebody looks them up in other datacenters.
 pub struct Lookup<'a> {
     query: &'a Query,
-    service: ServiceKey,
+    names: Vec<ServiceName>,
 }
 
 impl<'a> Lookup<'a> {
-    /// What a query looks up that is for one service of one namespace, and not for the own datacenter alone; others fetch nothing.
-    pub fn of(query: &'a Query, name: &str) -> Option<Self> {
-        match (&query.asked, &query.namespaces) {
-            (Asked::Own, _) | (_, Namespaces::All) => None,
-            (_, Namespaces::One(namespace)) => {
-                let service = ServiceKey { namespace: namespace.clone(), service: ServiceName::new(name).ok()? };
-                Some(Self { query, service })
-            }
+    /// What a query looks up that is not for the own datacenter alone. One that names no service fetches none: that would be all of them.
+    pub fn of<'n>(query: &'a Query, names: impl IntoIterator<Item = &'n str>) -> Option<Self> {
+        if query.asked == Asked::Own {
+            return None;
         }
+        let names: Vec<ServiceName> = names.into_iter().filter_map(|name| ServiceName::new(name).ok()).collect();
+        (!names.is_empty()).then_some(Self { query, names })
     }
 
-    /// Where it is looked for. Failover that finds nothing at home looks at all that are known to have some.
+    /// Where they are looked for. Failover that finds nothing at home looks at all that are known to have some.
     fn others<'v>(&self, view: &'v View) -> Vec<&'v DatacenterView> {
         match &self.query.asked {
             Asked::Failover { .. } if self.fits(view) => Vec::new(),
@@ -41,68 +35,48 @@ impl<'a> Lookup<'a> {
         }
     }
 
+    /// Those that are known by summaries there.
+    fn keys(&self, other: &DatacenterView) -> Vec<ServiceKey> {
+        match &self.query.namespaces {
+            Namespaces::One(namespace) => {
+                let keys = self.names.iter().map(|name| ServiceKey { namespace: namespace.clone(), service: name.clone() });
+                keys.filter(|key| other.summary(key.namespace.as_str(), key.service.as_str()).is_some()).collect()
+            }
+            Namespaces::All => {
+                let keys = other.summaries.iter().map(|one| &one.key);
+                keys.filter(|key| self.names.contains(&key.service)).cloned().collect()
+            }
+        }
+    }
+
     fn fits(&self, view: &View) -> bool {
-        let service = view.service(self.service.namespace.as_str(), self.service.service.as_str());
-        service.is_some_and(|service| self.query.filter.select(service).next().is_some())
+        let services = self.names.iter().flat_map(|name| named(view, &self.query.namespaces, name.as_str()));
+        services.into_iter().any(|service| self.query.filter.select(service).next().is_some())
+    }
+
+    /// Whether some of them are not here, though they could be; for failover, while none is.
+    pub fn is_missing(&self, view: &View) -> bool {
+        !self.is_served(view) && self.remotes(view).iter().any(Remote::is_missing)
+    }
+
+    fn is_served(&self, view: &View) -> bool {
+        matches!(self.query.asked, Asked::Failover { .. }) && view.datacenters.iter().any(|other| self.fits(&other.view))
     }
 
     fn may_serve(&self, other: &DatacenterView) -> bool {
-        let summary = other.summary(self.service.namespace.as_str(), self.service.service.as_str());
-        summary.is_some_and(|one| one.summary.available > 0)
+        let summary = |key: &ServiceKey| other.summary(key.namespace.as_str(), key.service.as_str());
+        self.keys(other).iter().filter_map(summary).any(|one| one.summary.available > 0)
+    }
+}
+
+impl Remotes for Lookup<'_> {
+    fn remotes<'v>(&self, view: &'v View) -> Vec<Remote<'v>> {
+        let remotes = |known| self.keys(known).into_iter().map(move |service| Remote { known, service });
+        self.others(view).into_iter().flat_map(remotes).collect()
     }
 
-    /// Whether some of its instances are not here, though they could be; for failover, while none is.
-    pub fn is_missing(&self, view: &View) -> bool {
-        let (namespace, name) = (self.service.namespace.as_str(), self.service.service.as_str());
-        let is_missing =
-            |other: &&DatacenterView| other.state != LinkState::Stale && other.answer_age_ms(namespace, name, 0) == Some(u64::MAX);
-        let is_failover = matches!(self.query.asked, Asked::Failover { .. });
-        let is_served = is_failover && view.datacenters.iter().any(|other| self.fits(&other.view));
-        !is_served && self.others(view).iter().any(is_missing)
-    }
-
-    /// Has it fetched wherever it is missing here, or old; waits for nothing.
-    pub fn ask(&self, api: &Api, view: &View) {
-        self.others(view).into_iter().for_each(|other| api.handle.look_up(other, &self.service));
-    }
-
-    /// The view to answer from: as soon as nothing is missing, or when the time is over.
-    pub async fn await_whole(&self, api: &Api, limit: Duration) -> Arc<View> {
-        let view = api.handle.view();
-        self.ask(api, &view);
-        if limit.is_zero() || !self.is_missing(&view) {
-            return view;
-        }
-        let mut watch = api.handle.watch_all();
-        let whole = async {
-            loop {
-                let view = api.handle.view();
-                if !self.is_missing(&view) || api.handle.is_stopping() {
-                    return;
-                }
-                if tokio::time::timeout(AGAIN, watch.changed()).await.is_err() {
-                    self.ask(api, &view);
-                }
-            }
-        };
-        let _ = tokio::time::timeout(limit, whole).await;
-        api.handle.view()
-    }
-
-    /// Goes on asking while somebody waits for something else: that is a use as well.
-    pub async fn ask_until<T>(&self, api: &Api, done: impl Future<Output = T>) -> T {
-        // Before anything else: what is done at once is a lookup, too.
-        self.ask(api, &api.handle.view());
-        let ask = async {
-            loop {
-                tokio::time::sleep(AGAIN).await;
-                self.ask(api, &api.handle.view());
-            }
-        };
-        tokio::select! {
-            biased;
-            done = done => done,
-            () = ask => unreachable!("it asks for ever"),
-        }
+    /// For failover, while none is here that could serve.
+    fn is_wanting(&self, view: &View) -> bool {
+        !self.is_served(view) && self.remotes(view).iter().any(Remote::is_wanting)
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::answer;
 use super::encode::{self, Decoded};
+use super::fetch::Lookup;
 use super::query::{FILTERS, Query};
 use super::refuse::No;
 use super::request::Parameters;
@@ -17,12 +18,16 @@ use crate::view::Service;
 
 /// `GET /api/v1/http_sd`: what Prometheus' `http_sd_config` reads.
 pub async fn http_sd(State(api): State<Api>, uri: Uri) -> Result<Response<Body>, No> {
-    let mut known = vec!["service"];
+    let mut known = vec!["service", "wait"];
     known.extend(FILTERS);
     let parameters = Parameters::read(&uri, &known)?;
     let query = Query::of(&api, &parameters)?;
-    let view = api.handle.view();
     let only: Vec<&str> = parameters.all("service").collect();
+    let limit = parameters.wait_limit()?;
+    let view = match Lookup::of(&query, only.iter().copied()) {
+        Some(lookup) => api.handle.fetched(&lookup, limit).await,
+        None => api.handle.view(),
+    };
     let is_wanted = |service: &Arc<Service>| only.is_empty() || only.contains(&service.key.service.as_str());
     let is_met = |service: &Arc<Service>| is_wanted(service) && query.filter.select(service).next().is_some();
     let places = query.asked.places(&view, |view| view.services_in(&query.namespaces, None).any(is_met));

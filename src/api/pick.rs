@@ -23,7 +23,7 @@ const PICKS_MAX: u64 = 1_000;
 
 /// `GET /api/v1/services/{service}/pick`
 pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) -> Result<Response<Body>, No> {
-    let mut known = vec!["strategy", "key", "n", "near"];
+    let mut known = vec!["strategy", "key", "n", "near", "wait"];
     known.extend(FILTERS);
     let parameters = Parameters::read(&uri, &known)?;
     let query = Query::of(&api, &parameters)?;
@@ -43,10 +43,11 @@ pub async fn pick(State(api): State<Api>, Names(name): Names<String>, uri: Uri) 
     }
     let n = usize::try_from(parameters.number("n", PICKS_MAX)?.unwrap_or(1)).unwrap_or(1);
     let key = service_key(namespace, &name)?;
-    let view = api.handle.view();
-    if let Some(lookup) = Lookup::of(&query, &name) {
-        lookup.ask(&api, &view);
-    }
+    let limit = parameters.wait_limit()?;
+    let view = match Lookup::of(&query, [name.as_str()]) {
+        Some(lookup) => api.handle.fetched(&lookup, limit).await,
+        None => api.handle.view(),
+    };
     let select = |view: &'_ View| view.service(key.namespace.as_str(), key.service.as_str()).cloned();
     let has_any = |view: &View| select(view).is_some_and(|service| query.filter.select(&service).next().is_some());
     let places = query.asked.places(&view, has_any);

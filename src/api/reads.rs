@@ -21,6 +21,7 @@ use super::refuse::No;
 use super::request::{Names, Parameters, service_key, wrong};
 use super::state::Api;
 use super::tag;
+use crate::agent::handle::Named;
 use crate::model::names::{Namespace, ServiceKey};
 use crate::schema::{self, Kind};
 use crate::view::{Entry, Namespaces, Service, View};
@@ -97,18 +98,11 @@ fn encode_list(api: &Api, key: &ServiceKey, revision: u64, service: Option<&Arc<
 async fn everywhere(api: &Api, name: &str, parameters: &Parameters, query: &Query) -> Result<Response<Body>, No> {
     service_key(Namespace::default(), name)?;
     let wait = parameters.wait()?;
-    let lookup = Lookup::of(query, name);
-    let view = match (wait, &lookup) {
-        (None, Some(lookup)) => Some(lookup.await_whole(api, parameters.wait_limit()?).await),
-        _ => {
-            let changed = await_view(api, wait, |view| revision_elsewhere(view, query, name));
-            match &lookup {
-                Some(lookup) => lookup.ask_until(api, changed).await,
-                None => changed.await,
-            }
-        }
+    let lookup = Lookup::of(query, [name]);
+    let changed = await_view(api, wait, |view| revision_elsewhere(view, query, name));
+    let Some(view) = changed_or_whole(api, parameters, lookup.as_ref(), changed).await? else {
+        return Ok(not_modified(wait.map_or(0, |wait| wait.revision)));
     };
-    let Some(view) = view else { return Ok(not_modified(wait.map_or(0, |wait| wait.revision))) };
     let revision = revision_elsewhere(&view, query, name);
     let (limit, after) = (limit(parameters)?, Cursor::read(parameters)?);
     let distances = Distances::asked(&view, query.near.as_deref())?;
@@ -134,6 +128,21 @@ async fn everywhere(api: &Api, name: &str, parameters: &Parameters, query: &Quer
     Ok(answer(revision, encode::to_bytes(&list)))
 }
 
+/// The view to answer from: once it is `changed`, where the reader knows a revision; else once nothing is missing that he looks up in other
+/// datacenters, as long as he waits for it.
+async fn changed_or_whole(
+    api: &Api,
+    parameters: &Parameters,
+    lookup: Option<&Lookup<'_>>,
+    changed: impl Future<Output = Option<Arc<View>>>,
+) -> Result<Option<Arc<View>>, No> {
+    Ok(match (parameters.wait()?, lookup) {
+        (None, Some(lookup)) => Some(api.handle.fetched(lookup, parameters.wait_limit()?).await),
+        (Some(_), Some(lookup)) => api.handle.looking_up(lookup, changed).await,
+        (_, None) => changed.await,
+    })
+}
+
 /// One service of one other datacenter has a revision of its own; whatever is more than that changes with the agent's.
 fn revision_elsewhere(view: &View, query: &Query, name: &str) -> u64 {
     match (&query.asked, &query.namespaces) {
@@ -145,7 +154,7 @@ fn revision_elsewhere(view: &View, query: &Query, name: &str) -> u64 {
 }
 
 /// The services of that name, in order of their namespaces.
-fn named<'v>(view: &'v View, namespaces: &'v Namespaces, name: &'v str) -> impl Iterator<Item = &'v Arc<Service>> {
+pub fn named<'v>(view: &'v View, namespaces: &'v Namespaces, name: &'v str) -> impl Iterator<Item = &'v Arc<Service>> {
     let is_wanted = move |namespace: &&str| match namespaces {
         Namespaces::One(only) => only.as_str() == *namespace,
         Namespaces::All => true,
@@ -164,13 +173,15 @@ pub async fn instances(State(api): State<Api>, uri: Uri) -> Result<Response<Body
     let parameters = Parameters::read(&uri, &known)?;
     let query = Query::of(&api, &parameters)?;
     let wait = parameters.wait()?;
-    let Some(view) = await_view(&api, wait, |view| view.revision).await else {
+    let only: Vec<&str> = parameters.all("service").collect();
+    let lookup = Lookup::of(&query, only.iter().copied());
+    let changed = await_view(&api, wait, |view| view.revision);
+    let Some(view) = changed_or_whole(&api, &parameters, lookup.as_ref(), changed).await? else {
         return Ok(not_modified(wait.map_or(0, |wait| wait.revision)));
     };
     let (limit, after) = (limit(&parameters)?, Cursor::read(&parameters)?);
     let from = after.as_ref().map(Cursor::place).transpose()?;
     let distances = Distances::asked(&view, query.near.as_deref())?;
-    let only: Vec<&str> = parameters.all("service").collect();
     let is_wanted = |service: &Service| only.is_empty() || only.contains(&service.key.service.as_str());
     let is_met = |service: &Arc<Service>| is_wanted(service) && query.filter.select(service).next().is_some();
     let places = query.asked.places(&view, |view| view.services_in(&query.namespaces, None).any(is_met));
@@ -229,17 +240,30 @@ pub async fn instance(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response<Body>, No> {
-    let parameters = Parameters::read(&uri, &["namespace", "uid", "dc"])?;
+    let parameters = Parameters::read(&uri, &["namespace", "uid", "dc", "wait"])?;
     let asked = Asked::of(&api, &parameters)?;
     if asked == Asked::All {
         return Err(wrong("dc", "one instance is looked for in one datacenter"));
     }
     let target = target(parameters.namespace()?, &service, &id, &parameters)?;
-    let view = api.handle.view();
+    let key = ServiceKey { namespace: target.namespace.clone(), service: target.service.clone() };
+    let limit = parameters.wait_limit()?;
+    let view = match &asked {
+        Asked::Other(datacenter) => api.handle.fetched(&Named { datacenter: datacenter.clone(), services: vec![key.clone()] }, limit).await,
+        _ => api.handle.view(),
+    };
     let places = asked.places(&view, |_| true);
     let found = places.first().map(|place| find(place.view, &target)).transpose()?.flatten();
     let decoded = found.and_then(|(_, entry)| Some(Decoded::of(entry)?.aged(age_ms(&places, entry))));
-    let Some(decoded) = decoded else { return Err(No::new(Kind::NotFound, format!("there is no instance {id:?} of {service:?}"))) };
+    let Some(decoded) = decoded else {
+        let other = places.first().and_then(|place| place.other);
+        // Nobody here knows whether there is one.
+        let is_lacking = other.is_some_and(|other| other.lacks(key.namespace.as_str(), key.service.as_str()).is_some());
+        return Err(match is_lacking {
+            true => No::new(Kind::Unavailable, format!("the instances of {service:?} there are being fetched: ?wait= waits for them")),
+            false => No::new(Kind::NotFound, format!("there is no instance {id:?} of {service:?}")),
+        });
+    };
     let tag = tag::of_version(decoded.entry.version);
     let is_seen = headers.get(IF_NONE_MATCH).is_some_and(|seen| *seen == tag);
     let revision = decoded.entry.revision;

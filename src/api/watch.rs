@@ -10,6 +10,9 @@
 //!
 //! The stream is pulled by the connection, so a slow reader holds no queue: it falls behind in the journal that all share. One that is
 //! further behind than [`BEHIND_BYTES_MAX`] is closed, and resumes by its last id. An event's bytes are made once for all readers.
+//!
+//! Services of another datacenter that are known by their summaries are fetched, and kept fetched, while somebody watches them by name;
+//! `synced` says by `complete` whether all that is watched was here. Who watches all services of another datacenter sees those that are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +27,15 @@ use serde_json::json;
 
 use super::answer::REVISION;
 use super::encode::{self, Decoded, With};
+use super::fetch::Lookup;
 use super::places::Asked;
 use super::query::{FILTERS, Query};
 use super::refuse::No;
 use super::request::{Parameters, service_key, wrong};
 use super::state::Api;
-use crate::agent::handle;
+use crate::agent::handle::{self, wall_ms};
 use crate::model::names::ServiceKey;
-use crate::view::{Batch, Change, Changes, Entry, Event, Namespaces, RemoveReason, View};
+use crate::view::{Batch, Change, Changes, DatacenterView, Entry, Event, LinkState, Namespaces, RemoveReason, View};
 
 /// A reader that would have to be sent more than this at once is closed.
 const BEHIND_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -57,7 +61,8 @@ pub async fn watch(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Resu
     }
     let interest = Interest::of(&query.namespaces, &services)?;
     let last_id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default().to_owned());
-    let watch = Watch::begin(api, query, interest, last_id.as_deref());
+    let names = services.into_iter().map(str::to_owned).collect();
+    let watch = Watch::begin(api, query, names, interest, last_id.as_deref());
     let revision = watch.view.revision;
     let mut response = Response::new(Body::from_stream(stream::unfold(watch, Watch::step)));
     let headers = response.headers_mut();
@@ -111,13 +116,15 @@ enum Phase {
 struct Watch {
     api: Api,
     query: Query,
+    /// The services that the reader names.
+    names: Vec<String>,
     interest: Interest,
     wake: handle::Watch,
     phase: Phase,
     /// What is being told: the snapshot's, or the last one that was looked at.
     view: Arc<View>,
-    /// How old that may be.
-    age_ms: u64,
+    /// What else is known of the datacenter that it is of, where that is not the own one.
+    other: Option<Arc<DatacenterView>>,
     /// All that happened up to here was told.
     seen: u64,
     /// It came back with an id, and has not been told what it missed yet.
@@ -127,14 +134,14 @@ struct Watch {
 }
 
 impl Watch {
-    fn begin(api: Api, query: Query, interest: Interest, last_id: Option<&str>) -> Self {
+    fn begin(api: Api, query: Query, names: Vec<String>, interest: Interest, last_id: Option<&str>) -> Self {
         api.counted.watchers.inc();
         // The watch stands before the first look, or a change between the two would be missed.
         let wake = match (&interest, &query.asked) {
             (Interest::These(keys), Asked::Own) => api.handle.watch(keys.iter().cloned()),
             _ => api.handle.watch_all(),
         };
-        let (view, age_ms) = picture(&api, &query.asked);
+        let (view, other) = picture(&api, &query.asked);
         let resumed = last_id.and_then(|id| own_revision(&api.agent, id)).filter(|&revision| {
             interest.is_unchanged_since(&view, revision) || matches!(view.changes_since(revision), Changes::Batches(_))
         });
@@ -143,7 +150,7 @@ impl Watch {
             None => (Phase::Snapshot { after: None, is_resync: last_id.is_some() }, 0),
         };
         let rules = api.handle.guard().exchanges();
-        Self { api, query, interest, wake, phase, view, age_ms, seen, is_resuming: resumed.is_some(), rules }
+        Self { api, query, names, interest, wake, phase, view, other, seen, is_resuming: resumed.is_some(), rules }
     }
 
     /// The next bytes for the reader; waits until there are some.
@@ -175,9 +182,10 @@ impl Watch {
         let from = after.clone();
         let services = self.view.services_in(&self.query.namespaces, from.as_ref());
         for service in services.filter(|service| self.interest.holds(&service.key)) {
+            let age_ms = self.other.as_ref().map_or(0, |other| other.age_of(&service.key, wall_ms()));
             for one in self.query.filter.select(service).filter_map(Decoded::of) {
                 // Without an id: who is cut off in the middle of a snapshot begins it again.
-                text.put_slice(event("put", None, &encode::to_bytes(&one.aged(self.age_ms).show(with))).as_ref());
+                text.put_slice(event("put", None, &encode::to_bytes(&one.aged(age_ms).show(with))).as_ref());
             }
             if text.len() >= PIECE_BYTES {
                 *after = Some(service.key.clone());
@@ -187,13 +195,26 @@ impl Watch {
         self.seen = self.view.revision;
         self.phase = Phase::Live;
         let id = self.id(self.seen);
-        text.put_slice(event("synced", Some(&id), &encode::to_bytes(&json!({"revision": self.seen}))).as_ref());
+        text.put_slice(
+            event("synced", Some(&id), &encode::to_bytes(&json!({"revision": self.seen, "complete": self.is_complete()}))).as_ref(),
+        );
         text.freeze()
+    }
+
+    /// Whether the instances of all that is watched are here.
+    fn is_complete(&self) -> bool {
+        let Some(other) = &self.other else { return true };
+        let is_here = |key: &ServiceKey| other.lacks(key.namespace.as_str(), key.service.as_str()).is_none();
+        let are_here = match &self.interest {
+            Interest::These(keys) => keys.iter().all(is_here),
+            interest => other.summaries.iter().all(|one| !interest.holds(&one.key) || is_here(&one.key)),
+        };
+        are_here && other.state != LinkState::Lagging
     }
 
     /// What happened since the last look; waits if nothing did. Empty only when the phase changed or nothing of it concerns the reader.
     async fn live(&mut self) -> Bytes {
-        (self.view, self.age_ms) = picture(&self.api, &self.query.asked);
+        (self.view, self.other) = picture(&self.api, &self.query.asked);
         if self.interest.is_unchanged_since(&self.view, self.seen) {
             self.seen = self.view.revision;
         }
@@ -220,6 +241,14 @@ impl Watch {
             return Bytes::new();
         }
         let woken = tokio::time::timeout(KEEP_ALIVE, self.wake.changed());
+        let lookup = Lookup::of(&self.query, self.names.iter().map(String::as_str));
+        let woken = async {
+            match &lookup {
+                // For a request that may read, as this one may.
+                Some(lookup) => self.api.handle.looking_up(lookup, woken).await,
+                None => woken.await,
+            }
+        };
         let woken = tokio::select! {
             woken = woken => woken.is_ok(),
             changed = self.rules.changed() => {
@@ -290,15 +319,11 @@ impl Drop for Watch {
 }
 
 /// What is followed: the own datacenter, or another as far as it is known. One that was forgotten is empty, which a `resync` tells.
-fn picture(api: &Api, asked: &Asked) -> (Arc<View>, u64) {
+fn picture(api: &Api, asked: &Asked) -> (Arc<View>, Option<Arc<DatacenterView>>) {
     let view = api.handle.view();
-    match asked {
-        Asked::Other(name) => match view.datacenter(name) {
-            Some(known) => (Arc::clone(&known.view), known.age_ms(handle::wall_ms())),
-            None => (Arc::new(View::default()), 0),
-        },
-        _ => (view, 0),
-    }
+    let Asked::Other(name) = asked else { return (view, None) };
+    let other = view.datacenters.iter().find(|known| known.name == *name).cloned();
+    (other.as_ref().map_or_else(|| Arc::new(View::default()), |known| Arc::clone(&known.view)), other)
 }
 
 /// The revision in an event id, if it is this agent's.

@@ -207,7 +207,9 @@ pub fn pick(arguments: &Pick) -> Result<(), Failure> {
     let n = arguments.n.to_string();
     let mut pairs = vec![("namespace", arguments.namespace.as_str()), ("strategy", &arguments.strategy), ("n", &n)];
     pairs.extend(arguments.key.as_deref().map(|key| ("key", key)));
-    pairs.extend(arguments.dc.as_deref().map(|dc| ("dc", dc)));
+    if let Some(dc) = &arguments.dc {
+        pairs.extend([("dc", dc.as_str()), ("wait", FETCHED_WITHIN)]);
+    }
     let answer = get(&arguments.connection, format!("/api/v1/services/{}/pick{}", segment(&arguments.name), query(&pairs)))?;
     found(&answer, &arguments.name)?;
     if !arguments.output.is_for_people() {

@@ -61,6 +61,12 @@ impl DatacenterView {
         self.stale_since_ms.map_or(0, |since| wall_ms.saturating_sub(since))
     }
 
+    /// The same of one service, whose instances may have been fetched longer ago.
+    pub fn age_of(&self, key: &ServiceKey, wall_ms: u64) -> u64 {
+        let fetched_ms = self.fetched_ms(key.namespace.as_str(), key.service.as_str());
+        self.age_ms(wall_ms).max(fetched_ms.map_or(0, |fetched_ms| wall_ms.saturating_sub(fetched_ms)))
+    }
+
     /// What is known of a service whose instances do not cross.
     pub fn summary(&self, namespace: &str, service: &str) -> Option<&Summarized> {
         let found =
@@ -83,6 +89,18 @@ impl DatacenterView {
             // Both are known while a policy changes: then its instances cross by themselves.
             None => self.view.service(namespace, service).is_none().then_some(u64::MAX),
         }
+    }
+
+    /// A service that has instances, of which nothing but this is known: they are not here.
+    pub fn lacks(&self, namespace: &str, service: &str) -> Option<&Summarized> {
+        let has_some = self.summary(namespace, service).filter(|one| one.summary.instances > 0);
+        has_some.filter(|_| self.answer_age_ms(namespace, service, 0) == Some(u64::MAX))
+    }
+
+    /// The names of services that are known by their summaries, by one in whatever case.
+    pub fn summarized_as(&self, namespace: &str, service: &str) -> impl Iterator<Item = &ServiceKey> {
+        let keys = self.summaries.iter().map(|one| &one.key);
+        keys.filter(move |key| key.service.as_str().eq_ignore_ascii_case(service) && key.namespace.as_str().eq_ignore_ascii_case(namespace))
     }
 
     /// When what is known of a service last changed, as this agent saw it.

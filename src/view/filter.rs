@@ -15,6 +15,15 @@ pub enum Namespaces {
     All,
 }
 
+impl Namespaces {
+    pub fn hold(&self, namespace: &Namespace) -> bool {
+        match self {
+            Namespaces::One(only) => only == namespace,
+            Namespaces::All => true,
+        }
+    }
+}
+
 impl Default for Namespaces {
     fn default() -> Self {
         Namespaces::One(Namespace::default())

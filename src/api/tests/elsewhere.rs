@@ -188,6 +188,12 @@ async fn who_looks_up_what_is_not_here_has_it_fetched_and_waits_only_where_he_sa
         ("services/db/pick?dc=far", vec!["far default db"]),
         ("services/zoo?failover", vec!["far default zoo"]),
         ("services/zoo/pick?failover", vec!["far default zoo"]),
+        ("services/zoo?dc=*&namespace=*", vec!["far default zoo"]),
+        ("services/db/instances/1?dc=far", vec!["far default db"]),
+        ("instances?dc=far&service=db&service=web&service=zoo", vec!["far default db", "far default zoo"]),
+        ("instances?dc=far", vec![]),
+        ("http_sd?dc=far&service=db", vec!["far default db"]),
+        ("http_sd?dc=far", vec![]),
         ("services/api?failover", vec![]),
         ("services/db", vec![]),
         ("services/web?dc=far", vec![]),
@@ -198,12 +204,20 @@ async fn who_looks_up_what_is_not_here_has_it_fetched_and_waits_only_where_he_sa
         let began = tokio::time::Instant::now();
         get(&app, &format!("/api/v1/{path}")).await;
         assert_eq!(began.elapsed(), Duration::ZERO, "{path}: nobody waited");
+        // So long, the engine is not told again.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(fetches(&mut driver).await, expected, "{path}");
     }
     let began = tokio::time::Instant::now();
     assert_eq!(list(&app, "/api/v1/services/db?dc=far&wait=5s").await["complete"], false, "nothing came");
     assert_eq!(began.elapsed(), Duration::from_secs(5));
     assert!((5..=6).contains(&fetches(&mut driver).await.len()), "asked once a second");
+    for (path, status) in [("services/db/pick", 200), ("services/db/instances/1", 503), ("services/web/instances/1", 404)] {
+        let began = tokio::time::Instant::now();
+        assert_eq!(get(&app, &format!("/api/v1/{path}?dc=far&wait=2s")).await.status, status, "{path}");
+        let waited = if path.contains("db") { Duration::from_secs(2) } else { Duration::ZERO };
+        assert_eq!(began.elapsed(), waited, "{path}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +231,7 @@ async fn a_reader_who_waits_gets_what_was_fetched_with_its_age() {
     let changed = read("/api/v1/services/db?dc=far&wait=30s&revision=7777");
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert!(!plain.is_finished() && !changed.is_finished());
-    assert_eq!(fetches(&mut driver).await.len(), 4);
+    assert_eq!(fetches(&mut driver).await.len(), 2, "two readers are one question, asked twice");
     let mut world = World::new();
     let mut far = editor("far");
     put_into(&mut far, "far", "db", "db-1", Health::Passing);
@@ -232,6 +246,53 @@ async fn a_reader_who_waits_gets_what_was_fetched_with_its_age() {
         assert_eq!((list["complete"].as_bool(), list["instances"][0]["id"].as_str()), (Some(true), Some("db-1")));
         assert_eq!(list["instances"][0]["age"], "7s");
     }
+}
+
+/// far as its summary of `db` tells of it, fetched so many milliseconds ago.
+fn fetched_db(world: &mut World, age_ms: u64, wall_ms: u64) -> Arc<View> {
+    let mut far = editor("far");
+    put_into(&mut far, "far", "db", "db-1", Health::Passing);
+    let known = known(&mut far, "far", wall_ms, LinkState::Fresh, 90_000, None);
+    let key = ServiceKey { namespace: Namespace::default(), service: ServiceName::new("db").unwrap() };
+    let summary = Summary { instances: 1, available: 1, ..Summary::default() };
+    let summaries = Arc::new([Summarized { key: key.clone(), summary, revision: 7_777 }]);
+    let fetched = Arc::new([(key, crate::agent::clock::wall_ms() - age_ms)]);
+    world.others[0] = Arc::new(DatacenterView { summaries, fetched, ..(*known).clone() });
+    world.publish(wall_ms)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_watches_a_service_by_name_has_it_fetched_as_long_as_he_watches() {
+    let (app, _handle, mut driver) = summarized();
+    let mut reader = watching::Reader::open(&app, "?dc=far&service=db", None).await;
+    let (name, _, data) = reader.next().await.unwrap();
+    assert_eq!((name.as_str(), &data["complete"]), ("synced", &json!(false)), "there is nothing yet, and that is not all");
+    let waiting = tokio::spawn(async move {
+        let told = reader.next().await.unwrap();
+        (reader, told)
+    });
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(fetches(&mut driver).await, ["far default db"; 3]);
+    let mut world = World::new();
+    driver.published().show(fetched_db(&mut world, 20_000, 20));
+    driver.published().wake(&Changed::Any);
+    let (reader, (name, _, data)) = waiting.await.unwrap();
+    assert_eq!((name.as_str(), &data["id"]), ("put", &json!("db-1")));
+    drop(reader);
+    let mut reader = watching::Reader::open(&app, "?dc=far&service=db", None).await;
+    let (name, _, data) = reader.next().await.unwrap();
+    assert_eq!((name.as_str(), &data["id"], &data["age"]), ("put", &json!("db-1"), &json!("20s")));
+    let (name, _, data) = reader.next().await.unwrap();
+    assert_eq!((name.as_str(), &data["complete"]), ("synced", &json!(true)));
+    let waiting = tokio::spawn(async move { reader.next().await });
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    assert!((3..=4).contains(&fetches(&mut driver).await.len()), "what is old is fetched anew");
+    waiting.abort();
+    let _ = waiting.await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(fetches(&mut driver).await.len(), 0, "nobody watches any more");
+    let mut everything = watching::Reader::open(&app, "?dc=far", None).await;
+    assert_eq!(everything.next().await.unwrap().2["id"], "db-1", "who names no service sees what is here");
 }
 
 #[tokio::test]

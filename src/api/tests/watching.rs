@@ -7,13 +7,13 @@ use super::*;
 /// One event: name, id, data.
 type Said = (String, String, Value);
 
-struct Reader {
+pub struct Reader {
     stream: axum::body::BodyDataStream,
     text: String,
 }
 
 impl Reader {
-    async fn open(app: &App, query: &str, last_id: Option<&str>) -> Self {
+    pub async fn open(app: &App, query: &str, last_id: Option<&str>) -> Self {
         let headers: Vec<(&str, &str)> = last_id.iter().map(|id| ("last-event-id", *id)).collect();
         let answer = ask(app, "GET", &format!("/api/v1/watch{query}"), &headers, Body::empty()).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, "text/event-stream"));
@@ -21,7 +21,7 @@ impl Reader {
     }
 
     /// The next event or comment; none at the end of the stream.
-    async fn next(&mut self) -> Option<Said> {
+    pub async fn next(&mut self) -> Option<Said> {
         while !self.text.contains("\n\n") {
             let bytes = self.stream.next().await?.unwrap();
             self.text.push_str(std::str::from_utf8(&bytes).unwrap());

@@ -10,7 +10,7 @@ use axum::routing::get;
 use serde::Serialize;
 
 use super::blocking::Watched;
-use super::elsewhere::block_there;
+use super::elsewhere::{block_known, block_there};
 use super::json::Indexes;
 use super::json::node::NodeJson;
 use super::json::service::{One, ServiceJson};
@@ -62,13 +62,22 @@ async fn nodes(State(consul): State<Consul>, params: Params) -> Result<Response<
 async fn services(State(consul): State<Consul>, params: Params) -> Result<Response<Body>, Failure> {
     let wanted = Wanted::of(&consul, &params, &shape::CATALOG_SERVICE)?;
     let namespaces = params.namespaces()?;
-    let view = block_there(&consul, &params, Watched::Names, |view| consul.names_revision(view)).await?;
+    // What is known by its summary has a name too: the index there is that of all that is known of the datacenter.
+    let index_there = |known: &DatacenterView| known.revision.max(known.view.revision);
+    let view = block_known(&consul, &params, Watched::Names, |view| consul.names_revision(view), index_there).await?;
     if consul.is_own(&view) && wanted.is_everything() && namespaces == Namespaces::One(Namespace::default()) {
         let (index, body) = consul.picture.names(&view, &params);
         return Ok(view.tell(answer::indexed_bytes(index, body)));
     }
-    let index = consul.names_revision(&view);
-    Ok(view.tell(answer::indexed(&params, index, &picked_names(&consul, &view, &namespaces, &wanted))))
+    let index = view.other.as_ref().map_or_else(|| consul.names_revision(&view), |known| index_there(known));
+    let mut names = picked_names(&consul, &view, &namespaces, &wanted);
+    // Of their instances nothing is known that a condition could be about.
+    for one in view.other.iter().filter(|_| wanted.is_everything()).flat_map(|known| known.summaries.iter()) {
+        if one.summary.instances > 0 && namespaces.hold(&one.key.namespace) {
+            names.entry(one.key.service.as_str().to_owned()).or_default();
+        }
+    }
+    Ok(view.tell(answer::indexed(&params, index, &names)))
 }
 
 /// The names and tags of those instances that are wanted, one by one.

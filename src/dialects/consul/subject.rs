@@ -33,8 +33,9 @@ impl Subject {
         let namespace = params.namespace()?;
         let view = elsewhere::now(consul, params)?;
         let key = ServiceName::new(&name).ok().map(|service| {
-            let is_known = view.service(namespace.as_str(), &name).is_some();
-            let spelled = if is_known { None } else { consul.spelled(&view, &namespace, &name) };
+            let is_summarized = view.other.as_ref().is_some_and(|known| known.summary(namespace.as_str(), &name).is_some());
+            let is_known = is_summarized || view.service(namespace.as_str(), &name).is_some();
+            let spelled = if is_known { None } else { spelled(consul, &view, &namespace, &name) };
             ServiceKey { namespace: namespace.clone(), service: spelled.unwrap_or(service) }
         });
         let name = key.as_ref().map_or(name, |key| key.service.as_str().to_owned());
@@ -43,10 +44,11 @@ impl Subject {
 
     /// The view to answer from, once the service is not as the client knows it.
     pub async fn block(&self, consul: &Consul, params: &Params) -> Result<Seen, Failure> {
-        elsewhere::look_up(consul, params, self.key.as_ref());
         let watched = if self.name == CONSUL { Watched::Everything } else { Watched::Services(self.key.iter().cloned().collect()) };
-        let seen = block_there(consul, params, watched, |view| self.index(view)).await?;
-        Ok(seen.of_service(consul, params, self.key.as_ref()))
+        let blocked = block_there(consul, params, watched, |view| self.index(view));
+        let Some(named) = elsewhere::named(consul, params, self.key.as_ref()) else { return blocked.await };
+        consul.handle.looking_up(&named, blocked).await?;
+        elsewhere::fetched(consul, &named).await
     }
 
     pub fn index(&self, view: &View) -> u64 {
@@ -61,6 +63,12 @@ impl Subject {
     pub fn is_consul(&self, view: &View) -> bool {
         self.name == CONSUL && self.namespace == Namespace::default() && self.service(view).is_none()
     }
+}
+
+/// The name that a service goes by, with instances here or without, which is asked for in another case.
+fn spelled(consul: &Consul, seen: &Seen, namespace: &Namespace, name: &str) -> Option<ServiceName> {
+    let summarized = || seen.other.as_ref()?.summarized_as(namespace.as_str(), name).find(|key| key.namespace == *namespace);
+    consul.spelled(seen, namespace, name).or_else(|| summarized().map(|key| key.service.clone()))
 }
 
 /// Consul's own service on a node of an agent that lives.

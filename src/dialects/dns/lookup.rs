@@ -15,7 +15,7 @@ use crate::model::instance::{Health, Instance};
 use crate::model::names::{Namespace, ServiceKey, ServiceName};
 use crate::model::node::Liveness;
 use crate::model::text::Text;
-use crate::view::{Entry, LinkState, Node, View};
+use crate::view::{DatacenterView, Entry, LinkState, Node, View};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{CNAME, NS, PTR, SOA, SRV};
 use hickory_proto::rr::{RData, RecordType};
@@ -58,8 +58,12 @@ pub struct Lookup<'a> {
     pub config: &'a Config,
     pub draws: &'a mut Draws,
     pub basis: Basis,
-    /// How the datacenter that the view is of is heard, where it is not the own one.
-    pub elsewhere: Option<LinkState>,
+    /// What else is known of the datacenter that the view is of, where it is not the own one.
+    pub elsewhere: Option<&'a DatacenterView>,
+    /// Services of that datacenter that were looked at and are known by their summaries.
+    pub summarized: Vec<ServiceKey>,
+    /// Of these some is known to be available, and its instances are not here.
+    pub is_missing: bool,
 }
 
 /// Where something can be reached, on the way into an answer.
@@ -107,7 +111,7 @@ struct Front<'a> {
 impl<'a> Lookup<'a> {
     pub fn new(view: &'a View, folded: &'a Folded, config: &'a Config, draws: &'a mut Draws) -> Self {
         let basis = Basis { services: Vec::new(), nodes_revision: view.nodes_revision, generation: folded.generation() };
-        Self { view, folded, config, draws, basis, elsewhere: None }
+        Self { view, folded, config, draws, basis, elsewhere: None, summarized: Vec::new(), is_missing: false }
     }
 
     /// The answer to a question about something in `domain`, which is ours.
@@ -130,7 +134,7 @@ impl<'a> Lookup<'a> {
 
     /// Nobody hears that datacenter: no resolver may keep what is said of it.
     fn is_stale(&self) -> bool {
-        self.elsewhere == Some(LinkState::Stale)
+        self.elsewhere.is_some_and(|known| known.state == LinkState::Stale)
     }
 
     fn service_ttl(&self, folded_name: &str) -> u32 {
@@ -142,14 +146,18 @@ impl<'a> Lookup<'a> {
     }
 
     fn seal(&self, mut prepared: Prepared, domain: &Name) -> Prepared {
-        if prepared.is_empty() {
+        // A failure is nothing to be remembered.
+        if prepared.is_empty() && prepared.rcode != ResponseCode::ServFail {
             prepared.set_authority(domain, self.authority_data(domain));
         }
         prepared.seal()
     }
 
     fn service(&mut self, service: &Service, kind: RecordType, domain: &Name) -> Prepared {
-        let Some((folded_name, offers)) = self.offers(service) else { return Prepared::new(ResponseCode::NXDomain) };
+        let Some((folded_name, offers)) = self.offers(service) else {
+            // "There is none" would be wrong, and is remembered; a failure is asked again, here or elsewhere.
+            return Prepared::new(if self.is_missing { ResponseCode::ServFail } else { ResponseCode::NXDomain });
+        };
         let ttl = self.service_ttl(&folded_name);
         match kind {
             RecordType::SRV => self.srv(&offers, ttl, domain),
@@ -167,6 +175,7 @@ impl<'a> Lookup<'a> {
                 if let Some(found) = self.view.service(key.namespace.as_str(), key.service.as_str()) {
                     offers.extend(found.available().filter_map(|entry| self.offer(entry, tag.as_deref())));
                 }
+                self.note_summary(&key);
                 let revision = self.view.revision_of(key.namespace.as_str(), key.service.as_str());
                 self.basis.services.push((key, revision));
             }
@@ -174,10 +183,25 @@ impl<'a> Lookup<'a> {
                 offers.extend(self.agents().filter_map(agent_offer));
             }
             if !offers.is_empty() {
+                self.is_missing = false;
                 return Some((name, offers));
+            }
+            if self.is_missing {
+                // Whether this reading of the name finds anything is not known yet.
+                return None;
             }
         }
         None
+    }
+
+    /// A service of another datacenter may be known by its summary, with its instances or without.
+    fn note_summary(&mut self, key: &ServiceKey) {
+        let Some(known) = self.elsewhere else { return };
+        let (namespace, service) = (key.namespace.as_str(), key.service.as_str());
+        if known.summary(namespace, service).is_some() {
+            self.is_missing |= known.lacks(namespace, service).is_some_and(|one| one.summary.available > 0);
+            self.summarized.push(key.clone());
+        }
     }
 
     /// Nodes of agents that are alive.
@@ -189,7 +213,13 @@ impl<'a> Lookup<'a> {
     fn keys(&self, namespace: &str, name: &str) -> Vec<ServiceKey> {
         let plain = Namespace::new(namespace).ok().zip(ServiceName::new(name).ok());
         let plain = plain.map(|(namespace, service)| ServiceKey { namespace, service });
-        plain.into_iter().chain(self.folded.find(namespace, name).cloned()).collect()
+        let mut keys: Vec<ServiceKey> = plain.into_iter().chain(self.folded.find(namespace, name).cloned()).collect();
+        for key in self.elsewhere.into_iter().flat_map(|known| known.summarized_as(namespace, name)) {
+            if !keys.contains(key) {
+                keys.push(key.clone());
+            }
+        }
+        keys
     }
 
     fn offer(&self, entry: &Entry, tag: Option<&str>) -> Option<Offer> {

@@ -12,7 +12,7 @@
 //! config     what decides on answers beside the catalog
 //! ```
 //!
-//! No sockets and no clocks here: bytes come in with the view of that moment, bytes go out. Sockets, and the recursors that names of
+//! No sockets, no clocks and no waiting here: bytes come in with the view of that moment, bytes go out. Sockets, and the recursors that names of
 //! others are asked of, are `serve::dns`'.
 
 pub mod config;
@@ -30,7 +30,8 @@ mod text;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::view::View;
+use crate::agent::handle::Named;
+use crate::view::{DatacenterView, View};
 use config::Config;
 use draws::Draws;
 use folded::Folded;
@@ -59,6 +60,7 @@ pub struct Responder {
     cache: HashMap<Box<[u8]>, Cached>,
     cache_bytes: usize,
     key: Vec<u8>,
+    looked_up: Option<Named>,
 }
 
 struct Cached {
@@ -92,11 +94,13 @@ impl Responder {
             cache: HashMap::new(),
             cache_bytes: 0,
             key: Vec::new(),
+            looked_up: None,
         }
     }
 
     /// Answers one message out of a view, into `out`.
     pub fn answer(&mut self, message: &[u8], view: &View, transport: Transport, out: &mut Vec<u8>) -> Outcome {
+        self.looked_up = None;
         match Query::read(message) {
             Ok(query) => self.resolve(&query, view, transport, out),
             Err(Unasked::Ignored(why)) => Outcome::Ignored(why),
@@ -105,6 +109,12 @@ impl Responder {
                 Outcome::Answered(rcode)
             }
         }
+    }
+
+    /// Services of another datacenter that the last answer looked at, and that are known by their summaries: whoever asked uses them. Where
+    /// their instances are not here the answer is a failure, and where they are it may be old: another may be had once they are fetched.
+    pub fn take_looked_up(&mut self) -> Option<Named> {
+        self.looked_up.take()
     }
 
     fn resolve(&mut self, query: &Query<'_>, view: &View, transport: Transport, out: &mut Vec<u8>) -> Outcome {
@@ -140,11 +150,14 @@ impl Responder {
             Some(known) => {
                 let folded = self.elsewhere.entry(known.name.clone()).or_default();
                 folded.follow(&known.view);
-                Lookup { elsewhere: Some(known.state), ..Lookup::new(&known.view, folded, &config, &mut self.draws) }
+                Lookup { elsewhere: Some(known), ..Lookup::new(&known.view, folded, &config, &mut self.draws) }
             }
         };
         let mut prepared = lookup.answer(&subject, &query.name, query.kind, domain);
         let basis = lookup.basis;
+        let services = lookup.summarized;
+        let named = |known: &Arc<DatacenterView>| Named { datacenter: known.name.clone(), services };
+        self.looked_up = elsewhere.map(named).filter(|named| !named.services.is_empty());
         if matches!(subject, Subject::Reverse(_)) && prepared.rcode == ResponseCode::NXDomain && self.may_forward(query) {
             return Outcome::Forward;
         }

@@ -9,6 +9,7 @@
 //! ```
 
 mod datagrams;
+mod elsewhere;
 mod recursors;
 mod tcp;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use crate::agent::handle::Handle;
 use crate::dialects::dns::config::{Config, ServiceTtl};
 use crate::dialects::dns::{Ignored, Responder, ResponseCode, Transport, name};
 use crate::settings::{DNS_PORT, Dns, Listen};
+use elsewhere::Waiting;
 use recursors::Recursors;
 
 /// Connections over TCP that are open at one moment, of all workers.
@@ -165,6 +167,7 @@ pub fn serve(bound: Bound, settings: &Dns, handle: &Handle) -> io::Result<Servin
     let shared = Arc::new(Shared {
         handle: handle.clone(),
         recursors: Recursors::new(recursors, settings.recursor_timeout),
+        waiting: Waiting::default(),
         connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         counters: Counters::register(handle),
     });
@@ -210,6 +213,7 @@ fn config(settings: &Dns, recurses: bool) -> Config {
 struct Shared {
     handle: Handle,
     recursors: Recursors,
+    waiting: Waiting,
     connections: Arc<Semaphore>,
     counters: Counters,
 }

@@ -93,7 +93,11 @@ fn first_message(unread: &[u8]) -> io::Result<Option<&[u8]>> {
 
 /// Whether there is an answer.
 async fn respond(worker: &Worker, message: &[u8], out: &mut Vec<u8>) -> bool {
-    let outcome = worker.responder().answer(message, &worker.shared.handle.view(), Transport::Tcp, out);
+    let (outcome, wait) = worker.answer(message, Transport::Tcp, out);
+    if let Some(wait) = wait {
+        *out = worker.await_fetched(message, wait, Transport::Tcp).await;
+        return true;
+    }
     match outcome {
         Outcome::Answered(rcode) => worker.shared.counters.answered(Transport::Tcp, rcode),
         Outcome::Ignored(why) => {
@@ -101,14 +105,7 @@ async fn respond(worker: &Worker, message: &[u8], out: &mut Vec<u8>) -> bool {
             return false;
         }
         Outcome::Forward | Outcome::Chase { .. } => {
-            let answer = std::mem::take(out);
-            *out = match worker.shared.recursors.place() {
-                Some(_place) => worker.recurse(message, outcome, answer, Transport::Tcp).await,
-                None => {
-                    worker.shared.counters.recursions_refused.inc();
-                    worker.give_up(message, outcome, answer, Transport::Tcp)
-                }
-            };
+            *out = worker.ask_recursors(message, outcome, std::mem::take(out), Transport::Tcp).await;
         }
     }
     true

@@ -4,19 +4,22 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name as Asked, RecordType};
 
 use super::*;
-use crate::agent::handle::DriverSide;
+use crate::agent::handle::{Call, Changed, DriverSide, Request};
 use crate::agent::testing::door;
+use crate::model::command::Command;
 use crate::model::instance::Instance;
-use crate::model::names::NodeId;
+use crate::model::names::{Namespace, NodeId, ServiceKey, ServiceName};
+use crate::model::summary::Summary;
 use crate::model::time::Now;
 use crate::serve::Serving;
 use crate::settings::{Flags, Settings};
-use crate::view::{View, testing};
+use crate::view::{DatacenterView, LinkState, Summarized, View, testing};
 
 /// For what has to happen on loopback, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -220,6 +223,92 @@ fn a_port_that_is_taken_is_refused_with_what_to_type() {
     assert!(bind(&[scene.at], 1).is_err(), "though its owner shares it");
     let refused = bind(&["192.0.2.1:53".parse().unwrap()], 1).err().unwrap().to_string();
     assert!(refused.contains("192.0.2.1"), "{refused}");
+}
+
+/// East as dc1 knows it: `far` by its summary and, with so many instances, as it was fetched so long ago.
+fn view_with_east(fetched: Option<(u8, Duration)>, wall_ms: u64) -> Arc<View> {
+    let (mut own, mut east) = (testing::editor(NodeId(1), "dc1"), testing::editor(NodeId(1), "east"));
+    let node = testing::node(NodeId(7), "e1", "east");
+    let names = std::iter::once("near").chain((0..fetched.map_or(0, |(count, _)| count)).map(|_| "far"));
+    for (at, service) in names.enumerate() {
+        let address = format!("10.9.0.{at}");
+        let instance = Instance { address: address.as_str().into(), weight: 1_000, enabled: true, ..Instance::default() };
+        testing::put(&mut east, &node, service, &address, &instance);
+    }
+    let key = ServiceKey { namespace: Namespace::default(), service: ServiceName::new("far").unwrap() };
+    let summary = Summary { instances: 1, available: 1, ..Summary::default() };
+    let known = testing::datacenter(&mut east, "east", 5, LinkState::Fresh, 20_000, None);
+    let fetched_ms = |ago: Duration| crate::agent::clock::wall_ms() - u64::try_from(ago.as_millis()).unwrap();
+    let fetched = fetched.map(|(_, ago)| (key.clone(), fetched_ms(ago))).into_iter().collect();
+    let known = DatacenterView { summaries: Arc::new([Summarized { key, summary, revision: 7 }]), fetched, ..(*known).clone() };
+    own.set_datacenters(vec![Arc::new(known)]);
+    own.publish(Now { ns: 1, wall_ms }).unwrap()
+}
+
+fn fetch_asked(driver: &mut DriverSide) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    match runtime.block_on(driver.next()) {
+        Request::Call(Call { command: Command::Fetch { datacenter, service, .. }, .. }) => format!("{service} of {datacenter}"),
+        _ => panic!("something else than a fetch"),
+    }
+}
+
+#[test]
+fn a_query_for_what_is_known_by_its_summary_waits_for_its_instances_and_holds_up_nobody() {
+    let mut scene = Scene::new(&settings(), 1);
+    scene.driver.published().show(view_with_east(None, 10));
+    let (waiting, other) = (scene.udp(), scene.udp());
+    waiting.send(&question(7, "far.service.east.consul.").to_vec().unwrap()).unwrap();
+    let mut stream = scene.tcp();
+    stream.write_all(&framed(&question(8, "far.service.east.consul."))).unwrap();
+    assert_eq!(fetch_asked(&mut scene.driver), "far of east");
+    let mut bytes = [0; 4_096];
+    other.send(&question(9, "near.service.east.consul.").to_vec().unwrap()).unwrap();
+    let length = other.recv(&mut bytes).unwrap();
+    assert_eq!(Message::from_vec(&bytes[..length]).unwrap().answers.len(), 1, "another query of the same worker");
+    scene.driver.published().show(view_with_east(Some((1, Duration::ZERO)), 20));
+    scene.driver.published().wake(&Changed::Any);
+    let length = waiting.recv(&mut bytes).unwrap();
+    for (id, answer) in [(7, Message::from_vec(&bytes[..length]).unwrap()), (8, read_framed(&mut stream))] {
+        assert_eq!((answer.metadata.id, answer.metadata.response_code, answer.answers.len()), (id, ResponseCode::NoError, 1));
+    }
+}
+
+#[test]
+fn a_query_for_what_does_not_come_fails_in_time_and_is_no_missing_name() {
+    let scene = Scene::new(&settings(), 1);
+    scene.driver.published().show(view_with_east(None, 10));
+    let began = Instant::now();
+    let answer = scene.ask(&question(7, "far.service.east.consul."));
+    assert_eq!((answer.metadata.response_code, answer.authorities.len()), (ResponseCode::ServFail, 0));
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(scene.ask(&question(8, "none.service.east.consul.")).metadata.response_code, ResponseCode::NXDomain);
+    assert!(scene.metric("tidings_dns_answers_total{transport=\"udp\",rcode=\"servfail\"} 1"));
+}
+
+#[test]
+fn what_was_fetched_long_ago_is_told_where_nothing_newer_comes_in_time() {
+    let mut scene = Scene::new(&settings(), 1);
+    let seconds = Duration::from_secs;
+    scene.driver.published().show(view_with_east(Some((1, seconds(15))), 10));
+    let began = Instant::now();
+    assert_eq!(scene.ask(&question(6, "far.service.east.consul.")).answers.len(), 1);
+    assert!(began.elapsed() < seconds(1), "what others use waits for nothing: {:?}", began.elapsed());
+    assert_eq!(fetch_asked(&mut scene.driver), "far of east", "and is fetched anew");
+    scene.driver.published().show(view_with_east(Some((1, seconds(200))), 20));
+    let began = Instant::now();
+    assert_eq!(scene.ask(&question(7, "far.service.east.consul.")).answers.len(), 1);
+    assert!(began.elapsed() >= seconds(1), "{:?}", began.elapsed());
+    let waiting = scene.udp();
+    waiting.send(&question(8, "far.service.east.consul.").to_vec().unwrap()).unwrap();
+    let mut bytes = [0; 4_096];
+    waiting.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(waiting.recv(&mut bytes).is_err(), "it waits");
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    scene.driver.published().show(view_with_east(Some((3, seconds(0))), 30));
+    scene.driver.published().wake(&Changed::Any);
+    let length = waiting.recv(&mut bytes).unwrap();
+    assert_eq!(Message::from_vec(&bytes[..length]).unwrap().answers.len(), 3);
 }
 
 /// A name server that answers each query with `reply`; stops with the first one that it does not answer.

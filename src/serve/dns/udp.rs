@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::datagrams::{Answer, BATCH, Datagrams, Room, Way};
+use super::elsewhere::Wait;
 use super::{FAILURE_PAUSE, Worker};
 use crate::dialects::dns::message::UDP_BYTES_MAX;
 use crate::dialects::dns::{Outcome, Transport};
@@ -69,7 +70,11 @@ impl Queries {
     fn answer(&mut self, message: &[u8], way: Way) {
         let shared = &self.worker.shared;
         let mut bytes = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(UDP_BYTES_MAX));
-        let outcome = self.worker.responder().answer(message, &shared.handle.view(), Transport::Udp, &mut bytes);
+        let (outcome, wait) = self.worker.answer(message, Transport::Udp, &mut bytes);
+        if let Some(wait) = wait {
+            self.spare.push(bytes);
+            return self.await_fetched(message.to_vec(), wait, way);
+        }
         match outcome {
             Outcome::Answered(rcode) => {
                 shared.counters.answered(Transport::Udp, rcode);
@@ -81,6 +86,15 @@ impl Queries {
             }
             outcome => self.recurse(message.to_vec(), outcome, bytes, way),
         }
+    }
+
+    /// Answers once another datacenter's instances are here, or do not come.
+    fn await_fetched(&self, message: Vec<u8>, wait: Wait, way: Way) {
+        let (datagrams, worker) = (Arc::clone(&self.datagrams), self.worker.clone());
+        tokio::spawn(async move {
+            let bytes = worker.await_fetched(&message, wait, Transport::Udp).await;
+            worker.count_unsent(datagrams.send(&[Answer { bytes, way }]));
+        });
     }
 
     /// Answers once recursors have.

@@ -98,28 +98,79 @@ async fn another_datacenter_is_read_like_the_own_one_and_says_its_age() {
     assert!(answer.index() > index);
 }
 
-#[tokio::test]
+/// far tells summaries of `db`, which was fetched five seconds ago, and of `Web`, which was or was not.
+fn view_with_summaries(own: &mut Editor, far: &mut Editor, has_web: bool, wall: u64) -> Arc<crate::view::View> {
+    let key = |service: &str| ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() };
+    let summary = Summary { instances: 1, ..Summary::default() };
+    let summarized = |service: &str| Summarized { key: key(service), summary: summary.clone(), revision: 7 };
+    put(far, "far", if has_web { "Web" } else { "db" }, "far-1", Health::Passing);
+    let web = has_web.then(|| (key("Web"), wall_ms()));
+    let known = DatacenterView {
+        summaries: Arc::new([summarized("Web"), summarized("db")]),
+        fetched: web.into_iter().chain([(key("db"), wall_ms() - 5_000)]).collect(),
+        revision: wall << 10,
+        ..(*known(far, "far", wall, 90_000, None)).clone()
+    };
+    own.set_datacenters(vec![Arc::new(known)]);
+    own.publish(at(wall)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_known_by_its_summary_is_fetched_for_whoever_asks_and_tells_the_age_of_that() {
     let (mut own, mut far) = (editor("dc1"), editor("far"));
     put(&mut own, "dc1", "web", "own-1", Health::Passing);
-    put(&mut far, "far", "db", "far-1", Health::Passing);
-    let key = |service: &str| ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() };
-    let summarized = |service: &str| Summarized { key: key(service), summary: Summary::default(), revision: 7 };
-    let known = DatacenterView {
-        summaries: Arc::new([summarized("db"), summarized("web")]),
-        fetched: Arc::new([(key("db"), wall_ms() - 5_000)]),
-        ..(*known(&mut far, "far", 5, 90_000, None)).clone()
-    };
-    own.set_datacenters(vec![Arc::new(known)]);
-    let (handle, mut driver) = door_to(own.publish(at(10)).unwrap());
+    let (handle, mut driver) = door_to(view_with_summaries(&mut own, &mut far, false, 10));
     let fetched = ask(&handle, "/v1/health/service/db?dc=far").await;
     assert_eq!(fetched.json()[0]["Service"]["ID"], "far-1");
     let age_ms: u64 = fetched.header("x-consul-lastcontact").parse().unwrap();
     assert!((5_000..60_000).contains(&age_ms), "{age_ms}");
-    assert_eq!(ask(&handle, "/v1/health/service/web?dc=far").await.json(), json!([]));
     assert_eq!(ask(&handle, "/v1/health/service/web").await.json()[0]["Service"]["ID"], "own-1");
-    let Request::Call(call) = driver.next().await else { panic!("nobody asked") };
-    assert!(matches!(call.command, Command::Fetch { service, .. } if service.as_str() == "web"), "what is new enough is not fetched again");
     let pause = Duration::from_millis(20);
-    assert!(tokio::time::timeout(pause, driver.next()).await.is_err(), "a plain read fetches nothing");
+    assert!(tokio::time::timeout(pause, driver.next()).await.is_err(), "nobody asked for what is at home or new enough");
+    let names = ask(&handle, "/v1/catalog/services?dc=far").await;
+    assert_eq!(names.json(), json!({"Web": [], "db": ["t"]}), "what is known by its summary has a name");
+
+    // An empty list would be taken for the truth: who asks waits a moment, and keeps what he has where nothing comes.
+    let began = tokio::time::Instant::now();
+    for path in ["/v1/health/service/web?dc=far", "/v1/catalog/service/Web?dc=far", "/v1/health/checks/web?dc=far"] {
+        assert_eq!(ask(&handle, path).await.said(), (500, "No answer from far about \"Web\" yet"), "{path}");
+    }
+    assert_eq!(began.elapsed(), 3 * Duration::from_secs(3));
+    let Request::Call(call) = driver.next().await else { panic!("nobody asked") };
+    assert!(matches!(call.command, Command::Fetch { service, .. } if service.as_str() == "Web"));
+
+    let waiting = {
+        let handle = handle.clone();
+        tokio::spawn(async move { ask(&handle, "/v1/health/service/web?dc=far&passing").await })
+    };
+    tokio::time::sleep(pause).await;
+    assert!(!waiting.is_finished());
+    driver.published().show(view_with_summaries(&mut own, &mut far, true, 20));
+    driver.published().wake(&Changed::Any);
+    let found = waiting.await.unwrap();
+    assert_eq!(found.json()[0]["Service"]["ID"], "far-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_read_goes_on_having_its_service_fetched() {
+    let (mut own, mut far) = (editor("dc1"), editor("far"));
+    put(&mut own, "dc1", "web", "own-1", Health::Passing);
+    put(&mut far, "far", "db", "far-1", Health::Passing);
+    let key = ServiceKey { namespace: Namespace::default(), service: ServiceName::new("db").unwrap() };
+    let summary = Summary { instances: 1, ..Summary::default() };
+    let known = DatacenterView {
+        summaries: Arc::new([Summarized { key: key.clone(), summary, revision: 7 }]),
+        fetched: Arc::new([(key, wall_ms() - 20_000)]),
+        ..(*known(&mut far, "far", 5, 90_000, None)).clone()
+    };
+    own.set_datacenters(vec![Arc::new(known)]);
+    let (handle, mut driver) = door_to(own.publish(at(10)).unwrap());
+    let index = ask(&handle, "/v1/health/service/db?dc=far").await.index();
+    let path = format!("/v1/health/service/db?dc=far&index={index}&wait=10s");
+    let blocked = tokio::spawn(async move { ask(&handle, &path).await });
+    for asked in 0..8 {
+        let next = tokio::time::timeout(Duration::from_millis(1_500), driver.next()).await;
+        assert!(matches!(next, Ok(Request::Call(call)) if matches!(call.command, Command::Fetch { .. })), "after {asked}");
+    }
+    assert!(!blocked.is_finished());
 }

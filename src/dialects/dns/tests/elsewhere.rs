@@ -1,8 +1,30 @@
 //! Other datacenters: names of theirs are answered from here.
 
 use super::*;
-use crate::view::LinkState;
+use crate::model::summary::Summary;
 use crate::view::testing::{self, datacenter};
+use crate::view::{DatacenterView, LinkState, Summarized};
+
+fn key(service: &str) -> ServiceKey {
+    ServiceKey { namespace: Namespace::default(), service: ServiceName::new(service).unwrap() }
+}
+
+/// The scene below; east tells summaries of the services, each with how many are available, and these of them were fetched.
+fn scene_of_summaries(services: &[(&str, u32)], fetched: &[&str]) -> Scene {
+    let mut scene = scene();
+    let summarized = |(service, available): &(&str, u32)| {
+        let summary = Summary { instances: 2, available: *available, ..Summary::default() };
+        Summarized { key: key(service), summary, revision: 7 }
+    };
+    let mut others: Vec<DatacenterView> = scene.view.datacenters.iter().map(|known| (**known).clone()).collect();
+    for other in &mut others {
+        other.summaries = services.iter().map(summarized).collect();
+        other.fetched = fetched.iter().map(|service| (key(service), START_MS)).collect();
+    }
+    scene.editor.set_datacenters(others.into_iter().map(Arc::new).collect());
+    scene.publish();
+    scene
+}
 
 /// dc1 has `web`; east is heard and has `web`, `API` and the node `e1`; the lost one, which nobody hears, has `db`.
 fn scene() -> Scene {
@@ -76,4 +98,40 @@ fn answers_about_a_datacenter_follow_what_is_heard_of_it() {
     assert_eq!(scene.rcode("api.service.east.coast.consul.", RecordType::A), ResponseCode::NXDomain);
     let answer = scene.ask("api.service.east.coast.consul.", RecordType::NS);
     assert_eq!(answer.answers.len(), 2, "who answers for the domain is told whatever the name");
+}
+
+#[test]
+fn a_service_known_by_its_summary_alone_fails_rather_than_not_to_exist() {
+    let mut scene = scene_of_summaries(&[("Loud", 1), ("far", 2), ("idle", 0), ("web", 1)], &["web"]);
+    let mut ask = |name: &str, kind: RecordType| {
+        let mut out = Vec::new();
+        scene.responder.answer(&question(name, kind).to_vec().unwrap(), &scene.view, Transport::Udp, &mut out);
+        let answer = Message::from_vec(&out).unwrap();
+        (answer.metadata.response_code, scene.responder.take_looked_up(), answer)
+    };
+    let named = |datacenter: &str, service: &str| Named { datacenter: datacenter.to_owned(), services: vec![key(service)] };
+    for (name, kind, datacenter, service) in [
+        ("far.service.east.coast.consul.", RecordType::A, "East.Coast", "far"),
+        ("far.service.east.coast.dc.consul.", RecordType::AAAA, "East.Coast", "far"),
+        ("_far._tcp.service.east.coast.consul.", RecordType::SRV, "East.Coast", "far"),
+        ("blue.far.service.east.coast.consul.", RecordType::A, "East.Coast", "far"),
+        ("loud.service.east.coast.consul.", RecordType::A, "East.Coast", "Loud"),
+        ("far.service.lost.consul.", RecordType::A, "lost", "far"),
+    ] {
+        let (rcode, looked_up, answer) = ask(name, kind);
+        assert_eq!(looked_up, Some(named(datacenter, service)), "{name}");
+        assert_eq!((rcode, answer.authorities.len()), (ResponseCode::ServFail, 0), "{name}: nobody may remember it");
+    }
+    // Nothing of it is available, as far as is known.
+    let (rcode, looked_up, _) = ask("idle.service.east.coast.consul.", RecordType::A);
+    assert_eq!((rcode, looked_up), (ResponseCode::NXDomain, Some(named("East.Coast", "idle"))));
+    // What was fetched is an answer, and in use.
+    let (rcode, looked_up, answer) = ask("web.service.east.coast.consul.", RecordType::A);
+    assert_eq!((rcode, looked_up, answer.answers.len()), (ResponseCode::NoError, Some(named("East.Coast", "web")), 1));
+    for name in
+        ["far.service.consul.", "nothing.service.east.coast.consul.", "e1.node.east.coast.consul.", "api.service.east.coast.consul."]
+    {
+        let (rcode, looked_up, _) = ask(name, RecordType::A);
+        assert!(rcode != ResponseCode::ServFail && looked_up.is_none(), "{name}: {rcode}");
+    }
 }
