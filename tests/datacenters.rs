@@ -27,9 +27,11 @@ struct Datacenter {
 }
 
 fn datacenter(site: &Site, name: &str, join: Option<SocketAddr>) -> Datacenter {
-    let wan = free_address();
-    let wan_text = wan.to_string();
+    let (wan, settings) = (free_address(), site.path(&format!("{name}.toml")));
+    std::fs::write(&settings, "[wan]\nexport = { \"*\" = \"full\" }\n").expect("the scratch directory can be written");
+    let (wan_text, settings) = (wan.to_string(), settings.display().to_string());
     let mut gateway = site.agent(&format!("{name}-gateway")).with(&["--datacenter", name, "--gateway", "--wan", &wan_text]);
+    gateway = gateway.with(&["--config", &settings]);
     if let Some(join) = join {
         gateway = gateway.with(&["--join-wan", &join.to_string()]);
     }

@@ -5,9 +5,11 @@
 
 mod lab;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
 use lab::agent::{Agent, Site, binary, free_address, text};
 use lab::wait_until;
 use serde_json::{Value, json};
@@ -16,6 +18,19 @@ use serde_json::{Value, json};
 const MEET_WITHIN: Duration = Duration::from_secs(60);
 /// For a summary to follow what it tells of, on a busy machine.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(20);
+/// More than DNS lets anybody wait.
+const DNS_WITHIN: Duration = Duration::from_secs(10);
+
+/// A gateway and a plain agent whose export nobody set; where the plain one answers DNS.
+fn unset_datacenter(site: &Site, name: &str, wan: SocketAddr, join: Option<SocketAddr>) -> (Agent, Agent, SocketAddr) {
+    let mut gateway = site.agent(&format!("{name}-gateway")).with(&["--datacenter", name, "--gateway", "--wan", &wan.to_string()]);
+    if let Some(join) = join {
+        gateway = gateway.with(&["--join-wan", &join.to_string()]);
+    }
+    let gateway = gateway.start();
+    let (plain, dns) = site.agent(&format!("{name}-plain")).with(&["--datacenter", name]).join(&[&gateway]).with_dns();
+    (gateway, plain.start(), dns)
+}
 
 /// A gateway and a plain agent.
 fn datacenter(site: &Site, name: &str, export: &str, wan: SocketAddr, join: Option<SocketAddr>) -> (Agent, Agent) {
@@ -95,4 +110,70 @@ fn a_summary_is_known_everywhere_and_its_instances_come_when_somebody_asks() {
         let known = west.get("/api/v1/services/web?dc=east");
         ids(&known) == ["web-2"]
     });
+}
+
+/// What DNS says to a question for IPv4 addresses, asked once: its rcode and how many addresses.
+fn resolve(at: SocketAddr, name: &str) -> (ResponseCode, usize) {
+    let mut question = Message::query();
+    question.metadata.id = 7;
+    question.add_query(Query::query(Name::from_ascii(name).expect("it is a name"), RecordType::A));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
+    socket.set_read_timeout(Some(DNS_WITHIN)).expect("it is no zero");
+    socket.send_to(&question.to_vec().expect("it is small"), at).expect("loopback takes it");
+    let mut bytes = [0; 4_096];
+    let length = socket.recv(&mut bytes).expect("a query is answered, whatever happens elsewhere");
+    let answer = Message::from_vec(&bytes[..length]).expect("it is an answer");
+    (answer.metadata.response_code, answer.answers.len())
+}
+
+#[test]
+fn with_nothing_set_every_reader_finds_what_the_other_side_has() {
+    let site = Site::new();
+    let wan = free_address();
+    let (_east_gateway, east, _) = unset_datacenter(&site, "east", wan, None);
+    let (_west_gateway, west, dns) = unset_datacenter(&site, "west", free_address(), Some(wan));
+    // A service of its own for each reader, so that none finds what another had fetched.
+    let services = ["for-list", "For-Dns", "for-health", "for-watch", "for-failover"];
+    for service in services {
+        for at in 1..=3 {
+            let body = json!({"address": format!("10.0.0.{at}"), "port": 80, "tags": ["v1"]});
+            east.register(service, &format!("{service}-{at}"), body);
+        }
+    }
+    for service in services {
+        wait_until(MEET_WITHIN, "west knows the summary of each", || row(&west, service).is_some_and(|row| row["available"] == 3));
+        assert_eq!(row(&west, service).expect("it is listed")["instances_elsewhere"], true, "{service} crosses by itself");
+    }
+
+    let list = west.get("/api/v1/services/for-list?dc=east&wait=20s");
+    assert_eq!((ids(&list).len(), &list["complete"]), (3, &json!(true)));
+
+    // On a busy machine a query may fail for a second or so: it is asked again then, and is never told that there is no such name.
+    let mut said = Vec::new();
+    wait_until(FOLLOW_WITHIN, "DNS answers", || {
+        said.push(resolve(dns, "for-dns.service.east.consul."));
+        said.last() == Some(&(ResponseCode::NoError, 3))
+    });
+    assert!(said.iter().all(|(rcode, _)| *rcode != ResponseCode::NXDomain), "{said:?}");
+    assert_eq!(resolve(dns, "for-dns.service.consul."), (ResponseCode::NXDomain, 0), "a plain name is of the own datacenter");
+
+    let mut found = None;
+    wait_until(FOLLOW_WITHIN, "Consul's health answers", || {
+        found = west.send("GET", "/v1/health/service/for-health?dc=east&passing=1", None).ok().filter(|answer| answer.status == 200);
+        found.is_some()
+    });
+    let health = found.expect("it was waited for").json();
+    assert_eq!(health.as_array().map(Vec::len), Some(3), "it is never told an empty list: {health}");
+    let names = west.get("/v1/catalog/services?dc=east");
+    assert!(services.iter().all(|service| names[service].is_array()), "{names}");
+
+    let mut events = west.http.events("/api/v1/watch?dc=east&service=for-watch").expect("it opens");
+    let mut told = Vec::new();
+    while told.iter().filter(|name| *name == "put").count() < 3 {
+        told.push(events.next(FOLLOW_WITHIN).expect("its instances come").name);
+    }
+    assert!(told.iter().all(|name| name == "put" || name == "synced"), "{told:?}");
+
+    let failover = west.get("/api/v1/services/for-failover?failover&wait=20s");
+    assert_eq!(ids(&failover).len(), 3);
 }

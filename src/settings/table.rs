@@ -217,9 +217,9 @@ pub const SETTINGS: &[Setting] = &[
             None,
             "What crosses to other datacenters: full, summary (how many instances, how healthy, in which zones) or none, by the service's name,\n\
              else by the longest PREFIX*, else by *. NAMESPACE/NAME is for one namespace, and goes before NAME alone. The same at all gateways of\n\
-             a datacenter. By default everything crosses in full.",
+             a datacenter. What no entry fits crosses as a summary; others fetch its instances when somebody there looks them up.",
         ),
-        "{ \"*\" = \"summary\", \"web\" = \"full\", \"api-*\" = \"full\", \"internal/*\" = \"none\" }",
+        "{ \"web\" = \"full\", \"api-*\" = \"full\", \"internal/*\" = \"none\" }",
     ),
     setting(
         "wan.export_edition",

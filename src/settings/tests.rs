@@ -281,7 +281,7 @@ fn a_gateway_is_one_by_its_flag_and_exports_by_the_narrowest_rule() {
 
 #[test]
 fn export_rules_go_by_namespace_and_service() {
-    let rules = "\"*\" = \"summary\", web = \"full\", \"team/*\" = \"none\", \"team/web\" = \"summary\", \"*/a/b\" = \"none\"";
+    let rules = "web = \"full\", \"team/*\" = \"none\", \"team/web\" = \"summary\", \"*/a/b\" = \"none\"";
     let (_dir, path) = file(&format!("[wan]\ngateway = true\nexport = {{ {rules} }}\n"));
     let export = load(Some(path), &[], &[("gossip.encrypt", &"ab".repeat(32))]).unwrap().0.wan.unwrap().export;
     for (namespace, service, expected) in [
@@ -293,6 +293,9 @@ fn export_rules_go_by_namespace_and_service() {
     ] {
         assert_eq!(export.of(namespace, service), expected, "{namespace}/{service}");
     }
+    let (_dir, path) = file("[wan]\ngateway = true\nexport = { \"*\" = \"full\", \"team/*\" = \"none\" }\n");
+    let export = load(Some(path), &[], &[("gossip.encrypt", &"ab".repeat(32))]).unwrap().0.wan.unwrap().export;
+    assert_eq!([export.of("default", "db"), export.of("team", "db")], [Export::Full, Export::None]);
     let (_dir, path) = file("[wan]\ngateway = true\nexport = { \"a b/web\" = \"full\" }\n");
     assert!(load(Some(path), &[], &[]).unwrap_err().to_string().contains("wan.export"));
 }

@@ -146,7 +146,7 @@ impl<'l> Reader<'l> {
         rules.sort_by_key(|rule| (rule.service.ends_with('*'), Reverse(rule.service.len()), rule.namespace.is_none()));
         let edition = self.count("wan.export_edition", 0, i64::from(EDITION_MAX))?;
         let edition = u16::try_from(edition).expect("it is within its bounds");
-        Ok(ExportPolicy { edition, rules, otherwise: Export::Full })
+        Ok(ExportPolicy { edition, rules, ..ExportPolicy::default() })
     }
 
     fn dns(&self) -> Result<Dns, Problem> {

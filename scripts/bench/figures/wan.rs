@@ -41,6 +41,9 @@ impl World {
             lab.link(a, b).delay(ONE_WAY).loss(LOSS);
         }
         let pool: Vec<String> = [0, 1, HOSTS, HOSTS + 1].iter().map(|n| hosts[*n].at(WAN_PORT).to_string()).collect();
+        let settings = site.path("wan.toml");
+        std::fs::write(&settings, "[wan]\nexport = { \"*\" = \"full\" }\n").expect("the scratch directory can be written");
+        let settings = settings.display().to_string();
         let mut agents: Vec<Agent> = Vec::new();
         for (side, name) in [(east, "east"), (west, "west")] {
             for (n, mut agent) in site.agents_on(side).into_iter().enumerate() {
@@ -48,7 +51,7 @@ impl World {
                 if n < GATEWAYS {
                     let advertised = side[n].at(WAN_PORT).to_string();
                     let listen = format!("0.0.0.0:{WAN_PORT}");
-                    agent = agent.with(&["--gateway", "--wan", &listen, "--advertise-wan", &advertised]);
+                    agent = agent.with(&["--config", &settings, "--gateway", "--wan", &listen, "--advertise-wan", &advertised]);
                     for seed in pool.iter().filter(|seed| **seed != advertised) {
                         agent = agent.with(&["--join-wan", seed]);
                     }

@@ -27,13 +27,15 @@ struct Plan {
     seed: u16,
     /// What else it is told.
     further: Vec<String>,
+    /// Its settings that no flag stands for.
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Plan {
     /// The first of those that join each other has no seed but itself.
     fn new(name: String, seed: Option<u16>) -> Result<Self, Failure> {
         let (gossip, http) = (free_gossip_port()?, free_http_port()?);
-        Ok(Self { name, gossip, http, seed: seed.unwrap_or(gossip), further: Vec::new() })
+        Ok(Self { name, gossip, http, seed: seed.unwrap_or(gossip), further: Vec::new(), environment: Vec::new() })
     }
 }
 
@@ -60,6 +62,8 @@ impl Cluster {
                 if at == 0 {
                     let wan = free_gossip_port()?;
                     plan.further.extend(["--gateway".into(), "--wan".into(), format!("127.0.0.1:{wan}")]);
+                    // What is shown is how soon things cross: all of them do, whether somebody looks or not.
+                    plan.environment.push(("TIDINGS_AGENT__WAN__EXPORT", "*=full"));
                     joined.iter().for_each(|other| plan.further.extend(["--join-wan".into(), format!("127.0.0.1:{other}")]));
                     joined = joined.or(Some(wan));
                 }
@@ -169,14 +173,14 @@ fn program() -> Result<PathBuf, Failure> {
 }
 
 fn spawn(dir: &Path, plan: &Plan) -> Result<Child, Failure> {
-    let Plan { name, gossip, http, seed, further } = plan;
+    let Plan { name, gossip, http, seed, further, environment } = plan;
     let log = File::options().create(true).append(true).open(dir.join(format!("{name}.log")));
     let log = log.map_err(|why| Failure::failed(format!("no log can be written: {why}")))?;
     let mut command = Command::new(program()?);
     command.arg("agent").args(["--node", name, "--no-dns"]);
     command.args(["--gossip", &format!("127.0.0.1:{gossip}"), "--http", &format!("127.0.0.1:{http}")]);
     command.args(["--join", &format!("127.0.0.1:{seed}"), "--encrypt", &format!("@{}", dir.join("key").display())]);
-    command.arg("--data-dir").arg(dir.join(name)).args(further);
+    command.arg("--data-dir").arg(dir.join(name)).args(further).envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command.spawn().map_err(|why| Failure::failed(format!("{name} cannot be started: {why}")))
 }

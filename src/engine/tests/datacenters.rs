@@ -19,7 +19,7 @@ pub fn deregister(service: &str, id: &str) -> Command {
 }
 
 pub fn site(name: &'static str, gateways: usize, others: usize) -> Site {
-    Site { name, gateways, others, export: ExportPolicy::default() }
+    Site { name, gateways, others, export: ExportPolicy::full() }
 }
 
 /// Hosts 0 to 3 are east's, 4 to 7 west's; the first two of each are gateways.
@@ -187,7 +187,7 @@ fn a_wider_policy_brings_what_it_lets_through_and_a_narrower_one_takes_it_back()
     net.call(1, register("web", "1")).unwrap();
     net.run_ms(2_000);
     assert_eq!(remote(&net, 4, "east", "web"), 0);
-    for (edition, export, seen) in [(1, ExportPolicy::default(), 1), (2, nothing, 0)] {
+    for (edition, export, seen) in [(1, ExportPolicy::full(), 1), (2, nothing, 0)] {
         net.restart(0, |config| config.gateway.as_mut().unwrap().export = ExportPolicy { edition, ..export });
         net.run_ms(60_000);
         for host in 3..6 {

@@ -104,14 +104,19 @@ pub struct ExportRule {
 /// The highest edition: it is the lowest bits of an epoch as it crosses, so that a new edition is like a new epoch.
 pub const EDITION_MAX: u16 = 2_047;
 
-/// Everything crosses.
+/// Of everything a summary crosses: what other datacenters use of it they fetch, and nobody carries the rest.
 impl Default for ExportPolicy {
     fn default() -> Self {
-        Self { edition: 0, rules: Vec::new(), otherwise: Export::Full }
+        Self { edition: 0, rules: Vec::new(), otherwise: Export::Summary }
     }
 }
 
 impl ExportPolicy {
+    /// Every instance of every service crosses.
+    pub fn full() -> Self {
+        Self { otherwise: Export::Full, ..Self::default() }
+    }
+
     /// Whether some service may cross as a summary.
     pub fn has_summaries(&self) -> bool {
         self.otherwise == Export::Summary || self.rules.iter().any(|rule| rule.export == Export::Summary)
