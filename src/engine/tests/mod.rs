@@ -2,6 +2,7 @@
 
 mod datacenters;
 mod harness;
+mod namesakes;
 mod summaries;
 
 use crate::model::command::{Command, Condition, Registration, Reply, Target, WriteResult};

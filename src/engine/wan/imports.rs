@@ -338,6 +338,11 @@ impl Import {
         self.state
     }
 
+    /// Whether nobody here has heard it for so long.
+    pub fn is_silent(&self, now: Now, ms: u64) -> bool {
+        self.state == LinkState::Stale && now.ns.saturating_sub(self.heard_ns) >= ms * 1_000_000
+    }
+
     /// Gateways here that hear it.
     pub fn heard_by(&self) -> Vec<NodeId> {
         self.links.iter().filter(|link| link.state != LinkState::Stale).map(|link| link.gateway).collect()

@@ -292,6 +292,8 @@ pub struct Incoming {
     pub certified: Option<Datacenter>,
     /// Once it said hello.
     pub datacenter: Option<Datacenter>,
+    /// Which origins of its datacenter it named then.
+    pub kin: Vec<NodeId>,
     pub is_fresh: bool,
     /// Origins whose changes wait over there, as it last said.
     pub backlog: u32,
@@ -319,6 +321,7 @@ impl Incoming {
             addr,
             certified,
             datacenter: None,
+            kin: Vec::new(),
             is_fresh: false,
             backlog: 0,
             heard_ns: now.ns,

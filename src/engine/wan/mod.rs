@@ -5,10 +5,10 @@
 //! crossing  the own catalog as it crosses                                 link      one stream to or from another gateway
 //! imports   what every agent keeps of other datacenters                   summaries what is known of services that do not cross in full
 //! answers   what was fetched of those, as all agents here keep it         fetching  when a gateway fetches them
+//! kin       who may speak for a datacenter of that name
 //! ```
 //!
-//! Not built: telling two other datacenters of one name apart (a gateway
-//! refuses only those that use its own's). Addresses of the pool are not stored: a gateway that restarts finds it by its seeds.
+//! Addresses of the pool are not stored: a gateway that restarts finds it by its seeds.
 //!
 //! A gateway is in two pools: its datacenter's, and that of all gateways. Each has a socket, a seal and a label of its own; the label is
 //! part of what a seal authenticates, so that no packet of one pool is ever taken for one of the other.
@@ -19,5 +19,6 @@ mod crossing;
 mod fetching;
 pub mod gateway;
 pub mod imports;
+mod kin;
 mod link;
 mod summaries;

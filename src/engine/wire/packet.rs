@@ -246,10 +246,11 @@ pub enum Frame {
 /// What a link says beside snapshots and wants. Its opener sends what its own datacenter's origins wrote; the other side says what it lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkFrame {
-    /// First from either side: the sender's datacenter, and the edition of its export policy.
+    /// First from either side: the sender's datacenter, the edition of its export policy, and some of the origins that it knows there.
     Hello {
         datacenter: Datacenter,
         edition: u16,
+        kin: Vec<NodeId>,
     },
     /// What the receiver of the link has of the sender's datacenter.
     Sketch(Vec<SketchCells>),

@@ -9,6 +9,7 @@ use super::config::{GatewayConfig, WanConfig};
 use super::crossing::Crossing;
 use super::fetching::Fetching;
 use super::imports::{Imports, Making};
+use super::kin;
 use super::link::{Incoming, Outgoing};
 use super::summaries::Summaries;
 use crate::engine::catalog::Catalog;
@@ -33,6 +34,8 @@ mod sending;
 
 /// Links and pool are looked after so often, in milliseconds.
 const TICK_MS: u64 = 1_000;
+/// A new gateway of the own datacenter is known in it by then, in milliseconds.
+const NAMESAKE_MS: u64 = 10_000;
 /// Heads, wants or ids in one frame.
 const FRAME_ITEMS: usize = 1_024;
 /// Wants gathered on one link.
@@ -81,6 +84,8 @@ pub struct Gateway {
     pub mail: Mail,
     key: HeadKey,
     announced: BTreeMap<NodeId, Datacenter>,
+    /// Since when gateways of the pool bear the own datacenter's name and are unknown in it.
+    namesakes: BTreeMap<NodeId, u64>,
     outgoing: BTreeMap<StreamId, Outgoing>,
     incoming: BTreeMap<StreamId, Incoming>,
     dials: BTreeMap<Datacenter, Dial>,
@@ -115,6 +120,7 @@ impl Gateway {
             streams: Streams::default(),
             mail: Mail::default(),
             announced: BTreeMap::new(),
+            namesakes: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             incoming: BTreeMap::new(),
             dials: BTreeMap::new(),
@@ -150,7 +156,8 @@ impl Gateway {
     fn refuse_peer(&mut self, node: NodeId, why: &'static str) {
         self.refuse(why);
         if self.warned.len() < WARNED_MAX && self.warned.insert((node, why)) {
-            tracing::warn!(?node, why, "what a gateway says is refused");
+            let (addr, datacenter) = (self.membership.member(node).map(|member| member.addr), self.announced.get(&node));
+            tracing::warn!(?node, ?addr, ?datacenter, why, "what a gateway says is refused");
         }
     }
 
@@ -166,9 +173,14 @@ impl Gateway {
     /// Which datacenter a gateway is of.
     pub fn announced(&mut self, now: Now, home: &Home<'_>, node: NodeId, datacenter: Datacenter) {
         if datacenter == *home.name && home.members.member(node).is_none() && home.catalog.head(node).is_none() {
-            // It calls its own datacenter as we call ours.
-            return self.refuse_peer(node, "wan_name_taken");
+            // It calls its own datacenter as we call ours, or has not come here yet.
+            let since_ns = *self.namesakes.entry(node).or_insert(now.ns);
+            if now.ns.saturating_sub(since_ns) >= NAMESAKE_MS * 1_000_000 {
+                self.refuse_peer(node, "wan_name_taken");
+            }
+            return;
         }
+        self.namesakes.remove(&node);
         if self.membership.member(node).is_some() && self.announced.insert(node, datacenter.clone()) != Some(datacenter) {
             self.tick_ns = now.ns;
         }
@@ -228,6 +240,7 @@ impl Gateway {
             self.speak_ns = Some(now.ns);
         }
         self.announced.retain(|node, _| self.membership.member(*node).is_some());
+        self.namesakes.retain(|node, _| self.membership.member(*node).is_some());
         let strangers: Vec<SocketAddr> =
             self.membership.peers().iter().filter(|peer| !self.announced.contains_key(&peer.node)).map(|peer| peer.addr).collect();
         strangers.into_iter().for_each(|addr| self.introduce(home, addr, false));
@@ -241,7 +254,7 @@ impl Gateway {
         unheard.iter().for_each(|name| self.say_links(now, imports, name));
         self.say_gone(now, imports);
         self.drop_answers(now, imports);
-        self.dial(now, rng);
+        self.dial(now, home, rng);
         self.say_life(now, home);
         self.say_summaries(now, home);
         let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };
@@ -269,9 +282,21 @@ impl Gateway {
     /// A stream we opened stands.
     pub fn connected(&mut self, home: &Home<'_>, stream: StreamId) {
         if self.outgoing.contains_key(&stream) {
-            let hello = LinkFrame::Hello { datacenter: home.name.clone(), edition: self.config.export.edition };
-            self.send(stream, Frame::Link(hello));
+            self.say_hello(home, stream);
         }
+    }
+
+    fn say_hello(&mut self, home: &Home<'_>, stream: StreamId) {
+        let (datacenter, edition) = (home.name.clone(), self.config.export.edition);
+        self.send(stream, Frame::Link(LinkFrame::Hello { datacenter, edition, kin: kin::of(home.catalog) }));
+    }
+
+    /// Whether a gateway that named these origins is of the datacenter that is known here by that name.
+    fn may_speak(&self, now: Now, home: &Home<'_>, imports: &mut Imports, from: NodeId, name: &Datacenter, kin: &[NodeId]) -> bool {
+        let is_held = !self.theirs(home, imports, name).is_empty();
+        let linked = self.incoming.values().filter(|link| link.datacenter.as_ref() == Some(name) && link.from != Some(from));
+        let linked = linked.map(|link| link.kin.as_slice());
+        imports.find(name).is_none_or(|import| kin::may_speak(now, import, is_held, kin, linked))
     }
 
     pub fn closed(&mut self, now: Now, imports: &mut Imports, stream: StreamId) {
@@ -287,7 +312,7 @@ impl Gateway {
     /// A frame came whole, from a gateway that the seal vouches for.
     pub fn frame(&mut self, now: Now, home: &Home<'_>, imports: &mut Imports, stream: StreamId, from: NodeId, frame: Frame) {
         let taken = if self.outgoing.contains_key(&stream) {
-            self.frame_out(now, home, stream, from, frame)
+            self.frame_out(now, home, imports, stream, from, frame)
         } else {
             self.frame_in(now, home, imports, stream, from, frame)
         };

@@ -3,6 +3,7 @@
 use super::super::crossing::advert_term;
 use super::super::fetching::Arriving;
 use super::super::imports::{Imports, LinkSeen, author_of};
+use super::super::kin;
 use super::super::link::{Incoming, weight};
 use super::super::summaries::Taken;
 use super::{FRAME_ITEMS, Gateway, Home, WANTS_MAX};
@@ -54,8 +55,8 @@ impl Gateway {
         link: &mut Incoming,
         frame: Frame,
     ) -> Result<bool, &'static str> {
-        if let Frame::Link(LinkFrame::Hello { datacenter, .. }) = frame {
-            return self.greet(now, home, imports, stream, link, datacenter);
+        if let Frame::Link(LinkFrame::Hello { datacenter, kin, .. }) = frame {
+            return self.greet(now, home, imports, stream, link, (datacenter, kin));
         }
         let Some(name) = link.datacenter.clone() else { return Err("link_ungreeted") };
         let bytes = weight(&frame);
@@ -217,7 +218,7 @@ impl Gateway {
         imports: &mut Imports,
         stream: StreamId,
         link: &mut Incoming,
-        datacenter: Datacenter,
+        (datacenter, kin): (Datacenter, Vec<NodeId>),
     ) -> Result<bool, &'static str> {
         if link.datacenter.is_some() {
             return Err("link_nonsense");
@@ -231,15 +232,20 @@ impl Gateway {
         if link.from.and_then(|from| self.announced.get(&from)).is_some_and(|announced| *announced != datacenter) {
             return Err("link_name_changed");
         }
+        if kin.len() > kin::KIN_MAX {
+            return Err("link_nonsense");
+        }
+        if link.from.is_some_and(|from| !self.may_speak(now, home, imports, from, &datacenter, &kin)) {
+            return Err("wan_name_taken");
+        }
         if imports.ensure(now, &datacenter, true, &self.wan, &home.making).is_none() {
             return Err("link_datacenters_full");
         }
-        link.datacenter = Some(datacenter.clone());
+        (link.datacenter, link.kin) = (Some(datacenter.clone()), kin);
         // Who opens a second one has given the first up.
         let former: Vec<StreamId> = self.incoming.iter().filter(|(_, other)| other.from == link.from).map(|(id, _)| *id).collect();
         former.into_iter().for_each(|id| self.close(now, imports, id));
-        let hello = LinkFrame::Hello { datacenter: home.name.clone(), edition: self.config.export.edition };
-        self.send(stream, Frame::Link(hello));
+        self.say_hello(home, stream);
         let adverts = self.theirs(home, imports, &datacenter);
         link.salt = u64::from(now.wall_ms as u32);
         self.send_sketch(stream, &adverts, link.salt);
@@ -247,7 +253,7 @@ impl Gateway {
     }
 
     /// What is held of another datacenter's own origins: not what gateways here say of it.
-    fn theirs(&self, home: &Home<'_>, imports: &mut Imports, name: &Datacenter) -> Vec<Advert> {
+    pub(super) fn theirs(&self, home: &Home<'_>, imports: &mut Imports, name: &Datacenter) -> Vec<Advert> {
         let members = home.members.members().map(|member| member.node);
         let authors: BTreeSet<NodeId> = std::iter::once(home.members.me().node).chain(members).map(|node| author_of(name, node)).collect();
         imports.find(name).map(|import| import.adverts(&authors)).unwrap_or_default()

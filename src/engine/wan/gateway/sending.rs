@@ -3,6 +3,7 @@
 use super::super::config::Export;
 use super::super::crossing::Crossing;
 use super::super::fetching;
+use super::super::imports::Imports;
 use super::super::link::Outgoing;
 use super::super::summaries;
 use super::{Dial, Effect, FRAME_ITEMS, Gateway, Home, LANE, TICK_MS};
@@ -27,7 +28,11 @@ const SUMMARIES: NodeId = NodeId(0);
 
 impl Gateway {
     /// Opens a link to each datacenter that has none.
-    pub(super) fn dial(&mut self, now: Now, rng: &mut ChaCha12Rng) {
+    pub(super) fn dial(&mut self, now: Now, home: &Home<'_>, rng: &mut ChaCha12Rng) {
+        if !home.is_ready {
+            // It has nothing to say yet, and does not know whom of its own datacenter to name.
+            return;
+        }
         let lives =
             |node: &NodeId| self.membership.member(*node).filter(|member| member.state == MemberState::Alive).map(|member| member.addr);
         let mut reachable: BTreeMap<Datacenter, Vec<(NodeId, SocketAddr)>> = BTreeMap::new();
@@ -147,10 +152,17 @@ impl Gateway {
         &mut self,
         now: Now,
         home: &Home<'_>,
+        imports: &mut Imports,
         stream: StreamId,
         from: NodeId,
         frame: Frame,
     ) -> Result<(), &'static str> {
+        if let Frame::Link(LinkFrame::Hello { datacenter, kin, .. }) = &frame
+            && !self.may_speak(now, home, imports, from, datacenter, kin)
+        {
+            // What is said here is not for another datacenter of that name.
+            return Err("wan_name_taken");
+        }
         let Some(link) = self.outgoing.get_mut(&stream).filter(|link| link.to == from) else { return Err("link_stranger") };
         link.heard_ns = now.ns;
         match frame {

@@ -415,7 +415,7 @@ fn frames() -> Vec<Frame> {
         Frame::Done { is_ready: false },
         Frame::Lineage(vec![(1_800_000_000_000, 7), (1_800_000_009_000, 12)].into()),
         Frame::Lane([1, 2, 3, 4]),
-        Frame::Link(LinkFrame::Hello { datacenter: east(), edition: 3 }),
+        Frame::Link(LinkFrame::Hello { datacenter: east(), edition: 3, kin: vec![ORIGIN] }),
         Frame::Link(LinkFrame::Sketch(vec![])),
         Frame::Link(LinkFrame::Heads(vec![head()])),
         Frame::Link(LinkFrame::HeadsEnd),
