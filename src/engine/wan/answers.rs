@@ -4,6 +4,7 @@
 //! take the newest that is whole, and put it into the datacenter's view where that knows the service by its summary alone: nothing of it
 //! is ever a record of the other datacenter here.
 
+use super::fetching::UNUSED_MS;
 use super::imports::{Import, author_of};
 use crate::model::answer::{AnswerHead, Told, answer_key};
 use crate::model::names::{NodeId, ServiceKey};
@@ -18,10 +19,16 @@ use std::hash::Hasher as _;
 /// What readers see of the answers about one datacenter.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// Whose answers may count.
-    sources: Vec<NodeId>,
+    /// Whose answers may count, and whether they can fetch anew.
+    sources: Vec<Source>,
     is_news: bool,
     shown: BTreeMap<ServiceKey, Shown>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Source {
+    author: NodeId,
+    is_alive: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +51,7 @@ impl Answers {
 impl Import {
     /// What an origin says changed: it may have been an answer.
     pub(super) fn answer_moved(&mut self, origin: NodeId) {
-        self.answers.is_news |= self.answers.sources.contains(&origin) && self.has_answers();
+        self.answers.is_news |= self.answers.sources.iter().any(|source| source.author == origin) && self.has_answers();
     }
 
     /// The summaries that readers see changed.
@@ -53,7 +60,7 @@ impl Import {
     }
 
     fn has_answers(&self) -> bool {
-        let is_said = |source: &NodeId| self.catalog.said(*source, Kind::ANSWER).next().is_some();
+        let is_said = |source: &Source| self.catalog.said(source.author, Kind::ANSWER).next().is_some();
         !self.answers.shown.is_empty() || self.answers.sources.iter().any(is_said)
     }
 
@@ -92,24 +99,25 @@ impl Import {
         of_it.map(|key| key.id.as_str().to_owned()).collect()
     }
 
-    /// Whose answers count: of gateways that live, while they can fetch anew; of all, while nobody hears the datacenter.
+    /// Whose answers count: those of gateways that live, and for a while of those that do not, so that readers go on reading until another
+    /// has fetched for them; for as long as there are any, while nobody hears the datacenter.
     pub fn settle_answerers(&mut self, gateways: impl Iterator<Item = (NodeId, bool)>) {
         let is_heard = self.state() != LinkState::Stale;
-        let counts = gateways.filter(|(_, is_alive)| *is_alive || !is_heard);
-        let sources: Vec<NodeId> = counts.map(|(gateway, _)| author_of(&self.name, gateway)).collect();
+        let source = |(gateway, is_alive)| Source { author: author_of(&self.name, gateway), is_alive: is_alive || !is_heard };
+        let sources: Vec<Source> = gateways.map(source).collect();
         let is_new = self.answers.sources != sources;
         self.answers.sources = sources;
         self.answers.is_news |= is_new && self.has_answers();
     }
 
     /// Puts answers into the view of what crosses by itself, and takes them out of it. Says whether readers see something new.
-    pub fn settle_answers(&mut self) -> bool {
+    pub fn settle_answers(&mut self, now: Now) -> bool {
         // What the catalog has not folded yet could undo it.
         if !self.answers.is_news || self.catalog.is_behind() {
             return false;
         }
         self.answers.is_news = false;
-        let newest = self.newest_answers();
+        let newest = self.newest_answers(now);
         let gone: Vec<ServiceKey> = self.answers.shown.keys().filter(|service| !newest.contains_key(*service)).cloned().collect();
         let mut is_news = !gone.is_empty();
         for service in gone {
@@ -135,19 +143,23 @@ impl Import {
     }
 
     /// The newest answer about each service that is known by its summary.
-    fn newest_answers(&self) -> BTreeMap<ServiceKey, Shown> {
+    fn newest_answers(&self, now: Now) -> BTreeMap<ServiceKey, Shown> {
         let mut newest: BTreeMap<ServiceKey, Shown> = BTreeMap::new();
         for source in &self.answers.sources {
-            for content in self.catalog.said(*source, Kind::ANSWER) {
+            for content in self.catalog.said(source.author, Kind::ANSWER) {
                 let Ok(key) = content.key() else { continue };
                 if !key.id.is_empty() {
                     continue;
                 }
                 let head = content.decode::<AnswerHead>().ok().map(|(_, head)| head);
                 let (Some(service), Some(head)) = (service_of(&key.namespace, &key.name), head) else { continue };
+                if !source.is_alive && now.wall_ms > head.fetched_ms + UNUSED_MS {
+                    // Nobody drops it who is alive; what somebody uses was fetched by another since.
+                    continue;
+                }
                 let is_older = newest.get(&service).is_some_and(|known| known.head.fetched_ms >= head.fetched_ms);
                 if !is_older && self.is_summarized(&service) {
-                    newest.insert(service, Shown { head, source: *source });
+                    newest.insert(service, Shown { head, source: source.author });
                 }
             }
         }

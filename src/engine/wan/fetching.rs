@@ -34,7 +34,7 @@ pub const REFRESH_MS: u64 = 10_000;
 /// No answer came for so long: it is asked for again, in milliseconds.
 const ASK_AGAIN_MS: u64 = 2_000;
 /// What nobody has looked up for so long is dropped, in milliseconds.
-const UNUSED_MS: u64 = 300_000;
+pub const UNUSED_MS: u64 = 300_000;
 
 type Name = (Datacenter, ServiceKey);
 

@@ -603,7 +603,7 @@ impl Import {
             self.is_outdated = true;
             self.summaries_changed();
         }
-        self.is_outdated |= self.settle_answers();
+        self.is_outdated |= self.settle_answers(now);
         if let Some(view) = self.catalog.publish(now) {
             (self.published, self.is_outdated) = (view, true);
         }
