@@ -413,7 +413,7 @@ impl Engine {
         }
         self.imports.members_changed();
         if let Some(gateway) = self.gateway.as_mut() {
-            gateway.member_changed(now);
+            gateway.member_changed(now, event);
         }
     }
 

@@ -159,7 +159,7 @@ impl Engine {
                 let mut context = Context { catalog: &mut self.catalog, members: &self.membership };
                 self.spread.head_moved(now, &mut context, origin);
                 if let Some(gateway) = self.gateway.as_mut() {
-                    gateway.moved(now, origin);
+                    gateway.moved(now, &self.catalog, origin);
                 }
                 self.imports.agent_moved(origin);
                 self.show_members_at.get_or_insert(now.after_ms(SHOW_COUNTS_MS));

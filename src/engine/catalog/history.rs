@@ -68,6 +68,12 @@ impl Catalog {
         slots.map(|ix| (self.table.slot(ix).uid(), self.table.slot(ix).record()))
     }
 
+    /// What is held of an origin behind `after`, tombstones included, in order of seq.
+    pub fn records_after(&self, origin: NodeId, after: Seq) -> impl Iterator<Item = Record> + '_ {
+        let places = self.known(origin).into_iter().flat_map(move |origin| origin.order.behind(after));
+        places.map(|(_, ix)| self.table.slot(ix).record())
+    }
+
     /// The claim of an origin's latest word on a key.
     pub fn claim(&self, origin: NodeId, uid: Uid) -> Option<Claim> {
         let ix = self.table.find(self.table.origin_ix(origin)?, uid)?;

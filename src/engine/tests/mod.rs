@@ -3,6 +3,7 @@
 mod datacenters;
 mod harness;
 mod namesakes;
+mod pace;
 mod summaries;
 
 use crate::model::command::{Command, Condition, Registration, Reply, Target, WriteResult};

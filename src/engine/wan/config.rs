@@ -13,6 +13,8 @@ pub struct WanConfig {
     pub datacenters_max: usize,
     /// Changes gather for so long before they cross.
     pub batch_ms: u64,
+    /// The same for what takes something out of lists: deregistrations, failures, deaths.
+    pub removal_ms: u64,
     /// First and second in rank compare what they know with the other side so often.
     pub reconcile_ms: u64,
     /// Bytes on their way on one link, beyond what the receiver said it has taken in.
@@ -32,6 +34,7 @@ impl Default for WanConfig {
             retention_ms: 72 * 3_600_000,
             datacenters_max: 32,
             batch_ms: 100,
+            removal_ms: 10,
             reconcile_ms: 10_000,
             window_bytes: 1 << 20,
             redial_min_ms: 1_000,

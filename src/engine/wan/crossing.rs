@@ -62,7 +62,7 @@ impl Crossing<'_> {
         if let AsOf::Newest { .. } = batch.as_of {
             batch.as_of = AsOf::Later(batch.to);
         }
-        batch.records.retain(|record| self.lets_through(record));
+        batch.records.retain(|record| lets_through(self.policy, record));
         Some(batch)
     }
 
@@ -75,7 +75,7 @@ impl Crossing<'_> {
         loop {
             match reader.next(self.catalog, SNAPSHOT_CHUNK_BYTES) {
                 Chunk::Records(mut records) => {
-                    records.retain(|record| self.lets_through(record));
+                    records.retain(|record| lets_through(self.policy, record));
                     count += records.len() as u64;
                     if !records.is_empty() {
                         frames.push(Frame::SnapshotRecords(pack(&records)));
@@ -88,17 +88,18 @@ impl Crossing<'_> {
         frames.push(Frame::SnapshotEnd { records: count });
         Some((head, frames))
     }
+}
 
-    fn lets_through(&self, record: &Record) -> bool {
-        let content = match &record.state {
-            RecordState::Deleted { kind, .. } => return crosses(*kind),
-            RecordState::Live(content) => content,
-        };
-        let Ok(key) = content.key() else { return false };
-        // A word on a whole node names no service.
-        let is_of_node = key.kind == Kind::NODE || key.kind == Kind::OVERRIDE && key.id.is_empty();
-        crosses(key.kind) && (is_of_node || key.kind == Kind::BLOB || self.policy.of(&key.namespace, &key.name) == Export::Full)
-    }
+/// Whether a record crosses. Of a tombstone's service nothing is known here: all of them do.
+pub fn lets_through(policy: &ExportPolicy, record: &Record) -> bool {
+    let content = match &record.state {
+        RecordState::Deleted { kind, .. } => return crosses(*kind),
+        RecordState::Live(content) => content,
+    };
+    let Ok(key) = content.key() else { return false };
+    // A word on a whole node names no service.
+    let is_of_node = key.kind == Kind::NODE || key.kind == Kind::OVERRIDE && key.id.is_empty();
+    crosses(key.kind) && (is_of_node || key.kind == Kind::BLOB || policy.of(&key.namespace, &key.name) == Export::Full)
 }
 
 /// Entries, leases and events are a datacenter's own.

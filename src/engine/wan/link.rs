@@ -15,6 +15,7 @@
 
 use super::crossing::Crossing;
 use super::fetching::{ANSWER_QUEUE_MAX, Arriving};
+use super::pace::Hurry;
 use super::summaries::{Gathering, yielded};
 use crate::engine::catalog::{ORIGINS_MAX, Staged};
 use crate::engine::spread::pack;
@@ -60,8 +61,12 @@ pub struct Outgoing {
     /// Marks of origins given up that were sent.
     marked: BTreeSet<NodeId>,
     dirty: BTreeSet<NodeId>,
+    /// Of these, what goes before all others: something of them is gone.
+    hurried: BTreeSet<NodeId>,
     /// To be sent whoever is first in rank: the other side said that it lacks them.
     asked: BTreeSet<NodeId>,
+    /// Whose snapshots are in the queue, or were until it is empty.
+    snapshots: BTreeSet<NodeId>,
     /// Who was said to be down; none before that was said at all.
     down: Option<BTreeSet<NodeId>>,
     /// All summaries were said on it: from then on, changes are.
@@ -87,7 +92,9 @@ impl Outgoing {
             cursors: BTreeMap::new(),
             marked: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            hurried: BTreeSet::new(),
             asked: BTreeSet::new(),
+            snapshots: BTreeSet::new(),
             down: None,
             has_summaries: false,
             was_source: false,
@@ -98,8 +105,11 @@ impl Outgoing {
         }
     }
 
-    pub fn touch(&mut self, origin: NodeId) {
+    pub fn touch(&mut self, origin: NodeId, hurry: Hurry) {
         self.dirty.insert(origin);
+        if hurry == Hurry::AtOnce {
+            self.hurried.insert(origin);
+        }
     }
 
     pub fn touch_all(&mut self, origins: impl IntoIterator<Item = NodeId>) {
@@ -199,26 +209,50 @@ impl Outgoing {
 
     /// The next frames, as far as the window goes.
     pub fn speak(&mut self, crossing: &Crossing<'_>, is_mine: impl Fn(NodeId) -> bool, window: u64) -> Vec<Frame> {
-        let mut frames = Vec::new();
+        let mut frames = self.speak_hurried(crossing, &is_mine, window);
         while !self.is_full(window) {
             if let Some(frame) = self.queue.pop_front() {
                 self.sent += weight(&frame);
                 frames.push(frame);
-            } else if !self.fill(crossing, &is_mine) {
+            } else if let Some(batches) = self.gather(crossing, &is_mine, Of::All) {
+                self.sent += weight(&batches);
+                frames.push(batches);
+            } else if self.queue.is_empty() {
                 break;
+            }
+        }
+        if self.queue.is_empty() {
+            self.snapshots.clear();
+        }
+        frames
+    }
+
+    /// What goes before all others, as far as the window goes: also before what waits already.
+    pub fn speak_hurried(&mut self, crossing: &Crossing<'_>, is_mine: impl Fn(NodeId) -> bool, window: u64) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        // What follows on a snapshot that waits goes after it.
+        self.hurried.retain(|origin| self.dirty.contains(origin) && !self.snapshots.contains(origin));
+        while !self.hurried.is_empty() && !self.is_full(window) {
+            if let Some(batches) = self.gather(crossing, &is_mine, Of::Hurried) {
+                self.sent += weight(&batches);
+                frames.push(batches);
             }
         }
         frames
     }
 
-    /// Puts the next frames into the queue; says whether there are any.
-    fn fill(&mut self, crossing: &Crossing<'_>, is_mine: &impl Fn(NodeId) -> bool) -> bool {
+    /// The next batches, as one frame. Where a snapshot is due, it goes into the queue.
+    fn gather(&mut self, crossing: &Crossing<'_>, is_mine: &impl Fn(NodeId) -> bool, of: Of) -> Option<Frame> {
         let mut batches: Vec<Batch> = Vec::new();
         let mut bytes = 0;
         while bytes < FRAME_BATCH_BYTES {
-            let Some(origin) = self.dirty.first().copied() else { break };
+            let waiting = match of {
+                Of::Hurried => &self.hurried,
+                Of::All => &self.dirty,
+            };
+            let Some(origin) = waiting.first().copied() else { break };
             if !self.asked.contains(&origin) && !is_mine(origin) {
-                self.dirty.remove(&origin);
+                self.done_with(origin);
                 continue;
             }
             match self.next_of(crossing, origin) {
@@ -228,20 +262,24 @@ impl Outgoing {
                 }
                 Next::Snapshot(frames) => {
                     self.queue.extend(frames);
+                    self.snapshots.insert(origin);
+                    self.hurried.remove(&origin);
                     break;
                 }
                 Next::Nothing => {
-                    self.dirty.remove(&origin);
+                    self.done_with(origin);
                     self.asked.remove(&origin);
                 }
             }
         }
-        if !batches.is_empty() {
-            // Deregistrations first: what is gone must not be handed out any longer than it takes to say so.
-            batches.sort_by_key(|batch| !batch.records.iter().any(|record| matches!(record.state, RecordState::Deleted { .. })));
-            self.queue.push_front(Frame::Link(LinkFrame::Batches(pack(&batches))));
-        }
-        !self.queue.is_empty()
+        // Deregistrations first, also of what is repaired: what is gone must not be handed out any longer than it takes to say so.
+        batches.sort_by_key(|batch| !batch.records.iter().any(|record| matches!(record.state, RecordState::Deleted { .. })));
+        (!batches.is_empty()).then(|| Frame::Link(LinkFrame::Batches(pack(&batches))))
+    }
+
+    fn done_with(&mut self, origin: NodeId) {
+        self.dirty.remove(&origin);
+        self.hurried.remove(&origin);
     }
 
     fn next_of(&mut self, crossing: &Crossing<'_>, origin: NodeId) -> Next {
@@ -271,6 +309,13 @@ impl Outgoing {
             None => Next::Nothing,
         }
     }
+}
+
+/// Of which origins something is to be said.
+#[derive(Clone, Copy)]
+enum Of {
+    Hurried,
+    All,
 }
 
 /// Too much waits for a link.

@@ -5,6 +5,7 @@
 //! crossing  the own catalog as it crosses                                 link      one stream to or from another gateway
 //! imports   what every agent keeps of other datacenters                   summaries what is known of services that do not cross in full
 //! answers   what was fetched of those, as all agents here keep it         fetching  when a gateway fetches them
+//! pace      how soon what the own datacenter writes crosses
 //! kin       who may speak for a datacenter of that name
 //! ```
 //!
@@ -21,4 +22,5 @@ pub mod gateway;
 pub mod imports;
 mod kin;
 mod link;
+mod pace;
 mod summaries;

@@ -11,11 +11,12 @@ use super::fetching::Fetching;
 use super::imports::{Imports, Making};
 use super::kin;
 use super::link::{Incoming, Outgoing};
+use super::pace::{Hurry, Pace};
 use super::summaries::Summaries;
 use crate::engine::catalog::Catalog;
 use crate::engine::io::StreamId;
 use crate::engine::mail::Mail;
-use crate::engine::membership::{MemberState, Membership};
+use crate::engine::membership::{Event, MemberState, Membership};
 use crate::engine::proof::Proofs;
 use crate::engine::spread::sketch::HeadKey;
 use crate::engine::streams::Streams;
@@ -97,7 +98,11 @@ pub struct Gateway {
     /// Gateways of the own datacenter that live, this one included.
     own: Vec<NodeId>,
     tick_ns: u64,
+    pace: Pace,
     speak_ns: Option<u64>,
+    /// When what takes something out of lists is said, and when it is said who went down.
+    hurry_ns: Option<u64>,
+    life_ns: Option<u64>,
     /// Who is down may have changed.
     is_life_new: bool,
     /// What of whom was said in the log: once is enough.
@@ -130,7 +135,10 @@ impl Gateway {
             fetching: Fetching::default(),
             own: Vec::new(),
             tick_ns: now.ns,
+            pace: Pace::default(),
             speak_ns: None,
+            hurry_ns: None,
+            life_ns: None,
             is_life_new: true,
             warned: BTreeSet::new(),
             strangers: Strangers::new("WAN"),
@@ -145,7 +153,7 @@ impl Gateway {
 
     pub fn deadline(&self) -> u64 {
         let swim = self.membership.deadline().unwrap_or(u64::MAX);
-        self.tick_ns.min(self.speak_ns.unwrap_or(u64::MAX)).min(swim)
+        [self.speak_ns, self.hurry_ns, self.life_ns].into_iter().flatten().fold(self.tick_ns.min(swim), u64::min)
     }
 
     fn refuse(&mut self, why: &'static str) {
@@ -201,16 +209,24 @@ impl Gateway {
     }
 
     /// An origin of the own datacenter moved.
-    pub fn moved(&mut self, now: Now, origin: NodeId) {
-        self.outgoing.values_mut().for_each(|link| link.touch(origin));
-        if !self.outgoing.is_empty() {
-            self.speak_ns.get_or_insert(now.after_ms(self.wan.batch_ms));
+    pub fn moved(&mut self, now: Now, catalog: &Catalog, origin: NodeId) {
+        let hurry = self.pace.moved(catalog, &self.config.export, origin);
+        if self.outgoing.is_empty() {
+            return;
+        }
+        self.outgoing.values_mut().for_each(|link| link.touch(origin, hurry));
+        self.speak_ns.get_or_insert(now.after_ms(self.wan.batch_ms));
+        if hurry == Hurry::AtOnce {
+            self.hurry_ns.get_or_insert(now.after_ms(self.wan.removal_ms));
         }
     }
 
     /// Somebody of the own datacenter came or went.
-    pub fn member_changed(&mut self, now: Now) {
+    pub fn member_changed(&mut self, now: Now, event: Event) {
         self.is_life_new = true;
+        if matches!(event, Event::Down(_) | Event::TakenOver { .. }) {
+            self.life_ns.get_or_insert(now.after_ms(self.wan.removal_ms));
+        }
         self.tick_ns = self.tick_ns.min(now.after_ms(self.wan.batch_ms));
     }
 
@@ -221,9 +237,17 @@ impl Gateway {
             self.is_life_new = true;
             self.tick(now, home, imports, rng);
         }
+        if self.life_ns.is_some_and(|at| at <= now.ns) {
+            self.life_ns = None;
+            self.is_life_new = true;
+            self.say_life(now, home);
+        }
         if self.speak_ns.is_some_and(|at| at <= now.ns) {
-            self.speak_ns = None;
+            (self.speak_ns, self.hurry_ns) = (None, None);
             self.speak(now, home);
+        } else if self.hurry_ns.is_some_and(|at| at <= now.ns) {
+            self.hurry_ns = None;
+            self.speak_hurried(home);
         }
     }
 
@@ -239,6 +263,7 @@ impl Gateway {
             self.outgoing.values_mut().for_each(|link| link.touch_all(origins.iter().copied()));
             self.speak_ns = Some(now.ns);
         }
+        self.pace.follow(home.catalog);
         self.announced.retain(|node, _| self.membership.member(*node).is_some());
         self.namesakes.retain(|node, _| self.membership.member(*node).is_some());
         let strangers: Vec<SocketAddr> =

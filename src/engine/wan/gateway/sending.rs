@@ -138,6 +138,22 @@ impl Gateway {
         }
     }
 
+    /// Says what takes something out of lists, without what gathers.
+    pub(super) fn speak_hurried(&mut self, home: &Home<'_>) {
+        if !home.is_ready {
+            return;
+        }
+        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };
+        let me = home.members.me().node;
+        let mut said = Vec::new();
+        for (id, link) in self.outgoing.iter_mut().filter(|(_, link)| link.is_due(self.wan.window_bytes)) {
+            let datacenter = link.datacenter.clone();
+            let frames = link.speak_hurried(&crossing, |origin| rank(&self.own, &datacenter, origin, me) == 0, self.wan.window_bytes);
+            said.extend(frames.into_iter().map(|frame| (*id, frame)));
+        }
+        said.into_iter().for_each(|(id, frame)| self.send(id, frame));
+    }
+
     pub(super) fn compare(&mut self, now: Now, id: StreamId, root: u64) {
         let Some(link) = self.outgoing.get_mut(&id) else { return };
         link.compare_ns = now.after_ms(self.wan.reconcile_ms);
