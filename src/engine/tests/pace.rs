@@ -111,3 +111,73 @@ fn a_death_crosses_ten_milliseconds_after_the_last_gateway_knows_it() {
     let dead_ms = until(&mut net, |net| all_see(net, "web", 0));
     assert!(dead_ms <= 10 + WAY_MS + HOME_MS, "{dead_ms} ms");
 }
+
+/// Flips an instance of host 3 so often, each way so long, and says how often that is seen at host 7.
+fn flap(net: &mut Net, times: usize, each_ms: u64, mut meanwhile: impl FnMut(&mut Net, usize)) -> usize {
+    let (mut seen, mut flips) = (remote(net, 7, "east", "web"), 0);
+    for time in 0..2 * times {
+        let state = if time % 2 == 0 { Health::Critical } else { Health::Passing };
+        let from_ms = net.wall_ms();
+        net.call(3, report("1", state)).unwrap();
+        meanwhile(net, time);
+        while net.wall_ms() - from_ms < each_ms {
+            net.run_ms(10);
+            let now = remote(net, 7, "east", "web");
+            flips += usize::from(std::mem::replace(&mut seen, now) != now);
+        }
+    }
+    flips
+}
+
+#[test]
+fn what_flaps_is_down_over_there_until_it_keeps_still_and_costs_next_to_nothing() {
+    let mut net = east_and_west();
+    net.call(3, register("web", "1")).unwrap();
+    net.run_ms(30_000);
+    let idle = net.wan_bytes;
+    net.run_ms(40_000);
+    let idle = net.wan_bytes - idle;
+    let before = net.wan_bytes;
+    let flips = flap(&mut net, 20, 1_000, |_, _| {});
+    let bytes = net.wan_bytes - before;
+    assert_eq!(flips, 3, "down, up, and down until it keeps still");
+    assert!(bytes <= idle + 2_000, "{bytes} B, where a quiet link takes {idle} B");
+    assert!(all_see(&net, "web", 0));
+    let still_ms = until(&mut net, |net| all_see(net, "web", 1));
+    assert!((3_900..=4_000 + 2 * WAY_MS + HOME_MS).contains(&still_ms), "{still_ms} ms after it was seen well for a second");
+    net.run_ms(60_000);
+    let last = flap(&mut net, 1, 1_000, |_, _| {});
+    assert_eq!(last, 2, "who fails once in a while is back as soon as it is well");
+}
+
+#[test]
+fn what_flaps_for_ever_crosses_as_it_is_once_a_minute_and_down_where_it_ends_down() {
+    let mut net = east_and_west();
+    net.call(3, register("web", "1")).unwrap();
+    net.run_ms(2_000);
+    let flips = flap(&mut net, 100, 900, |_, _| {});
+    assert!((5..=9).contains(&flips), "{flips} in three minutes");
+    net.call(3, report("1", Health::Critical)).unwrap();
+    net.run_ms(15_000);
+    assert!(all_see(&net, "web", 0));
+}
+
+#[test]
+fn nothing_waits_for_a_flapping_neighbour() {
+    let mut net = east_and_west();
+    net.call(3, register("web", "1")).unwrap();
+    net.run_ms(2_000);
+    flap(&mut net, 5, 1_000, |_, _| {});
+    flap(&mut net, 5, 2_000, |net, time| {
+        net.run_ms(500);
+        net.call(3, register("db", &time.to_string())).unwrap();
+        let new_ms = until(net, |net| all_see(net, "db", time + 1));
+        assert!(new_ms <= 100 + WAY_MS + HOME_MS, "{new_ms} ms");
+    });
+    net.call(3, report("1", Health::Critical)).unwrap();
+    let failed_ms = until(&mut net, |net| all_see(net, "web", 0));
+    assert!(failed_ms <= 10 + WAY_MS + HOME_MS, "what was let go with it counts as said: failed after {failed_ms} ms");
+    net.call(3, deregister("web", "1")).unwrap();
+    let gone_ms = until(&mut net, |net| (4..8).all(|host| all(net, host, "east", "web") == 0));
+    assert!(gone_ms <= 10 + WAY_MS + HOME_MS, "{gone_ms} ms");
+}

@@ -5,6 +5,7 @@
 //! is left out at all receivers alike; a batch still claims its whole interval.
 
 use super::config::{EDITION_MAX, Export, ExportPolicy};
+use super::pace::Pace;
 use crate::engine::catalog::{Catalog, Chunk, Supply, head_term};
 use crate::engine::spread::pack;
 use crate::engine::wire::packet::{Advert, Frame};
@@ -21,6 +22,8 @@ const SNAPSHOT_CHUNK_BYTES: usize = 60 * 1_024;
 pub struct Crossing<'a> {
     pub catalog: &'a Catalog,
     pub policy: &'a ExportPolicy,
+    /// What of it is held back.
+    pub pace: &'a Pace,
 }
 
 impl Crossing<'_> {
@@ -30,8 +33,9 @@ impl Crossing<'_> {
 
     /// A life or edition begins on nothing: receivers take it as a whole.
     fn head_of(&self, head: Head) -> Head {
+        let seq = self.pace.held_at(head.origin, head.epoch).map_or(head.seq, |seq| seq.min(head.seq));
         let epoch = self.epoch(head.epoch);
-        Head { epoch, base: Base { epoch: epoch - 1, seq: 0, sum: 0 }, ..head }
+        Head { seq, epoch, base: Base { epoch: epoch - 1, seq: 0, sum: 0 }, ..head }
     }
 
     pub fn head(&self, origin: NodeId) -> Option<Head> {
@@ -62,7 +66,8 @@ impl Crossing<'_> {
         if let AsOf::Newest { .. } = batch.as_of {
             batch.as_of = AsOf::Later(batch.to);
         }
-        batch.records.retain(|record| lets_through(self.policy, record));
+        batch.to = batch.to.min(crossed.seq);
+        batch.records.retain(|record| record.seq <= batch.to && lets_through(self.policy, record));
         Some(batch)
     }
 

@@ -290,8 +290,9 @@ impl Outgoing {
             return mark.filter(|_| self.marked.insert(origin)).map_or(Next::Nothing, Next::Batch);
         };
         self.marked.remove(&origin);
-        let cursor = self.cursors.get(&origin).copied().filter(|cursor| cursor.epoch == head.epoch && cursor.seq <= head.seq);
-        if cursor == Some(Cursor::from(&head)) {
+        let cursor = self.cursors.get(&origin).copied().filter(|cursor| cursor.epoch == head.epoch);
+        // Another gateway may have told of more than is known here, or held back here.
+        if cursor.is_some_and(|cursor| cursor.seq > head.seq || cursor == Cursor::from(&head)) {
             return Next::Nothing;
         }
         let batch = cursor.and_then(|cursor| crossing.batch_after(origin, cursor.seq, RECORD_BATCH_BYTES));

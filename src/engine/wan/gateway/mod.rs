@@ -153,7 +153,7 @@ impl Gateway {
 
     pub fn deadline(&self) -> u64 {
         let swim = self.membership.deadline().unwrap_or(u64::MAX);
-        [self.speak_ns, self.hurry_ns, self.life_ns].into_iter().flatten().fold(self.tick_ns.min(swim), u64::min)
+        [self.speak_ns, self.hurry_ns, self.life_ns, self.pace.deadline()].into_iter().flatten().fold(self.tick_ns.min(swim), u64::min)
     }
 
     fn refuse(&mut self, why: &'static str) {
@@ -210,8 +210,8 @@ impl Gateway {
 
     /// An origin of the own datacenter moved.
     pub fn moved(&mut self, now: Now, catalog: &Catalog, origin: NodeId) {
-        let hurry = self.pace.moved(catalog, &self.config.export, origin);
-        if self.outgoing.is_empty() {
+        let hurry = self.pace.moved(now, catalog, &self.config.export, origin);
+        if self.outgoing.is_empty() || hurry == Hurry::Held {
             return;
         }
         self.outgoing.values_mut().for_each(|link| link.touch(origin, hurry));
@@ -242,6 +242,10 @@ impl Gateway {
             self.is_life_new = true;
             self.say_life(now, home);
         }
+        for origin in self.pace.let_go_due(now) {
+            self.outgoing.values_mut().for_each(|link| link.touch(origin, Hurry::Gathers));
+            self.speak_ns = Some(now.ns);
+        }
         if self.speak_ns.is_some_and(|at| at <= now.ns) {
             (self.speak_ns, self.hurry_ns) = (None, None);
             self.speak(now, home);
@@ -263,7 +267,10 @@ impl Gateway {
             self.outgoing.values_mut().for_each(|link| link.touch_all(origins.iter().copied()));
             self.speak_ns = Some(now.ns);
         }
-        self.pace.follow(home.catalog);
+        self.pace.follow(now, home.catalog);
+        if let left_out @ 1.. = std::mem::take(&mut self.pace.left_out) {
+            *self.refused.entry("flaps_full").or_default() += left_out;
+        }
         self.announced.retain(|node, _| self.membership.member(*node).is_some());
         self.namesakes.retain(|node, _| self.membership.member(*node).is_some());
         let strangers: Vec<SocketAddr> =
@@ -282,7 +289,7 @@ impl Gateway {
         self.dial(now, home, rng);
         self.say_life(now, home);
         self.say_summaries(now, home);
-        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };
+        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace };
         let due: Vec<StreamId> =
             self.outgoing.iter().filter(|(_, link)| link.is_greeted && link.compare_ns <= now.ns).map(|(id, _)| *id).collect();
         if !due.is_empty() && home.is_ready {

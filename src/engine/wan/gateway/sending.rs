@@ -115,7 +115,7 @@ impl Gateway {
             self.speak_ns = Some(now.after_ms(TICK_MS));
             return;
         }
-        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };
+        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace };
         let me = home.members.me().node;
         let mut said = Vec::new();
         for (id, link) in self.outgoing.iter_mut().filter(|(_, link)| link.is_due(self.wan.window_bytes)) {
@@ -143,7 +143,7 @@ impl Gateway {
         if !home.is_ready {
             return;
         }
-        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };
+        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace };
         let me = home.members.me().node;
         let mut said = Vec::new();
         for (id, link) in self.outgoing.iter_mut().filter(|(_, link)| link.is_due(self.wan.window_bytes)) {
@@ -218,7 +218,7 @@ impl Gateway {
         }
         let Some(sketch) = sketch else { return Err("link_sketch") };
         let me = home.members.me().node;
-        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export };
+        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace };
         let Some(link) = self.outgoing.get_mut(&stream) else { return Ok(()) };
         link.sketches += 1;
         let is_first = link.sketches == 1;
