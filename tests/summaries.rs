@@ -133,7 +133,7 @@ fn with_nothing_set_every_reader_finds_what_the_other_side_has() {
     let (_east_gateway, east, _) = unset_datacenter(&site, "east", wan, None);
     let (_west_gateway, west, dns) = unset_datacenter(&site, "west", free_address(), Some(wan));
     // A service of its own for each reader, so that none finds what another had fetched.
-    let services = ["for-list", "For-Dns", "for-health", "for-watch", "for-failover"];
+    let services = ["for-list", "For-Dns", "for-health", "for-watch", "for-cli", "for-failover"];
     for service in services {
         for at in 1..=3 {
             let body = json!({"address": format!("10.0.0.{at}"), "port": 80, "tags": ["v1"]});
@@ -169,10 +169,17 @@ fn with_nothing_set_every_reader_finds_what_the_other_side_has() {
 
     let mut events = west.http.events("/api/v1/watch?dc=east&service=for-watch").expect("it opens");
     let mut told = Vec::new();
-    while told.iter().filter(|name| *name == "put").count() < 3 {
-        told.push(events.next(FOLLOW_WITHIN).expect("its instances come").name);
+    let mut is_complete = false;
+    while !is_complete {
+        let event = events.next(FOLLOW_WITHIN).expect("its instances come");
+        is_complete = event.name == "synced" && event.json()["complete"] == true;
+        told.push(event.name);
     }
+    assert_eq!(told.iter().filter(|name| *name == "put").count(), 3, "{told:?}");
     assert!(told.iter().all(|name| name == "put" || name == "synced"), "{told:?}");
+    let watch = ["watch", "for-cli", "--dc", "east", "--once", "--http-addr", &format!("http://{}", west.http.address)];
+    let told = std::process::Command::new(binary()).args(watch).output().expect("the binary runs");
+    assert_eq!(String::from_utf8_lossy(&told.stdout).matches("+ for-cli/").count(), 3, "{told:?}");
 
     let failover = west.get("/api/v1/services/for-failover?failover&wait=20s");
     assert_eq!(ids(&failover).len(), 3);

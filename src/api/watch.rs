@@ -12,7 +12,7 @@
 //! further behind than [`BEHIND_BYTES_MAX`] is closed, and resumes by its last id. An event's bytes are made once for all readers.
 //!
 //! Services of another datacenter that are known by their summaries are fetched, and kept fetched, while somebody watches them by name;
-//! `synced` says by `complete` whether all that is watched was here. Who watches all services of another datacenter sees those that are.
+//! `synced` says by `complete` whether all that is watched was here, and comes again once it is. Who watches all services of another datacenter sees those that are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +125,8 @@ struct Watch {
     view: Arc<View>,
     /// What else is known of the datacenter that it is of, where that is not the own one.
     other: Option<Arc<DatacenterView>>,
+    /// Whether the instances of all that is watched were here at some time since the snapshot.
+    was_complete: bool,
     /// All that happened up to here was told.
     seen: u64,
     /// It came back with an id, and has not been told what it missed yet.
@@ -150,7 +152,10 @@ impl Watch {
             None => (Phase::Snapshot { after: None, is_resync: last_id.is_some() }, 0),
         };
         let rules = api.handle.guard().exchanges();
-        Self { api, query, names, interest, wake, phase, view, other, seen, is_resuming: resumed.is_some(), rules }
+        let is_resuming = resumed.is_some();
+        let mut watch = Self { api, query, names, interest, wake, phase, view, other, was_complete: false, seen, is_resuming, rules };
+        watch.was_complete = watch.is_complete();
+        watch
     }
 
     /// The next bytes for the reader; waits until there are some.
@@ -194,11 +199,15 @@ impl Watch {
         }
         self.seen = self.view.revision;
         self.phase = Phase::Live;
-        let id = self.id(self.seen);
-        text.put_slice(
-            event("synced", Some(&id), &encode::to_bytes(&json!({"revision": self.seen, "complete": self.is_complete()}))).as_ref(),
-        );
+        self.was_complete = self.is_complete();
+        text.put_slice(&self.synced());
         text.freeze()
+    }
+
+    /// All that was here up to now is told.
+    fn synced(&self) -> Bytes {
+        let data = json!({"revision": self.seen, "complete": self.was_complete});
+        event("synced", Some(&self.id(self.seen)), &encode::to_bytes(&data))
     }
 
     /// Whether the instances of all that is watched are here.
@@ -233,6 +242,10 @@ impl Watch {
         };
         self.is_resuming = false;
         self.seen = self.view.revision;
+        if !self.was_complete && self.is_complete() {
+            self.was_complete = true;
+            return [text, self.synced()].concat().into();
+        }
         if !text.is_empty() {
             return text;
         }

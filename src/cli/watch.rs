@@ -12,6 +12,9 @@ pub struct Arguments {
     name: Vec<String>,
     #[arg(long, default_value = "default", value_name = "NAME")]
     namespace: String,
+    /// Another datacenter; name the services there that are known by their summaries, so that their instances are fetched.
+    #[arg(long, value_name = "NAME")]
+    dc: Option<String>,
     /// Stop once everything that is there now was told.
     #[arg(long)]
     once: bool,
@@ -24,6 +27,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut pairs = vec![("namespace", arguments.namespace.as_str())];
     pairs.extend(arguments.name.iter().map(|name| ("service", name.as_str())));
+    pairs.extend(arguments.dc.as_deref().map(|dc| ("dc", dc)));
     let query = query(&pairs);
     arguments.connection.run(|client| async move {
         let mut events = client.events(&query);
@@ -31,7 +35,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let happened = events.next().await?;
             let line = json!({"event": happened.event, "data": happened.data});
             arguments.output.line(&line, || sentence(&happened.event, &happened.data))?;
-            if arguments.once && happened.event == "synced" {
+            // Of named services all is told once their instances are here; who names none is told what is.
+            let is_told = happened.event == "synced" && (arguments.name.is_empty() || happened.data["complete"] != false);
+            if arguments.once && is_told {
                 return Ok(());
             }
         }
@@ -45,6 +51,7 @@ fn sentence(event: &str, data: &Value) -> String {
             format!("+ {name}  {}:{}  {}  on {}", cell(&data["address"]), cell(&data["port"]), cell(&data["health"]), cell(&data["node"]))
         }
         "remove" => format!("- {name}  {}", cell(&data["reason"])),
+        "synced" if data["complete"] == false => "= that is what is here; the rest is being fetched, changes follow".into(),
         "synced" => "= that is all there is now; changes follow".into(),
         "resync" => "= beginning anew".into(),
         other => format!("? {other}"),

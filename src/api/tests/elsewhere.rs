@@ -276,8 +276,10 @@ async fn who_watches_a_service_by_name_has_it_fetched_as_long_as_he_watches() {
     let mut world = World::new();
     driver.published().show(fetched_db(&mut world, 20_000, 20));
     driver.published().wake(&Changed::Any);
-    let (reader, (name, _, data)) = waiting.await.unwrap();
+    let (mut reader, (name, _, data)) = waiting.await.unwrap();
     assert_eq!((name.as_str(), &data["id"]), ("put", &json!("db-1")));
+    let (name, _, data) = reader.next().await.unwrap();
+    assert_eq!((name.as_str(), &data["complete"]), ("synced", &json!(true)), "now that is all");
     drop(reader);
     let mut reader = watching::Reader::open(&app, "?dc=far&service=db", None).await;
     let (name, _, data) = reader.next().await.unwrap();
