@@ -286,6 +286,7 @@ impl Gateway {
         unheard.iter().for_each(|name| self.say_links(now, imports, name));
         self.say_gone(now, imports);
         self.drop_answers(now, imports);
+        self.drop_summaries(now, imports);
         self.dial(now, home, rng);
         self.say_life(now, home);
         self.say_summaries(now, home);

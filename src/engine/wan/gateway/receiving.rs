@@ -211,6 +211,17 @@ impl Gateway {
         }
     }
 
+    /// Takes back the summaries that a former life of this agent said and others gave back since: the present link says nothing of them.
+    pub(super) fn drop_summaries(&mut self, now: Now, imports: &mut Imports) {
+        for (name, stream) in &self.told_by {
+            let told = self.incoming.get(stream).and_then(|link| link.summaries.whole());
+            let (Some((_, table)), Some(import)) = (told, imports.find(name)) else { continue };
+            if import.summaries_said() > table.len() {
+                import.say_all_summaries(now, table.clone());
+            }
+        }
+    }
+
     fn greet(
         &mut self,
         now: Now,

@@ -81,6 +81,11 @@ impl Import {
         table.iter().for_each(|(service, summary)| self.catalog.say(now, &summary_key(service), summary));
     }
 
+    /// How many of them a gateway says.
+    pub fn summaries_said(&self) -> usize {
+        self.catalog.said(author_of(&self.name, self.spread.me()), Kind::SUMMARY).count()
+    }
+
     /// A gateway says what changed of them.
     ///
     /// # Errors
@@ -92,8 +97,7 @@ impl Import {
                 None => self.catalog.unsay(now, &summary_key(&service)),
             }
         }
-        let count = self.catalog.said(author_of(&self.name, self.spread.me()), Kind::SUMMARY).count();
-        if count > SERVICES_MAX { Err("link_summaries_size") } else { Ok(()) }
+        if self.summaries_said() > SERVICES_MAX { Err("link_summaries_size") } else { Ok(()) }
     }
 
     /// A gateway says whether its summaries are what a link says now.
