@@ -9,6 +9,7 @@
 //! cargo bench --bench figures -- waiters    10,000 blocking queries of Consul's kind, woken ten and all at a time (loopback)
 //! cargo bench --bench figures -- alone      60 s of reads of Consul's kind and DNS at the last of ten agents, nine killed at once (loopback)
 //! cargo bench --bench figures -- wan        two datacenters, 100 ms and 1 % loss apart: 400 registrations, 8 deaths, bytes (root, Linux)
+//! cargo bench --bench figures -- wan-cut    6 times 20 s linked and 20 s cut: lookups at home, ages, and how it mends (root, Linux)
 //! cargo bench --bench figures -- wan-kills  120 s of gateways killed in turn under registrations, and without (root, Linux)
 //! ```
 //!
@@ -29,6 +30,8 @@ mod spread;
 mod waiters;
 #[cfg(target_os = "linux")]
 mod wan;
+#[cfg(target_os = "linux")]
+mod wan_cut;
 
 use std::time::Duration;
 
@@ -51,13 +54,17 @@ fn main() {
         #[cfg(target_os = "linux")]
         Some("wan") => wan::measure(count(400)),
         #[cfg(target_os = "linux")]
+        Some("wan-cut") => wan_cut::measure(count(6)),
+        #[cfg(target_os = "linux")]
         Some("wan-kills") => wan::measure_kills(count(120)),
         Some("join") => join::measure(count(200_000)),
         Some("waiters") => waiters::measure(count(10_000)),
         Some("alone") => alone::measure(count(60)),
         Some("lookups") => lookups::measure(count(5)),
         _ => {
-            eprintln!("which figure? cargo bench --bench figures -- spread|deaths|leaves|join|lookups|waiters|alone|wan|wan-kills [COUNT]")
+            eprintln!(
+                "which figure? cargo bench --bench figures -- spread|deaths|leaves|join|lookups|waiters|alone|wan|wan-cut|wan-kills [COUNT]"
+            )
         }
     }
     machine();

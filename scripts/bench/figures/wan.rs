@@ -18,28 +18,26 @@ const ONE_WAY: Duration = Duration::from_millis(50);
 const LOSS: f64 = 0.01;
 const WAN_PORT: u16 = 7977;
 const MEET_WITHIN: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Hosts of a datacenter: the first two are gateways.
-const HOSTS: usize = 4;
+pub const HOSTS: usize = 4;
 const GATEWAYS: usize = 2;
 
-struct World {
+pub struct World {
     lab: Lab,
     hosts: Vec<Host>,
-    agents: Vec<Agent>,
+    pub agents: Vec<Agent>,
     _site: Site,
 }
 
 impl World {
     /// East is hosts 0 to 3, west 4 to 7.
-    fn start(seed: u64) -> Option<World> {
+    pub fn start(seed: u64) -> Option<World> {
         let mut lab = Lab::new(seed)?;
         let site = Site::new();
         let hosts: Vec<Host> = (0..2 * HOSTS).map(|n| lab.host(&format!("{}{}", ["east", "west"][n / HOSTS], n % HOSTS))).collect();
         let (east, west) = hosts.split_at(HOSTS);
-        for (a, b) in east.iter().flat_map(|a| west.iter().map(move |b| (a, b))) {
-            lab.link(a, b).delay(ONE_WAY).loss(LOSS);
-        }
+        set_apart(&lab, &hosts, false);
         let pool: Vec<String> = [0, 1, HOSTS, HOSTS + 1].iter().map(|n| hosts[*n].at(WAN_PORT).to_string()).collect();
         let settings = site.path("wan.toml");
         std::fs::write(&settings, "[wan]\nexport = { \"*\" = \"full\" }\n").expect("the scratch directory can be written");
@@ -71,9 +69,24 @@ impl World {
         Some(world)
     }
 
-    fn wan_bytes(&self) -> u64 {
+    /// Lets nothing pass between the datacenters, or what passed at first.
+    pub fn set_apart(&self, is_cut: bool) {
+        set_apart(&self.lab, &self.hosts, is_cut);
+    }
+
+    pub fn wan_bytes(&self) -> u64 {
         let (east, west): (Vec<&Host>, Vec<&Host>) = (self.hosts[..HOSTS].iter().collect(), self.hosts[HOSTS..].iter().collect());
         self.lab.bytes_between(&east, &west)
+    }
+}
+
+fn set_apart(lab: &Lab, hosts: &[Host], is_cut: bool) {
+    let (east, west) = hosts.split_at(HOSTS);
+    for (a, b) in east.iter().flat_map(|a| west.iter().map(move |b| (a, b))) {
+        let link = lab.link(a, b).heal().delay(ONE_WAY).loss(LOSS);
+        if is_cut {
+            link.cut();
+        }
     }
 }
 
@@ -82,7 +95,7 @@ fn is_fresh(agent: &Agent, datacenter: &str) -> bool {
     all["datacenters"].as_array().is_some_and(|all| all.iter().any(|one| one["datacenter"] == datacenter && one["state"] == "fresh"))
 }
 
-fn register(http: &Http, service: &str, id: &str, port: u32) {
+pub fn register(http: &Http, service: &str, id: &str, port: u32) {
     let body = json!({"address": "10.1.2.3", "port": port, "tags": ["blue", "grpc"], "metadata": {"version": "1.4.2", "env": "prod"}});
     let path = format!("/api/v1/services/{service}/instances/{id}");
     http.json("PUT", &path, Some(&body)).unwrap_or_else(|why| panic!("registration {service}/{id}: {why}"));

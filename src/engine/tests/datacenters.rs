@@ -125,6 +125,25 @@ fn a_cut_keeps_what_is_known_with_its_age_and_a_heal_brings_the_rest() {
 }
 
 #[test]
+fn a_cut_that_breaks_no_stream_is_told_within_ten_seconds_and_over_soon_after_it() {
+    let mut net = east_and_west();
+    net.call(2, register("web", "1")).unwrap();
+    net.run_ms(1_000);
+    net.set_silent("east");
+    net.run_ms(10_000);
+    for host in 4..8 {
+        assert_eq!(seen(&net, host, "east").state, LinkState::Stale, "host {host}");
+    }
+    net.run_ms(40_000);
+    net.call(2, register("web", "2")).unwrap();
+    net.set_cut("east", false);
+    net.run_ms(10_000);
+    for host in 4..8 {
+        assert_eq!((seen(&net, host, "east").state, remote(&net, host, "east", "web")), (LinkState::Fresh, 2), "host {host}");
+    }
+}
+
+#[test]
 fn one_gateway_a_side_is_enough() {
     let mut net = east_and_west();
     net.kill(0);

@@ -110,6 +110,11 @@ impl Net {
         net
     }
 
+    /// Cuts a datacenter off from all others; streams stand and carry nothing.
+    pub fn set_silent(&mut self, datacenter: &str) {
+        self.cut.insert(datacenter.into());
+    }
+
     /// Cuts a datacenter off from all others, or links it again.
     pub fn set_cut(&mut self, datacenter: &str, is_cut: bool) {
         if is_cut {
@@ -312,7 +317,7 @@ impl Net {
                 }
                 Output::OpenStream { stream, to } => self.open(host, stream, to),
                 Output::StreamBytes { stream, bytes } => {
-                    if let Some(&(peer, theirs)) = self.streams.get(&(host, stream)) {
+                    if let Some(&(peer, theirs)) = self.streams.get(&(host, stream)).filter(|(peer, _)| self.reaches(host, *peer)) {
                         let is_far = self.hosts[host].datacenter != self.hosts[peer].datacenter;
                         self.wan_bytes += if is_far { bytes.len() as u64 } else { 0 };
                         self.post(peer, if is_far { WAN_DELAY_NS } else { DELAY_NS }, Input::StreamBytes { stream: theirs, bytes });
@@ -320,7 +325,7 @@ impl Net {
                     }
                 }
                 Output::CloseStream { stream } => {
-                    if let Some((peer, theirs)) = self.streams.remove(&(host, stream)) {
+                    if let Some((peer, theirs)) = self.streams.remove(&(host, stream)).filter(|(peer, _)| self.reaches(host, *peer)) {
                         self.post(peer, DELAY_NS, Input::StreamClosed { stream: theirs });
                     }
                 }

@@ -47,13 +47,45 @@ impl From<&Head> for Cursor {
     }
 }
 
+/// The other end is suspected for so long, and nothing came meanwhile: the link is given up, in milliseconds. A stream takes far longer
+/// to break by itself, and to go on after a cut; until then nothing would be told as old.
+const DOUBT_MS: u64 = 3_000;
+
+/// When something came on a link last, and since when its other end is suspected.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkLife {
+    heard_ns: u64,
+    doubted_ns: Option<u64>,
+}
+
+impl LinkLife {
+    fn new(now: Now) -> Self {
+        Self { heard_ns: now.ns, doubted_ns: None }
+    }
+
+    pub fn heard(&mut self, now: Now) {
+        (self.heard_ns, self.doubted_ns) = (now.ns, None);
+    }
+
+    /// Whether the link is to be given up: it was silent for too long, or while the pool suspects who is at the other end.
+    pub fn is_over(&mut self, now: Now, silence_ms: u64, is_suspected: bool) -> bool {
+        if !is_suspected {
+            self.doubted_ns = None;
+        } else if self.doubted_ns.is_none() {
+            self.doubted_ns = Some(now.ns);
+        }
+        let is_past = |since: u64, ms: u64| now.ns.saturating_sub(since) >= ms * 1_000_000;
+        is_past(self.heard_ns, silence_ms) || self.doubted_ns.is_some_and(|since| is_past(since, DOUBT_MS))
+    }
+}
+
 /// A link this gateway opened: it sends.
 #[derive(Debug)]
 pub struct Outgoing {
     pub to: NodeId,
     pub datacenter: Datacenter,
     pub is_greeted: bool,
-    pub heard_ns: u64,
+    pub life: LinkLife,
     pub compare_ns: u64,
     /// Sketches that came on it.
     pub sketches: u32,
@@ -86,7 +118,7 @@ impl Outgoing {
             to,
             datacenter,
             is_greeted: false,
-            heard_ns: now.ns,
+            life: LinkLife::new(now),
             compare_ns: now.after_ms(reconcile_ms),
             sketches: 0,
             cursors: BTreeMap::new(),
@@ -343,7 +375,7 @@ pub struct Incoming {
     pub is_fresh: bool,
     /// Origins whose changes wait over there, as it last said.
     pub backlog: u32,
-    pub heard_ns: u64,
+    pub life: LinkLife,
     /// Whom it holds down; none before it said so.
     pub down: Option<BTreeSet<NodeId>>,
     pub receiving: Option<(Option<Staged>, u64)>,
@@ -370,7 +402,7 @@ impl Incoming {
             kin: Vec::new(),
             is_fresh: false,
             backlog: 0,
-            heard_ns: now.ns,
+            life: LinkLife::new(now),
             down: None,
             receiving: None,
             wants: Vec::new(),

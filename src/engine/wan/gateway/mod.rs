@@ -276,10 +276,7 @@ impl Gateway {
         let strangers: Vec<SocketAddr> =
             self.membership.peers().iter().filter(|peer| !self.announced.contains_key(&peer.node)).map(|peer| peer.addr).collect();
         strangers.into_iter().for_each(|addr| self.introduce(home, addr, false));
-        let silent_ns = now.ns.saturating_sub(self.wan.silence_ms * 1_000_000);
-        let silent: Vec<StreamId> = self.outgoing.iter().filter(|(_, link)| link.heard_ns < silent_ns).map(|(id, _)| *id).collect();
-        let silent_in: Vec<StreamId> = self.incoming.iter().filter(|(_, link)| link.heard_ns < silent_ns).map(|(id, _)| *id).collect();
-        silent.into_iter().chain(silent_in).for_each(|id| self.close(now, imports, id));
+        self.give_up_silent(now, imports);
         // What a former life said of a link is not true of this one, though others may have given it back.
         let unheard = imports.by_lane.values().filter(|import| import.said_state().is_some_and(|state| state != LinkState::Stale));
         let unheard: Vec<Datacenter> = unheard.map(|import| import.name.clone()).filter(|name| !self.hears(name)).collect();
@@ -299,6 +296,20 @@ impl Gateway {
                 self.compare(now, id, root);
             }
         }
+    }
+
+    fn give_up_silent(&mut self, now: Now, imports: &mut Imports) {
+        // In a pool that is cut in half nobody is held down: whoever is lost stays suspected.
+        let is_lost = |node: NodeId| self.membership.member(node).is_none_or(|member| member.state != MemberState::Alive);
+        let silence_ms = self.wan.silence_ms;
+        let outgoing =
+            self.outgoing.iter_mut().filter_map(|(id, link)| link.life.is_over(now, silence_ms, is_lost(link.to)).then_some(*id));
+        let incoming = self.incoming.iter_mut().filter_map(|(id, link)| {
+            let is_lost = link.from.is_some_and(is_lost);
+            link.life.is_over(now, silence_ms, is_lost).then_some(*id)
+        });
+        let over: Vec<StreamId> = outgoing.chain(incoming).collect();
+        over.into_iter().for_each(|id| self.close(now, imports, id));
     }
 
     /// A gateway of another datacenter opened a stream.

@@ -35,7 +35,7 @@ impl Gateway {
         }
         let Some(mut link) = self.incoming.remove(&stream) else { return Ok(()) };
         link.from = Some(from);
-        link.heard_ns = now.ns;
+        link.life.heard(now);
         let taken = self.take_in(now, home, imports, stream, &mut link, frame);
         let name = link.datacenter.clone();
         self.incoming.insert(stream, link);

@@ -180,7 +180,7 @@ impl Gateway {
             return Err("wan_name_taken");
         }
         let Some(link) = self.outgoing.get_mut(&stream).filter(|link| link.to == from) else { return Err("link_stranger") };
-        link.heard_ns = now.ns;
+        link.life.heard(now);
         match frame {
             Frame::Link(LinkFrame::Hello { datacenter, .. }) if datacenter == link.datacenter && !link.is_greeted => {
                 link.is_greeted = true;
