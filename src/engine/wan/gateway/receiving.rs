@@ -309,6 +309,9 @@ impl Gateway {
         if knows_life {
             let mut down = in_all(downs.into_iter());
             down.extend(import.catalog.contested());
+            // Whom its own datacenter gave up after it went down stays down for those here who do not know the mark yet.
+            let said = import.said_down();
+            down.extend(import.catalog.marks().into_iter().filter(|origin| said.contains(origin)));
             import.say_down(now, &down);
         }
         // After it, so that nobody takes the one for true without the other.

@@ -119,7 +119,7 @@ impl Import {
 
     /// A gateway says whom it holds down: exactly these.
     pub fn say_down(&mut self, now: Now, down: &BTreeSet<NodeId>) {
-        let said = self.down_of(author_of(&self.name, self.spread.me()));
+        let said = self.said_down();
         for origin in said.difference(down) {
             self.catalog.unsay(now, &link_key(DOWN, &origin.to_string()));
         }
@@ -162,6 +162,11 @@ impl Import {
             .filter_map(|content| content.decode::<LinkWord>().ok())
             .find(|(key, _)| *key.name == *LINK)
             .map(|(_, word)| word)
+    }
+
+    /// Whom this gateway holds down, as it last said.
+    pub fn said_down(&self) -> BTreeSet<NodeId> {
+        self.down_of(author_of(&self.name, self.spread.me()))
     }
 
     pub(super) fn down_of(&self, author: NodeId) -> BTreeSet<NodeId> {
