@@ -38,18 +38,19 @@ pub fn config_in(number: u32, of: u16) -> EngineConfig {
 }
 
 /// What makes an agent of that number a gateway, which keeps these services at home.
-pub fn gateway(number: u32, key: Option<[u8; 32]>, edition: u16, kept: &BTreeSet<u32>) -> GatewayConfig {
+pub fn gateway(number: u32, key: Option<[u8; 32]>, edition: u16, kept: &BTreeSet<u32>, otherwise: Export) -> GatewayConfig {
     let mut config = GatewayConfig::wan("simulated", wan_of(World::<Engine>::address_of(number)));
     config.keys.extend(key);
-    config.export = export(edition, kept);
+    config.export = export(edition, kept, otherwise);
     config
 }
 
-/// All services cross but these; of every other one of them a summary does.
-pub fn export(edition: u16, kept: &BTreeSet<u32>) -> ExportPolicy {
-    let word = |service: u32| if service.is_multiple_of(2) { Export::Summary } else { Export::None };
+/// All services cross alike but these: of every other one of them a summary does, or, where summaries are what crosses, all of it.
+pub fn export(edition: u16, kept: &BTreeSet<u32>, otherwise: Export) -> ExportPolicy {
+    let unlike = if otherwise == Export::Full { Export::Summary } else { Export::Full };
+    let word = |service: u32| if service.is_multiple_of(2) { unlike } else { Export::None };
     let rule = |service: &u32| ExportRule { namespace: None, service: service_name(*service).to_string(), export: word(*service) };
-    ExportPolicy { edition, rules: kept.iter().map(rule).collect(), otherwise: Export::Full }
+    ExportPolicy { edition, rules: kept.iter().map(rule).collect(), otherwise }
 }
 
 impl Machine for Engine {

@@ -32,6 +32,8 @@ const DRIFT_PPM_MAX: i32 = 50;
 
 /// The share of seeds with several datacenters.
 const SEVERAL_CHANCE: f64 = 0.34;
+/// How often a datacenter of several tells summaries of what it does not keep.
+const BY_SUMMARY_CHANCE: f64 = 0.33;
 pub const DATACENTERS_MAX: u64 = 3;
 /// Gateways of one datacenter.
 const GATEWAYS_MAX: u64 = 3;
@@ -58,6 +60,9 @@ pub struct PlannedWan {
     pub has_certificates: bool,
     /// Services that each datacenter keeps to itself.
     pub kept: Vec<BTreeSet<u32>>,
+    /// Datacenters that tell summaries of what they do not keep; the others export it in full.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub by_summary: BTreeSet<u16>,
 }
 
 /// What a client keeps.
@@ -160,6 +165,7 @@ impl Plan {
         let hosts = (0..agents).map(|_| draw_host(&mut rng, zones, starts_together, kinds.contains(&FaultKind::ClockOff))).collect();
         let mut hosts: Vec<PlannedHost> = hosts;
         let wan = draw_datacenters(&mut Rng::new(seed, "datacenters", 0), &mut hosts, datacenters);
+        let wan = wan.map(|wan| PlannedWan { by_summary: draw_by_summary(&mut Rng::new(seed, "exports", 0), wan.kept.len()), ..wan });
         let layout = Layout::of(&hosts);
         let seeds = if knows_all { (0..agents).collect() } else { layout.first_two() };
         let mut faults = Vec::new();
@@ -234,7 +240,11 @@ fn draw_datacenters(rng: &mut Rng, hosts: &mut [PlannedHost], wanted: Option<u16
         sizes[datacenter] += 1;
     }
     let distances = apart.into_iter().filter(|(_, b, _)| *b < count).collect();
-    Some(PlannedWan { distances, has_certificates, kept: kept.into_iter().take(usize::from(count)).collect() })
+    Some(PlannedWan { distances, has_certificates, kept: kept.into_iter().take(usize::from(count)).collect(), by_summary: BTreeSet::new() })
+}
+
+fn draw_by_summary(rng: &mut Rng, count: usize) -> BTreeSet<u16> {
+    (0..count as u16).filter(|_| rng.chance(BY_SUMMARY_CHANCE)).collect()
 }
 
 fn draw_work(rng: &mut Rng, agents: u32, calm_from: u64) -> (Vec<PlannedClient>, Vec<PlannedOperation>) {

@@ -14,6 +14,7 @@ use crate::whole;
 use crate::world::{HostId, Note};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tidings::engine::config::Export;
 use tidings::engine::io::StoreOp;
 use tidings::engine::wire::packet::Part;
 use tidings::model::record::{Content, RecordState};
@@ -147,12 +148,14 @@ fn a_summary_that_is_not_how_things_are_is_said() {
     let sites = run.add_datacenters(&[(2, 1), (2, 1)], 25_000_000, &|_| {});
     let (gateway, here, there) = (sites[0][0], sites[0][1], sites[1][1]);
     run.kill(gateway);
-    run.world.config_mut(gateway).gateway.as_mut().unwrap().export = agent::export(1, &BTreeSet::from([0]));
+    run.world.config_mut(gateway).gateway.as_mut().unwrap().export = agent::export(1, &BTreeSet::from([0]), Export::Full);
     run.start(gateway);
     steps::until_whole(&mut run, 90 * SECOND).unwrap();
     let before = run.views[there.index()].clone();
     let client = steps::client(&mut run, here);
     steps::act(&mut run, client, Intent::Register).unwrap();
+    // Its own datacenter knows; a summary is told once a second.
+    run.run_for(SECOND / 20).unwrap();
     let lacks = whole::lack(&run.scene()).expect("it takes its time");
     assert!(lacks.1.contains("summaries"), "{}", lacks.1);
     steps::until_whole(&mut run, 20 * SECOND).unwrap();

@@ -9,7 +9,7 @@ use crate::sweep;
 use crate::world::HostId;
 use crate::world::network::Conditions;
 use std::collections::BTreeSet;
-use tidings::engine::config::EngineConfig;
+use tidings::engine::config::{EngineConfig, Export};
 use tidings::model::names::Zone;
 
 /// How long a datacenter may know nothing of an origin before others drop it: short, that a run may see it.
@@ -71,7 +71,7 @@ impl Run {
     pub fn add_datacenters(&mut self, sizes: &[(u32, u32)], apart_ns: u64, configure: &dyn Fn(&mut EngineConfig)) -> Vec<Vec<HostId>> {
         let count = sizes.len() as u16;
         let distances = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b, apart_ns))).collect();
-        let wan = PlannedWan { distances, has_certificates: true, kept: vec![BTreeSet::new(); sizes.len()] };
+        let wan = PlannedWan { distances, has_certificates: true, kept: vec![BTreeSet::new(); sizes.len()], by_summary: BTreeSet::new() };
         let mut datacenters = Vec::new();
         for (datacenter, (agents, gateways)) in (0..count).zip(sizes) {
             let planned = |at| PlannedHost { datacenter, is_gateway: at < *gateways, ..PlannedHost::default() };
@@ -123,7 +123,8 @@ impl Run {
         self.world.config_mut(host).wan.unknown_ms = UNKNOWN_MS;
         if planned.is_gateway {
             let kept = &wan.kept[usize::from(planned.datacenter)];
-            self.world.config_mut(host).gateway = Some(agent::gateway(host.0, key, 0, kept));
+            let otherwise = if wan.by_summary.contains(&planned.datacenter) { Export::Summary } else { Export::Full };
+            self.world.config_mut(host).gateway = Some(agent::gateway(host.0, key, 0, kept, otherwise));
             self.world.host_mut(host).certificate = wan.has_certificates.then(|| agent::datacenter(planned.datacenter));
         }
     }

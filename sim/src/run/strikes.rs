@@ -10,6 +10,7 @@ use crate::workload::Client;
 use crate::world::network::Ailment;
 use crate::world::{HostId, World};
 use tidings::engine::Engine;
+use tidings::engine::config::Export;
 use tidings::model::command::Command;
 use tidings::model::names::InstanceId;
 
@@ -66,7 +67,8 @@ impl Run {
             Stroke::Upgrade(host, version) => self.world.config_mut(host).node.version = format!("simulated-{version}"),
             Stroke::Export { host, edition, kept } => {
                 if let Some(gateway) = &mut self.world.config_mut(host).gateway {
-                    gateway.export = agent::export(edition, &kept);
+                    // Whatever it told summaries of crosses, too: else what it had excepted from that would be taken back.
+                    gateway.export = agent::export(edition, &kept, Export::Full);
                 }
             }
             Stroke::Bury(host) => self.bury(host),
