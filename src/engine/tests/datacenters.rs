@@ -337,6 +337,27 @@ fn a_wrong_certificate_a_foreign_cluster_and_a_taken_name_are_refused_and_counte
 }
 
 #[test]
+fn a_gateway_that_tells_of_others_origins_is_refused_and_theirs_stay_as_they_are() {
+    // Host 1 is of the datacenter that looks, host 3 of another one; an agent of the third goes by the id of either.
+    for claimed in [1, 3] {
+        let mut net = Net::of_datacenters(&[site("west", 1, 1), site("east", 1, 1), site("south", 1, 1)]);
+        net.run_ms(20_000);
+        net.call(claimed, register("web", "true")).unwrap();
+        net.run_ms(1_000);
+        net.restart_as(5, [claimed as u8 + 1; 32], |_| {});
+        net.call(5, register("web", "forged")).unwrap();
+        net.run_ms(30_000);
+        let refused = net.engine(0).counters().dropped.get("link_others_origin").copied().unwrap_or(0);
+        assert!(refused > 0, "as host {claimed}");
+        assert_eq!((net.available(1, "web"), remote(&net, 1, "east", "web")), if claimed == 1 { (1, 0) } else { (0, 1) });
+        assert_eq!(remote(&net, 1, "south", "web"), 0, "as host {claimed}");
+        net.call(2, register("db", "1")).unwrap();
+        net.run_ms(2_000);
+        assert_eq!(remote(&net, 1, "east", "db"), 1, "the rest goes on");
+    }
+}
+
+#[test]
 fn gateways_without_keys_link_as_well() {
     let mut net = Net::of_datacenters(&[site("east", 2, 1), site("west", 1, 1)]);
     for host in [0, 1, 3] {
