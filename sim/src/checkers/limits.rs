@@ -14,6 +14,10 @@ const BYTES_A_SECOND_MAX: u64 = 4 << 20;
 /// three seconds of calm, once.
 const SPOKEN_OF_NS: u64 = 8_000_000_000;
 
+/// A head that was told and that nobody has is asked for so long: thirty seconds, and a pause between two questions.
+const ASKED_FOR_NS: u64 = 32_000_000_000;
+const SAID_OF_WHAT_IS_NOT: [&str; 2] = ["wants", "fetch-instead"];
+
 /// The membership's packets with sums and coordinates that ride along, renewals on their way to their agents, and proofs of addresses.
 const SAID_AT_REST: [&str; 7] = ["swim", "roots", "coordinate", "ask", "answer", "challenge", "echo"];
 
@@ -48,7 +52,10 @@ impl Limits {
         let config = scene.world.config(host);
         let parts = Reader::new(&config.label, config.keys.first().copied()).parts(bytes)?;
         let is_of_others = |part: &&str| scene.datacenters() > 1 && SAID_OF_DATACENTERS.contains(part);
-        let spoken: Vec<&str> = parts.into_iter().filter(|part| !SAID_AT_REST.contains(part) && !is_of_others(part)).collect();
+        let is_asked_for = scene.lied_at.is_some_and(|at| scene.world.now() < at + ASKED_FOR_NS);
+        let is_of_lies = |part: &&str| is_asked_for && SAID_OF_WHAT_IS_NOT.contains(part);
+        let is_said = |part: &&str| SAID_AT_REST.contains(part) || is_of_others(part) || is_of_lies(part);
+        let spoken: Vec<&str> = parts.into_iter().filter(|part| !is_said(part)).collect();
         (!spoken.is_empty()).then(|| spoken.join(", "))
     }
 }

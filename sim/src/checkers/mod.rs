@@ -54,6 +54,8 @@ pub struct Scene<'a> {
     pub views: &'a [Option<Arc<View>>],
     pub is_sharp: bool,
     pub disturbed_at: u64,
+    /// When a member last told of heads that are none.
+    pub lied_at: Option<u64>,
     /// Since when all is right and nothing is done to anybody any more.
     pub resting_since: Option<u64>,
     pub changed_at: &'a [u64],

@@ -221,6 +221,12 @@ fn who_speaks_of_the_catalog_when_nothing_moves_is_caught_and_who_answers_a_writ
     checker.note(&Scene { resting_since: None, ..run.scene() }, &sent).expect("there is something to say");
     let caught = checker.note(&run.scene(), &sent).unwrap_err();
     assert_eq!(caught.checker, "rest-is-silence");
+    let wants = reader::body_of(&Part::Wants(Vec::new()));
+    let asks = Note::Sent { host: B, to: run.world.host(A).address, bytes: reader::sealed(&label, None, 1, &wants) };
+    let lied_at = Some(run.world.now() - SECOND);
+    checker.note(&Scene { lied_at, ..run.scene() }, &asks).expect("it asks for a head that somebody invented");
+    assert_eq!(checker.note(&Scene { lied_at, ..run.scene() }, &sent).unwrap_err().checker, "rest-is-silence");
+    assert_eq!(checker.note(&run.scene(), &asks).unwrap_err().checker, "rest-is-silence");
     let moved = Moved { heads: vec![(run.scene().engine(B).and_then(|engine| engine.catalog().heads().next()).unwrap(), 0)], gone: vec![] };
     checker.note(&Scene { moved: &moved, ..run.scene() }, &Note::Handled { host: B }).unwrap();
     checker.note(&run.scene(), &sent).expect("a head has just moved");

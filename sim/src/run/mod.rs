@@ -69,6 +69,8 @@ pub struct Run {
     pub coverage: BTreeMap<String, u64>,
     /// The instant of the last thing that disturbed the network, a process or a clock.
     pub disturbed_at: u64,
+    /// The instant of the last word of a member on heads that are none; none: nobody lied.
+    pub lied_at: Option<u64>,
     /// When each host's process came up, or went down, last.
     pub changed_at: Vec<u64>,
     /// Parts of ERROR lines that belong to what is played.
@@ -99,6 +101,7 @@ impl Run {
             is_sharp: true,
             coverage: BTreeMap::new(),
             disturbed_at: 0,
+            lied_at: None,
             changed_at: Vec::new(),
             errors_allowed: Vec::new(),
             checkers: Vec::new(),
@@ -240,6 +243,7 @@ impl Run {
             views: &self.views,
             is_sharp: self.is_sharp,
             disturbed_at: self.disturbed_at,
+            lied_at: self.lied_at,
             resting_since: self.resting_since,
             changed_at: &self.changed_at,
             moved: &self.moves.last,

@@ -72,7 +72,10 @@ impl Run {
                 }
             }
             Stroke::Bury(host) => self.bury(host),
-            Stroke::Lie { from, to, draw } => self.lie(from, to, draw),
+            Stroke::Lie { from, to, draw } => {
+                self.lied_at = Some(self.world.now());
+                self.lie(from, to, draw);
+            }
             Stroke::Newer(host) => {
                 if !self.world.host(host).is_up() {
                     self.write_newer(host);
