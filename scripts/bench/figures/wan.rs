@@ -213,23 +213,34 @@ fn bytes(world: &World) {
             }
         });
     }
-    let batches = || (0..10).flat_map(|batch| (0..100).map(move |n| (n == 99, format!("/api/v1/services/flips-{batch}/instances/id-{n}"))));
-    for (_, instance) in batches() {
+    let instances =
+        || (0..10).flat_map(|batch| (0..100).map(move |n| (n == 99, format!("/api/v1/services/flips-{batch}/instances/id-{n}"))));
+    for (_, instance) in instances() {
         let body = json!({"address": "10.1.2.3", "port": 1, "tags": ["blue", "grpc"], "metadata": {"version": "1.4.2", "env": "prod"}, "ttl": "1h"});
         http.json("PUT", &instance, Some(&body)).unwrap_or_else(|why| panic!("{instance}: {why}"));
     }
     wait_settled(world);
-    for (what, status) in [("gone critical, a hundred at a time", "critical"), ("passing again, a hundred at a time", "passing")] {
+    for (what, status) in [("gone critical, a hundred in a request", "critical"), ("passing again, a hundred in a request", "passing")] {
         cost(what, 1_000, &mut || {
-            for (is_last, instance) in batches() {
-                let body = json!({"status": status});
-                http.json("PUT", &format!("{instance}/heartbeat"), Some(&body)).unwrap_or_else(|why| panic!("{instance}: {why}"));
-                if is_last {
-                    std::thread::sleep(Duration::from_millis(500));
-                }
+            for batch in 0..10 {
+                let beat =
+                    |n: u32| json!({"op": "heartbeat", "service": format!("flips-{batch}"), "id": format!("id-{n}"), "status": status});
+                let items = json!({"items": (0..100).map(beat).collect::<Vec<_>>()});
+                http.json("POST", "/api/v1/batch", Some(&items)).unwrap_or_else(|why| panic!("a batch: {why}"));
+                std::thread::sleep(Duration::from_millis(500));
             }
         });
     }
+    // What goes away goes at once: a client that says it one by one fills no batch.
+    cost("gone critical again, one request each", 1_000, &mut || {
+        for (is_last, instance) in instances() {
+            let body = json!({"status": "critical"});
+            http.json("PUT", &format!("{instance}/heartbeat"), Some(&body)).unwrap_or_else(|why| panic!("{instance}: {why}"));
+            if is_last {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+    });
     cost("1,000 registrations a second for 10 s, by four clients", 10_000, &mut || {
         let clients: Vec<_> = (0..4)
             .map(|client| {
