@@ -300,7 +300,7 @@ impl Gateway {
 
     fn give_up_silent(&mut self, now: Now, imports: &mut Imports) {
         // In a pool that is cut in half nobody is held down: whoever is lost stays suspected.
-        let is_lost = |node: NodeId| self.membership.member(node).is_none_or(|member| member.state != MemberState::Alive);
+        let is_lost = |node: NodeId| self.membership.member(node).is_some_and(|member| member.state == MemberState::Suspect);
         let silence_ms = self.wan.silence_ms;
         let outgoing =
             self.outgoing.iter_mut().filter_map(|(id, link)| link.life.is_over(now, silence_ms, is_lost(link.to)).then_some(*id));
