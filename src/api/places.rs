@@ -133,10 +133,9 @@ impl<'v> Place<'v> {
 
     /// How old one of its entries may be: as the datacenter's word, or as the answer it came with.
     fn age_of(&self, entry: &Entry) -> u64 {
-        let is_fetched = self.other.is_some_and(|other| !other.fetched.is_empty());
-        let key = entry.content.key().ok().filter(|_| is_fetched);
-        let fetched_ms = key.and_then(|key| self.fetched_ms(&key.namespace, &key.name));
-        fetched_ms.map_or(self.age_ms, |fetched_ms| self.age_ms.max(wall_ms().saturating_sub(fetched_ms)))
+        let of_fetched = self.other.filter(|other| !other.fetched.is_empty());
+        let key = of_fetched.and_then(|other| Some((other, entry.content.key().ok()?)));
+        key.map_or(self.age_ms, |(other, key)| other.age_of(&key.namespace, &key.name, wall_ms()))
     }
 }
 
@@ -147,10 +146,7 @@ pub fn is_complete(places: &[Place<'_>]) -> bool {
 
 /// Whether one of these places has a service of that name, of which only its summary is known here.
 pub fn is_summarized(places: &[Place<'_>], namespaces: &Namespaces, name: &str) -> bool {
-    let is_meant = |one: &Summarized| match namespaces {
-        Namespaces::One(only) => one.key.namespace == *only && one.key.service.as_str() == name,
-        Namespaces::All => one.key.service.as_str() == name,
-    };
+    let is_meant = |one: &Summarized| namespaces.hold(&one.key.namespace) && one.key.service.as_str() == name;
     let is_here = |place: &Place<'_>, one: &Summarized| {
         let namespace = one.key.namespace.as_str();
         place.view.service(namespace, name).is_some() || place.fetched_ms(namespace, name).is_some()

@@ -12,7 +12,8 @@
 //! further behind than [`BEHIND_BYTES_MAX`] is closed, and resumes by its last id. An event's bytes are made once for all readers.
 //!
 //! Services of another datacenter that are known by their summaries are fetched, and kept fetched, while somebody watches them by name;
-//! `synced` says by `complete` whether all that is watched was here, and comes again once it is. Who watches all services of another datacenter sees those that are.
+//! `synced` says by `complete` whether all that is watched was here, and comes again once it is. Who watches all services of another
+//! datacenter sees those that are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,7 +188,10 @@ impl Watch {
         let from = after.clone();
         let services = self.view.services_in(&self.query.namespaces, from.as_ref());
         for service in services.filter(|service| self.interest.holds(&service.key)) {
-            let age_ms = self.other.as_ref().map_or(0, |other| other.age_of(&service.key, wall_ms()));
+            let age_ms = self
+                .other
+                .as_ref()
+                .map_or(0, |other| other.age_of(service.key.namespace.as_str(), service.key.service.as_str(), wall_ms()));
             for one in self.query.filter.select(service).filter_map(Decoded::of) {
                 // Without an id: who is cut off in the middle of a snapshot begins it again.
                 text.put_slice(event("put", None, &encode::to_bytes(&one.aged(age_ms).show(with))).as_ref());

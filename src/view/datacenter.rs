@@ -62,8 +62,8 @@ impl DatacenterView {
     }
 
     /// The same of one service, whose instances may have been fetched longer ago.
-    pub fn age_of(&self, key: &ServiceKey, wall_ms: u64) -> u64 {
-        let fetched_ms = self.fetched_ms(key.namespace.as_str(), key.service.as_str());
+    pub fn age_of(&self, namespace: &str, service: &str, wall_ms: u64) -> u64 {
+        let fetched_ms = self.fetched_ms(namespace, service);
         self.age_ms(wall_ms).max(fetched_ms.map_or(0, |fetched_ms| wall_ms.saturating_sub(fetched_ms)))
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Consul forwards such a read to a server over there; here nothing waits for a gateway, and the answer says how old it may be in
 //! `X-Consul-LastContact`. Only for a service that is known by its summary a reader waits while a gateway fetches its instances: Consul's
-//! answers have no word for "not here yet", and an empty list would be taken for the truth. Lists and services of a datacenter have the revisions of its own view as their indexes. What agents keep beside
-//! their own view, the index of names for one, is not kept for others: their lists are read off the view, and their index is the view's.
+//! answers have no word for "not here yet", and an empty list would be taken for the truth. Lists and services of a datacenter have the
+//! revisions of its own view as their indexes. What agents keep beside their own view, the index of names for one, is not kept for others:
+//! their lists are read off the view, and their index is the view's.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -83,7 +84,7 @@ pub async fn fetched(consul: &Consul, named: &Named) -> Result<Seen, Failure> {
         if known.lacks(key.namespace.as_str(), key.service.as_str()).is_some() {
             return Err(Failure::failed(format!("No answer from {} about {:?} yet", named.datacenter, key.service.as_str())));
         }
-        seen.age_ms = seen.age_ms.max(Some(known.age_of(key, wall_ms())));
+        seen.age_ms = seen.age_ms.max(Some(known.age_of(key.namespace.as_str(), key.service.as_str(), wall_ms())));
     }
     Ok(seen)
 }

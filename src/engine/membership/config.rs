@@ -105,6 +105,7 @@ impl MembershipConfig {
 
     /// Gateways of datacenters: round trips of up to half a second and more loss.
     pub fn wan() -> Self {
+        let lan = Self::lan();
         Self {
             probe_period_ms: 2_000,
             probe_rtt_ms: 800,
@@ -117,8 +118,8 @@ impl MembershipConfig {
             postpone_ms: 4_000,
             join_min_ms: 2_000,
             // Gateways are few, and with those that went down a whole datacenter may come back: never seldom, for as long as they are known.
-            heal_recent_ms: 9 * 24 * HOUR_MS,
-            ..Self::lan()
+            heal_recent_ms: lan.remember_down_ms,
+            ..lan
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::engine::membership::MembershipConfig;
 use crate::model::names::Namespace;
+use crate::model::record::{Kind, Record, RecordState};
 use std::net::SocketAddr;
 
 /// How an agent keeps what other datacenters say. Times in milliseconds.
@@ -128,6 +129,23 @@ impl ExportPolicy {
     pub fn of(&self, namespace: &str, service: &str) -> Export {
         self.rules.iter().find(|rule| rule.fits(namespace, service)).map_or(self.otherwise, |rule| rule.export)
     }
+
+    /// Whether a record crosses. Of a tombstone's service nothing is known here: all of them do.
+    pub fn lets_through(&self, record: &Record) -> bool {
+        let content = match &record.state {
+            RecordState::Deleted { kind, .. } => return crosses(*kind),
+            RecordState::Live(content) => content,
+        };
+        let Ok(key) = content.key() else { return false };
+        // A word on a whole node names no service.
+        let is_of_node = key.kind == Kind::NODE || key.kind == Kind::OVERRIDE && key.id.is_empty();
+        crosses(key.kind) && (is_of_node || key.kind == Kind::BLOB || self.of(&key.namespace, &key.name) == Export::Full)
+    }
+}
+
+/// Entries, leases and events are a datacenter's own.
+fn crosses(kind: Kind) -> bool {
+    matches!(kind, Kind::NODE | Kind::INSTANCE | Kind::SERVICE | Kind::OVERRIDE | Kind::BLOB)
 }
 
 impl ExportRule {

@@ -4,13 +4,13 @@
 //! edition is a new epoch over there: what was held is replaced as a whole, and no copy mixes two policies. What is left out of a batch
 //! is left out at all receivers alike; a batch still claims its whole interval.
 
-use super::config::{EDITION_MAX, Export, ExportPolicy};
+use super::config::{EDITION_MAX, ExportPolicy};
 use super::pace::Pace;
 use crate::engine::catalog::{Catalog, Chunk, Supply, head_term};
 use crate::engine::spread::pack;
 use crate::engine::wire::packet::{Advert, Frame};
 use crate::model::names::NodeId;
-use crate::model::record::{AsOf, Base, Batch, Epoch, Head, Kind, Record, RecordState, Seq};
+use crate::model::record::{AsOf, Base, Batch, Epoch, Head, Seq};
 
 /// Editions and one bit that is always set: below each crossed epoch there is one that is nobody's, for it to stand on.
 const EDITION_BITS: u32 = 12;
@@ -67,7 +67,7 @@ impl Crossing<'_> {
             batch.as_of = AsOf::Later(batch.to);
         }
         batch.to = batch.to.min(crossed.seq);
-        batch.records.retain(|record| record.seq <= batch.to && lets_through(self.policy, record));
+        batch.records.retain(|record| record.seq <= batch.to && self.policy.lets_through(record));
         Some(batch)
     }
 
@@ -80,7 +80,7 @@ impl Crossing<'_> {
         loop {
             match reader.next(self.catalog, SNAPSHOT_CHUNK_BYTES) {
                 Chunk::Records(mut records) => {
-                    records.retain(|record| lets_through(self.policy, record));
+                    records.retain(|record| self.policy.lets_through(record));
                     count += records.len() as u64;
                     if !records.is_empty() {
                         frames.push(Frame::SnapshotRecords(pack(&records)));
@@ -93,23 +93,6 @@ impl Crossing<'_> {
         frames.push(Frame::SnapshotEnd { records: count });
         Some((head, frames))
     }
-}
-
-/// Whether a record crosses. Of a tombstone's service nothing is known here: all of them do.
-pub fn lets_through(policy: &ExportPolicy, record: &Record) -> bool {
-    let content = match &record.state {
-        RecordState::Deleted { kind, .. } => return crosses(*kind),
-        RecordState::Live(content) => content,
-    };
-    let Ok(key) = content.key() else { return false };
-    // A word on a whole node names no service.
-    let is_of_node = key.kind == Kind::NODE || key.kind == Kind::OVERRIDE && key.id.is_empty();
-    crosses(key.kind) && (is_of_node || key.kind == Kind::BLOB || policy.of(&key.namespace, &key.name) == Export::Full)
-}
-
-/// Entries, leases and events are a datacenter's own.
-fn crosses(kind: Kind) -> bool {
-    matches!(kind, Kind::NODE | Kind::INSTANCE | Kind::SERVICE | Kind::OVERRIDE | Kind::BLOB)
 }
 
 /// One head's share of what both sides of a link compare: without the base, which does not outlive a snapshot.

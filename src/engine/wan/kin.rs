@@ -16,7 +16,7 @@ use crate::model::time::Now;
 /// Origins that a gateway names: those with the least ids, so that gateways of one datacenter name about the same.
 pub const KIN_MAX: usize = 32;
 /// A name is free when its datacenter was heard by nobody for so long, in milliseconds.
-pub const NAME_FREE_MS: u64 = 30_000;
+const NAME_FREE_MS: u64 = 30_000;
 
 /// What a gateway names of its own datacenter.
 pub fn of(catalog: &Catalog) -> Vec<NodeId> {

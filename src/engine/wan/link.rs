@@ -15,7 +15,7 @@
 
 use super::crossing::Crossing;
 use super::fetching::{ANSWER_QUEUE_MAX, Arriving};
-use super::pace::Hurry;
+use super::pace::{Hurry, Place};
 use super::summaries::{Gathering, yielded};
 use crate::engine::catalog::{ORIGINS_MAX, Staged};
 use crate::engine::spread::pack;
@@ -32,20 +32,6 @@ const DOWN_MAX: usize = ORIGINS_MAX;
 const FRAME_BATCH_BYTES: usize = 48 * 1_024;
 /// What one record may take: a batch of it alone fits a frame.
 const RECORD_BATCH_BYTES: usize = 100 * 1_024;
-
-/// How far the other side is with an origin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cursor {
-    epoch: Epoch,
-    seq: Seq,
-    left: bool,
-}
-
-impl From<&Head> for Cursor {
-    fn from(head: &Head) -> Self {
-        Self { epoch: head.epoch, seq: head.seq, left: head.flags.left }
-    }
-}
 
 /// The other end is suspected for so long, and nothing came meanwhile: the link is given up, in milliseconds. A stream takes far longer
 /// to break by itself, and to go on after a cut; until then nothing would be told as old.
@@ -89,7 +75,7 @@ pub struct Outgoing {
     pub compare_ns: u64,
     /// Sketches that came on it.
     pub sketches: u32,
-    cursors: BTreeMap<NodeId, Cursor>,
+    cursors: BTreeMap<NodeId, Place>,
     /// Marks of origins given up that were sent.
     marked: BTreeSet<NodeId>,
     dirty: BTreeSet<NodeId>,
@@ -150,7 +136,7 @@ impl Outgoing {
 
     /// The other side has these heads.
     pub fn has(&mut self, heads: impl IntoIterator<Item = Head>) {
-        self.cursors.extend(heads.into_iter().map(|head| (head.origin, Cursor::from(&head))));
+        self.cursors.extend(heads.into_iter().map(|head| (head.origin, Place::from(&head))));
     }
 
     /// It holds an origin that was given up here.
@@ -162,7 +148,7 @@ impl Outgoing {
     /// It has an origin up to here only; none: not at all, or of another life.
     pub fn lacks(&mut self, origin: NodeId, place: Option<(Epoch, Seq)>, is_asked: bool) {
         match place {
-            Some((epoch, seq)) => self.cursors.insert(origin, Cursor { epoch, seq, left: false }),
+            Some((epoch, seq)) => self.cursors.insert(origin, Place { epoch, seq, has_left: false }),
             None => self.cursors.remove(&origin),
         };
         if is_asked {
@@ -239,10 +225,10 @@ impl Outgoing {
         said.into_iter().filter(|(origins, _)| !origins.is_empty()).map(|(origins, is_down)| say(origins, is_down)).collect()
     }
 
-    /// The next frames, as far as the window goes.
-    pub fn speak(&mut self, crossing: &Crossing<'_>, is_mine: impl Fn(NodeId) -> bool, window: u64) -> Vec<Frame> {
+    /// The next frames, as far as the window goes: what is hurried first, and after it the rest, where all is to be said.
+    pub fn speak(&mut self, of: Of, crossing: &Crossing<'_>, is_mine: impl Fn(NodeId) -> bool, window: u64) -> Vec<Frame> {
         let mut frames = self.speak_hurried(crossing, &is_mine, window);
-        while !self.is_full(window) {
+        while matches!(of, Of::All) && !self.is_full(window) {
             if let Some(frame) = self.queue.pop_front() {
                 self.sent += weight(&frame);
                 frames.push(frame);
@@ -260,12 +246,12 @@ impl Outgoing {
     }
 
     /// What goes before all others, as far as the window goes: also before what waits already.
-    pub fn speak_hurried(&mut self, crossing: &Crossing<'_>, is_mine: impl Fn(NodeId) -> bool, window: u64) -> Vec<Frame> {
+    fn speak_hurried(&mut self, crossing: &Crossing<'_>, is_mine: &impl Fn(NodeId) -> bool, window: u64) -> Vec<Frame> {
         let mut frames = Vec::new();
         // What follows on a snapshot that waits goes after it.
         self.hurried.retain(|origin| self.dirty.contains(origin) && !self.snapshots.contains(origin));
         while !self.hurried.is_empty() && !self.is_full(window) {
-            if let Some(batches) = self.gather(crossing, &is_mine, Of::Hurried) {
+            if let Some(batches) = self.gather(crossing, is_mine, Of::Hurried) {
                 self.sent += weight(&batches);
                 frames.push(batches);
             }
@@ -324,19 +310,19 @@ impl Outgoing {
         self.marked.remove(&origin);
         let cursor = self.cursors.get(&origin).copied().filter(|cursor| cursor.epoch == head.epoch);
         // Another gateway may have told of more than is known here, or held back here.
-        if cursor.is_some_and(|cursor| cursor.seq > head.seq || cursor == Cursor::from(&head)) {
+        if cursor.is_some_and(|cursor| cursor.seq > head.seq || cursor == Place::from(&head)) {
             return Next::Nothing;
         }
         let batch = cursor.and_then(|cursor| crossing.batch_after(origin, cursor.seq, RECORD_BATCH_BYTES));
         if let Some(batch) = batch {
             let is_end = batch.to >= head.seq;
-            let next = if is_end { Cursor::from(&head) } else { Cursor { epoch: head.epoch, seq: batch.to, left: false } };
+            let next = if is_end { Place::from(&head) } else { Place { epoch: head.epoch, seq: batch.to, has_left: false } };
             self.cursors.insert(origin, next);
             return Next::Batch(batch);
         }
         match crossing.snapshot(origin) {
             Some((head, frames)) => {
-                self.cursors.insert(origin, Cursor::from(&head));
+                self.cursors.insert(origin, Place::from(&head));
                 Next::Snapshot(frames)
             }
             None => Next::Nothing,
@@ -346,7 +332,7 @@ impl Outgoing {
 
 /// Of which origins something is to be said.
 #[derive(Clone, Copy)]
-enum Of {
+pub enum Of {
     Hurried,
     All,
 }

@@ -14,7 +14,6 @@
 //! health none; an override is an operator's word.
 
 use super::config::ExportPolicy;
-use super::crossing::lets_through;
 use crate::engine::catalog::{Catalog, ORIGINS_MAX};
 use crate::model::instance::{Health, Instance};
 use crate::model::names::NodeId;
@@ -45,12 +44,12 @@ pub enum Hurry {
     AtOnce,
 }
 
-/// An origin, as far as its records were looked at.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    epoch: Epoch,
-    seq: Seq,
-    has_left: bool,
+/// How far somebody is with an origin: this gateway with looking at it, or the other side of a link with taking it in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub epoch: Epoch,
+    pub seq: Seq,
+    pub has_left: bool,
 }
 
 impl From<&Head> for Place {
@@ -153,7 +152,7 @@ impl Pace {
             }
             let of_this = self.judge(now, origin, &record);
             // What is not seen over there need not be taken out there.
-            let is_seen = of_this != Hurry::AtOnce || lets_through(policy, &record);
+            let is_seen = of_this != Hurry::AtOnce || policy.lets_through(&record);
             hurry = hurry.max(Some(if is_seen { of_this } else { Hurry::Gathers }));
         }
         // Nothing is left of what it wrote: that is no reason to go on, nor to wait.

@@ -4,7 +4,7 @@ use super::super::config::Export;
 use super::super::crossing::Crossing;
 use super::super::fetching;
 use super::super::imports::Imports;
-use super::super::link::Outgoing;
+use super::super::link::{Of, Outgoing};
 use super::super::summaries;
 use super::{Dial, Effect, FRAME_ITEMS, Gateway, Home, LANE, TICK_MS};
 use crate::engine::io::StreamId;
@@ -115,21 +115,12 @@ impl Gateway {
             self.speak_ns = Some(now.after_ms(TICK_MS));
             return;
         }
-        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace };
-        let me = home.members.me().node;
-        let mut said = Vec::new();
-        for (id, link) in self.outgoing.iter_mut().filter(|(_, link)| link.is_due(self.wan.window_bytes)) {
-            let datacenter = link.datacenter.clone();
-            let frames = link.speak(&crossing, |origin| rank(&self.own, &datacenter, origin, me) == 0, self.wan.window_bytes);
-            said.push((*id, frames));
-        }
+        self.say_on_links(home, Of::All);
         let window = self.wan.window_bytes;
         let is_news = |link: &Outgoing| link.sketches > 0 && !link.is_caught_up && link.backlog(window) == 0;
         let caught_up: Vec<StreamId> = self.outgoing.iter().filter(|(_, link)| is_news(link)).map(|(id, _)| *id).collect();
+        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace };
         let root = if caught_up.is_empty() { 0 } else { crossing.root() };
-        for (id, frames) in said {
-            frames.into_iter().for_each(|frame| self.send(id, frame));
-        }
         for id in caught_up {
             if let Some(link) = self.outgoing.get_mut(&id) {
                 link.is_caught_up = true;
@@ -140,15 +131,19 @@ impl Gateway {
 
     /// Says what takes something out of lists, without what gathers.
     pub(super) fn speak_hurried(&mut self, home: &Home<'_>) {
-        if !home.is_ready {
-            return;
+        if home.is_ready {
+            self.say_on_links(home, Of::Hurried);
         }
+    }
+
+    /// Hands on what each link has to say now.
+    fn say_on_links(&mut self, home: &Home<'_>, of: Of) {
         let crossing = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace };
-        let me = home.members.me().node;
+        let (me, window) = (home.members.me().node, self.wan.window_bytes);
         let mut said = Vec::new();
-        for (id, link) in self.outgoing.iter_mut().filter(|(_, link)| link.is_due(self.wan.window_bytes)) {
+        for (id, link) in self.outgoing.iter_mut().filter(|(_, link)| link.is_due(window)) {
             let datacenter = link.datacenter.clone();
-            let frames = link.speak_hurried(&crossing, |origin| rank(&self.own, &datacenter, origin, me) == 0, self.wan.window_bytes);
+            let frames = link.speak(of, &crossing, |origin| rank(&self.own, &datacenter, origin, me) == 0, window);
             said.extend(frames.into_iter().map(|frame| (*id, frame)));
         }
         said.into_iter().for_each(|(id, frame)| self.send(id, frame));
@@ -173,13 +168,16 @@ impl Gateway {
         from: NodeId,
         frame: Frame,
     ) -> Result<(), &'static str> {
+        if self.outgoing.get(&stream).is_none_or(|link| link.to != from) {
+            return Err("link_stranger");
+        }
         if let Frame::Link(LinkFrame::Hello { datacenter, kin, .. }) = &frame
             && !self.may_speak(now, home, imports, from, datacenter, kin)
         {
             // What is said here is not for another datacenter of that name.
             return Err("wan_name_taken");
         }
-        let Some(link) = self.outgoing.get_mut(&stream).filter(|link| link.to == from) else { return Err("link_stranger") };
+        let Some(link) = self.outgoing.get_mut(&stream) else { return Ok(()) };
         link.life.heard(now);
         match frame {
             Frame::Link(LinkFrame::Hello { datacenter, .. }) if datacenter == link.datacenter && !link.is_greeted => {
