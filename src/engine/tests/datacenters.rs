@@ -240,6 +240,29 @@ fn gateways_that_die_in_turn_lose_nothing_and_delay_little() {
 }
 
 #[test]
+fn who_goes_on_for_a_dead_gateway_does_not_say_again_what_that_one_said() {
+    for killed in 0..2 {
+        let mut net = east_and_west();
+        let before = net.link_bytes;
+        for id in 0..500 {
+            for host in 2..4 {
+                net.call(host, register("web", &format!("{host}-{id}"))).unwrap();
+            }
+        }
+        let told = net.link_bytes - before;
+        // What came since both sides compared last is known to the dead one alone.
+        net.kill(killed);
+        net.call(2, deregister("web", "2-0")).unwrap();
+        net.run_ms(15_000);
+        for host in 4..8 {
+            assert_eq!(remote(&net, host, "east", "web"), 999, "host {host}");
+        }
+        let anew = net.link_bytes - before - told;
+        assert!(anew < 8_000, "{anew} bytes of {told}, after gateway {killed} was killed");
+    }
+}
+
+#[test]
 fn of_a_datacenter_that_splits_nobody_is_down_who_lives_on_either_side() {
     let mut net = Net::of_datacenters(&[site("east", 2, 4), site("west", 2, 1)]);
     net.run_ms(15_000);

@@ -45,6 +45,8 @@ pub struct Net {
     sent: u64,
     configs: Vec<EngineConfig>,
     pub wan_bytes: u64,
+    /// What of them went on streams.
+    pub link_bytes: u64,
 }
 
 fn addr(host: usize) -> SocketAddr {
@@ -210,6 +212,7 @@ impl Net {
             sent: 0,
             configs: Vec::new(),
             wan_bytes: 0,
+            link_bytes: 0,
         };
         for host in 0..count {
             net.start(host, config(host, "dc1"));
@@ -319,7 +322,9 @@ impl Net {
                 Output::StreamBytes { stream, bytes } => {
                     if let Some(&(peer, theirs)) = self.streams.get(&(host, stream)).filter(|(peer, _)| self.reaches(host, *peer)) {
                         let is_far = self.hosts[host].datacenter != self.hosts[peer].datacenter;
-                        self.wan_bytes += if is_far { bytes.len() as u64 } else { 0 };
+                        let far_bytes = if is_far { bytes.len() as u64 } else { 0 };
+                        self.wan_bytes += far_bytes;
+                        self.link_bytes += far_bytes;
                         self.post(peer, if is_far { WAN_DELAY_NS } else { DELAY_NS }, Input::StreamBytes { stream: theirs, bytes });
                         self.post(host, DELAY_NS, Input::StreamDrained { stream });
                     }

@@ -43,14 +43,8 @@ impl Crossing<'_> {
         Some(self.head_of(head))
     }
 
-    pub fn heads(&self) -> impl Iterator<Item = Head> + Clone {
-        let heads: Vec<Head> = self.catalog.heads().map(|head| self.head_of(head)).collect();
-        heads.into_iter()
-    }
-
-    /// What receivers of everything have as the sum over these origins.
-    pub fn root(&self) -> u64 {
-        self.heads().fold(0, |sum, head| sum.wrapping_add(advert_term(&Advert::from(&head))))
+    pub fn heads(&self) -> Vec<Head> {
+        self.catalog.heads().map(|head| self.head_of(head)).collect()
     }
 
     /// What follows `from` of the present epoch, as far as it fits; none where only a snapshot helps.
@@ -95,7 +89,12 @@ impl Crossing<'_> {
     }
 }
 
-/// One head's share of what both sides of a link compare: without the base, which does not outlive a snapshot.
-pub fn advert_term(advert: &Advert) -> u64 {
+/// What both sides of a link compare: the sum over the heads of all that crosses.
+pub fn root_of(adverts: impl Iterator<Item = Advert>) -> u64 {
+    adverts.fold(0, |sum, advert| sum.wrapping_add(advert_term(&advert)))
+}
+
+/// One head's share of it: without the base, which does not outlive a snapshot.
+fn advert_term(advert: &Advert) -> u64 {
     head_term(&Head { origin: advert.origin, epoch: advert.epoch, seq: advert.seq, base: Base::default(), flags: advert.flags })
 }

@@ -7,11 +7,12 @@
 //!     Batches, snapshots, Down ──────────────►
 //!     ◄─────────────────────────────── Taken, Wants
 //!     Compare, every ten seconds ────────────►
-//!     ◄───────────── Sketch, where sums differ
+//!     ◄─ Sketch where sums differ, or Same if asked
 //! ```
 //!
 //! The sender remembers of each origin how far the other side is; what moved is sent from there on, as long as no more than a window
-//! of bytes is under way.
+//! of bytes is under way. Of what another gateway sends it learns by comparing: before it sends in that one's stead it asks, lest it
+//! say again all that the other said.
 
 use super::crossing::Crossing;
 use super::fetching::{ANSWER_QUEUE_MAX, Arriving};
@@ -75,6 +76,10 @@ pub struct Outgoing {
     pub compare_ns: u64,
     /// Sketches that came on it.
     pub sketches: u32,
+    /// The other side is to say first what it has: until then no changes go.
+    asks: bool,
+    /// With which sum it was asked, and what that was the sum of.
+    asked_with: Option<(u64, Vec<Head>)>,
     cursors: BTreeMap<NodeId, Place>,
     /// Marks of origins given up that were sent.
     marked: BTreeSet<NodeId>,
@@ -107,6 +112,8 @@ impl Outgoing {
             life: LinkLife::new(now),
             compare_ns: now.after_ms(reconcile_ms),
             sketches: 0,
+            asks: true,
+            asked_with: None,
             cursors: BTreeMap::new(),
             marked: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -134,8 +141,28 @@ impl Outgoing {
         self.dirty.extend(origins);
     }
 
-    /// The other side has these heads.
+    /// What another gateway sent falls to this one: the other side is asked how far that came, as soon as nothing waits for it.
+    pub fn take_over(&mut self) {
+        self.asks = true;
+        self.is_caught_up = false;
+    }
+
+    /// The sum over these heads goes to the other side: whether it is to say so if it has the same.
+    pub fn asks_with(&mut self, root: u64, heads: &[Head]) -> bool {
+        self.asked_with = self.asks.then(|| (root, heads.to_vec()));
+        self.asks
+    }
+
+    /// The other side, asked, has what this was the sum of.
+    pub fn has_asked(&mut self, root: u64) {
+        if let Some((_, heads)) = self.asked_with.take_if(|(asked, _)| *asked == root) {
+            self.has(heads);
+        }
+    }
+
+    /// The other side has these heads, but for what is said to be lacking right after.
     pub fn has(&mut self, heads: impl IntoIterator<Item = Head>) {
+        self.asks = false;
         self.cursors.extend(heads.into_iter().map(|head| (head.origin, Place::from(&head))));
     }
 
@@ -209,7 +236,8 @@ impl Outgoing {
 
     /// Whether something waits that may be sent.
     pub fn is_due(&self, window: u64) -> bool {
-        self.is_greeted && !(self.dirty.is_empty() && self.queue.is_empty()) && !self.is_full(window)
+        let has_changes = !self.asks && !self.dirty.is_empty();
+        self.is_greeted && (has_changes || !self.queue.is_empty()) && !self.is_full(window)
     }
 
     /// Says who went down, and who came back, since it was last said.
@@ -250,7 +278,7 @@ impl Outgoing {
         let mut frames = Vec::new();
         // What follows on a snapshot that waits goes after it.
         self.hurried.retain(|origin| self.dirty.contains(origin) && !self.snapshots.contains(origin));
-        while !self.hurried.is_empty() && !self.is_full(window) {
+        while !self.asks && !self.hurried.is_empty() && !self.is_full(window) {
             if let Some(batches) = self.gather(crossing, is_mine, Of::Hurried) {
                 self.sent += weight(&batches);
                 frames.push(batches);
@@ -263,7 +291,7 @@ impl Outgoing {
     fn gather(&mut self, crossing: &Crossing<'_>, is_mine: &impl Fn(NodeId) -> bool, of: Of) -> Option<Frame> {
         let mut batches: Vec<Batch> = Vec::new();
         let mut bytes = 0;
-        while bytes < FRAME_BATCH_BYTES {
+        while !self.asks && bytes < FRAME_BATCH_BYTES {
             let waiting = match of {
                 Of::Hurried => &self.hurried,
                 Of::All => &self.dirty,

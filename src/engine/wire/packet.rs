@@ -264,10 +264,12 @@ pub enum LinkFrame {
         origins: Vec<NodeId>,
         is_down: bool,
     },
-    /// The sum over the sender's heads, and how many origins' changes wait there.
+    /// The sum over the sender's heads, and how many origins' changes wait there. Who has another sum answers with what it has, who has
+    /// the same only if it is asked.
     Compare {
         root: u64,
         backlog: u32,
+        is_asking: bool,
     },
     /// The receiver has taken in so many bytes of frames since it last said so.
     Taken {
@@ -293,6 +295,10 @@ pub enum LinkFrame {
         service: ServiceName,
         is_end: bool,
         packed: Bytes,
+    },
+    /// The receiver of the link, asked, has what adds up to this sum too.
+    Same {
+        root: u64,
     },
 }
 

@@ -6,7 +6,6 @@
 //! other side has, so that what a dead or wrong first one left out comes from the second. Overlap is harmless.
 
 use super::config::{GatewayConfig, WanConfig};
-use super::crossing::Crossing;
 use super::fetching::Fetching;
 use super::imports::{Imports, Making};
 use super::kin;
@@ -261,10 +260,15 @@ impl Gateway {
         let mut own: Vec<NodeId> = std::iter::once(home.members.me().node).chain(gateways).collect();
         own.sort_unstable();
         if own != self.own {
+            let is_first =
+                |own: &[NodeId], link: &Outgoing, origin| sending::rank(own, &link.datacenter, origin, home.members.me().node) == 0;
+            for link in self.outgoing.values_mut() {
+                let mut origins = home.catalog.heads().map(|head| head.origin).chain(home.catalog.marks());
+                if origins.any(|origin| is_first(&own, link, origin) && !is_first(&self.own, link, origin)) {
+                    link.take_over();
+                }
+            }
             self.own = own;
-            // What was another's to send may be ours now.
-            let origins: Vec<NodeId> = home.catalog.heads().map(|head| head.origin).collect();
-            self.outgoing.values_mut().for_each(|link| link.touch_all(origins.iter().copied()));
             self.speak_ns = Some(now.ns);
         }
         self.pace.follow(now, home.catalog);
@@ -287,14 +291,10 @@ impl Gateway {
         self.dial(now, home, rng);
         self.say_life(now, home);
         self.say_summaries(now, home);
-        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace };
         let due: Vec<StreamId> =
             self.outgoing.iter().filter(|(_, link)| link.is_greeted && link.compare_ns <= now.ns).map(|(id, _)| *id).collect();
-        if !due.is_empty() && home.is_ready {
-            let root = crossing.root();
-            for id in due {
-                self.compare(now, id, root);
-            }
+        if home.is_ready {
+            self.compare(now, home, &due);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a gateway takes in from other datacenters, and what it says of that to the agents of its own.
 
-use super::super::crossing::advert_term;
+use super::super::crossing::root_of;
 use super::super::fetching::Arriving;
 use super::super::imports::{Imports, LinkSeen, author_of};
 use super::super::kin;
@@ -163,12 +163,14 @@ impl Gateway {
                 link.hear_unknown(now, held.into_iter().map(|advert| advert.origin));
                 is_news = true;
             }
-            Frame::Link(LinkFrame::Compare { root, backlog }) => {
+            Frame::Link(LinkFrame::Compare { root, backlog, is_asking }) => {
                 is_time = true;
                 let adverts = self.theirs(home, imports, &name);
-                let held = adverts.iter().fold(0_u64, |sum, advert| sum.wrapping_add(advert_term(advert)));
-                if held == root {
+                if root_of(adverts.iter().copied()) == root {
                     link.hear_unknown(now, []);
+                    if is_asking {
+                        self.send(stream, Frame::Link(LinkFrame::Same { root }));
+                    }
                 } else {
                     link.salt = root;
                     self.send_sketch(stream, &adverts, root);

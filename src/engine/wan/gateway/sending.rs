@@ -1,7 +1,7 @@
 //! What a gateway says to other datacenters: links that are opened, changes, who is down, what both sides compare.
 
 use super::super::config::Export;
-use super::super::crossing::Crossing;
+use super::super::crossing::{Crossing, root_of};
 use super::super::fetching;
 use super::super::imports::Imports;
 use super::super::link::{Of, Outgoing};
@@ -14,7 +14,6 @@ use crate::engine::spread::sketch::{Gathering, Theirs, by_short_name};
 use crate::engine::wire::packet::{Advert, Frame, LinkFrame, SketchCells};
 use crate::model::names::{Datacenter, NodeId, ServiceKey};
 use crate::model::node::Liveness;
-use crate::model::record::Head;
 use crate::model::time::Now;
 use rand::RngExt as _;
 use rand_chacha::ChaCha12Rng;
@@ -119,14 +118,12 @@ impl Gateway {
         let window = self.wan.window_bytes;
         let is_news = |link: &Outgoing| link.sketches > 0 && !link.is_caught_up && link.backlog(window) == 0;
         let caught_up: Vec<StreamId> = self.outgoing.iter().filter(|(_, link)| is_news(link)).map(|(id, _)| *id).collect();
-        let crossing = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace };
-        let root = if caught_up.is_empty() { 0 } else { crossing.root() };
-        for id in caught_up {
-            if let Some(link) = self.outgoing.get_mut(&id) {
+        for id in &caught_up {
+            if let Some(link) = self.outgoing.get_mut(id) {
                 link.is_caught_up = true;
             }
-            self.compare(now, id, root);
         }
+        self.compare(now, home, &caught_up);
     }
 
     /// Says what takes something out of lists, without what gathers.
@@ -149,13 +146,23 @@ impl Gateway {
         said.into_iter().for_each(|(id, frame)| self.send(id, frame));
     }
 
-    pub(super) fn compare(&mut self, now: Now, id: StreamId, root: u64) {
-        let Some(link) = self.outgoing.get_mut(&id) else { return };
-        link.compare_ns = now.after_ms(self.wan.reconcile_ms);
-        let backlog = link.backlog(self.wan.window_bytes);
-        // Who is told of a backlog is told when it is gone.
-        link.is_caught_up &= backlog == 0;
-        self.send(id, Frame::Link(LinkFrame::Compare { root, backlog }));
+    /// Says on these links the sum over all that crosses: the other side answers with what it has instead, or, if it is asked, that it has the
+    /// same.
+    pub(super) fn compare(&mut self, now: Now, home: &Home<'_>, links: &[StreamId]) {
+        if links.is_empty() {
+            return;
+        }
+        let heads = Crossing { catalog: home.catalog, policy: &self.config.export, pace: &self.pace }.heads();
+        let root = root_of(heads.iter().map(Advert::from));
+        for id in links {
+            let Some(link) = self.outgoing.get_mut(id) else { continue };
+            let is_asking = link.asks_with(root, &heads);
+            link.compare_ns = now.after_ms(self.wan.reconcile_ms);
+            let backlog = link.backlog(self.wan.window_bytes);
+            // Who is told of a backlog is told when it is gone.
+            link.is_caught_up &= backlog == 0;
+            self.send(*id, Frame::Link(LinkFrame::Compare { root, backlog, is_asking }));
+        }
     }
 
     /// What the receiver of our changes says.
@@ -188,6 +195,7 @@ impl Gateway {
                 self.tick_ns = now.ns;
             }
             Frame::Link(LinkFrame::Sketch(parts)) if link.is_greeted => self.take_sketch(home, stream, parts)?,
+            Frame::Link(LinkFrame::Same { root }) if link.is_greeted => link.has_asked(root),
             Frame::Wants(wants) if link.is_greeted => link.wants(&wants),
             Frame::WantsEnd => {}
             Frame::Link(LinkFrame::Taken { bytes }) => link.taken(bytes),
@@ -220,7 +228,7 @@ impl Gateway {
         let Some(link) = self.outgoing.get_mut(&stream) else { return Ok(()) };
         link.sketches += 1;
         let is_first = link.sketches == 1;
-        let heads: Vec<Head> = crossing.heads().collect();
+        let heads = crossing.heads();
         link.has(heads.iter().copied());
         let adverts: Vec<Advert> = heads.iter().map(Advert::from).collect();
         let salt = sketch.salt();
@@ -257,7 +265,7 @@ impl Gateway {
 }
 
 /// Where a gateway stands for an origin's shard and a datacenter: 0 is the one that sends.
-fn rank(own: &[NodeId], datacenter: &Datacenter, origin: NodeId, me: NodeId) -> usize {
+pub(super) fn rank(own: &[NodeId], datacenter: &Datacenter, origin: NodeId, me: NodeId) -> usize {
     let shard = (origin.0 >> 120) as u8;
     let weight = |gateway: NodeId| {
         let mut hasher = SipHasher24::new_with_keys(0x7469_6469_6e67_7321, 0x7368_6172_6420_6f66);

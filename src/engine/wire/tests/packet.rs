@@ -81,6 +81,7 @@ fn frame_kind(frame: &Frame) -> &'static str {
         Frame::Link(LinkFrame::Summaries { .. }) => "link_summaries",
         Frame::Link(LinkFrame::Fetch { .. }) => "link_fetch",
         Frame::Link(LinkFrame::Fetched { .. }) => "link_fetched",
+        Frame::Link(LinkFrame::Same { .. }) => "link_same",
     }
 }
 
@@ -421,7 +422,7 @@ fn frames() -> Vec<Frame> {
         Frame::Link(LinkFrame::HeadsEnd),
         Frame::Link(LinkFrame::Batches(super::compress::pack(&postcard::to_stdvec(&vec![batch()]).unwrap()).into())),
         Frame::Link(LinkFrame::Down { origins: vec![ORIGIN], is_down: true }),
-        Frame::Link(LinkFrame::Compare { root: 0xfeed, backlog: 2 }),
+        Frame::Link(LinkFrame::Compare { root: 0xfeed, backlog: 2, is_asking: true }),
         Frame::Link(LinkFrame::Taken { bytes: 70_000 }),
         Frame::Link(LinkFrame::Unknown(vec![0x0123_4567_89ab_cdef])),
         Frame::Link(LinkFrame::Summaries { is_whole: true, is_end: false, packed: Bytes::from_static(b"packed") }),
@@ -432,6 +433,7 @@ fn frames() -> Vec<Frame> {
             is_end: true,
             packed: Bytes::from_static(b"packed"),
         }),
+        Frame::Link(LinkFrame::Same { root: 0xfeed }),
     ]
 }
 
