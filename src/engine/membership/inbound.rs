@@ -63,6 +63,8 @@ const DIGEST_CALM_NS: u64 = 2_000_000_000;
 /// Exchanges because of digests follow each other at this distance, more when they teach nothing.
 pub(super) const EXCHANGE_PAUSE_MIN_NS: u64 = 2_000_000_000;
 const EXCHANGE_PAUSE_MAX_NS: u64 = 300_000_000_000;
+/// Who is suspected for this share of the shortest suspicion could have contradicted by then: there and back, with a loss or two.
+const CONTRADICTION_SHARE: u64 = 2;
 /// A member that does not know how it stands is told at most this often.
 const TELL_PAUSE_NS: u64 = 100_000_000;
 
@@ -227,14 +229,29 @@ impl Membership {
         for update in updates {
             if update.id().node == self.me.node {
                 self.hear_of_myself(now, update);
-            } else if update.state() == State::Down && self.is_cut_off && !update.id().left {
-                // A verdict of fellows in the same cut-off corner: a suspicion is all it is good for.
+            } else if self.is_doubtful(now, update) {
                 others.push(Update::new(*update.id(), update.incarnation(), State::Suspect));
             } else {
                 others.push(update.clone());
             }
         }
         self.take_in(now, &others, spread);
+    }
+
+    /// A verdict that is good for a suspicion only: that of fellows in the same cut-off corner, or one on a member that was not suspected
+    /// here for as long as it takes to contradict. Where gossip gets around, the suspicion came long before the verdict; a judge of whom
+    /// only a part gets out did not let the member know.
+    fn is_doubtful(&self, now: Now, update: &Update) -> bool {
+        if update.state() != State::Down || update.id().left {
+            return false;
+        }
+        let is_hasty = |member: &Member| match member.state {
+            MemberState::Alive => true,
+            MemberState::Suspect => now.ns < member.since.after_ms(self.config.suspicion_min_ms / CONTRADICTION_SHARE),
+            MemberState::Down => false,
+        };
+        let member = self.table.find(update.id().node).filter(|member| member.identity() == *update.id());
+        self.is_cut_off || member.is_some_and(is_hasty)
     }
 
     fn note_answer(&mut self, now: Now, header: &Header<Identity>) {

@@ -1,7 +1,9 @@
 //! Noticing deaths, and no others.
 
 use super::harness::{MS, SECOND, World};
+use crate::engine::membership::codec::Update;
 use crate::engine::membership::{Event, MemberState};
+use foca::State;
 
 fn downs(world: &World) -> usize {
     (0..world.agents.len()).map(|agent| world.count(agent, |event| matches!(event, Event::Down(_)))).sum()
@@ -20,6 +22,42 @@ fn a_killed_agent_of_ten_is_gone_from_all_views_within_three_seconds() {
         }
         assert_eq!(downs(&world), 9, "and nobody else");
     }
+}
+
+#[test]
+fn a_verdict_on_whom_nobody_suspected_lets_the_member_contradict() {
+    let mut world = World::formed(41, 10);
+    let node = world.node(3);
+    // A judge of whom only a part gets out: its suspicion came to nobody, its verdict comes twice.
+    for _ in 0..2 {
+        world.with_agent(0, |membership, now| {
+            let member = membership.table.find(node).expect("all know all");
+            let verdict = Update::new(member.identity(), member.incarnation, State::Down);
+            membership.hear(now, &[verdict], true);
+        });
+        assert_eq!(world.agents[0].membership.member(node).map(|member| member.state), Some(MemberState::Suspect));
+    }
+    let took = world.run_until(2 * SECOND, |world| (0..10).all(|viewer| viewer == 3 || world.sees_alive(viewer, 3)));
+    assert!(took.is_some(), "it is here, and says so");
+    world.run(5 * SECOND);
+    assert_eq!(downs(&world), 0);
+}
+
+#[test]
+fn a_verdict_on_whom_one_suspects_for_long_is_taken_over() {
+    let mut world = World::formed(42, 10);
+    let node = world.node(3);
+    world.kill(3);
+    let suspected = |world: &World| world.agents[0].membership.member(node).is_some_and(|member| member.state == MemberState::Suspect);
+    world.run_until(5 * SECOND, suspected).expect("it is missed");
+    world.run(500 * MS);
+    assert_eq!(downs(&world), 0, "nobody has judged yet");
+    world.with_agent(0, |membership, now| {
+        let member = membership.table.find(node).expect("all know all");
+        let verdict = Update::new(member.identity(), member.incarnation, State::Down);
+        membership.hear(now, &[verdict], true);
+    });
+    assert_eq!(world.agents[0].membership.member(node).map(|member| member.state), Some(MemberState::Down));
 }
 
 #[test]
