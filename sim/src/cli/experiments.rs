@@ -11,6 +11,7 @@ use crate::violation::Violation;
 use clap::{Args, ValueEnum as _};
 use serde::Serialize;
 use std::fmt::Display;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -296,9 +297,11 @@ fn print_table<F: Serialize>(figures: Result<Vec<F>, Violation>, is_json: bool, 
     ExitCode::SUCCESS
 }
 
-/// One line on standard error that the next one overwrites.
+/// One line on standard error that the next one overwrites; nothing where nobody watches.
 fn progress(line: &str) {
-    eprint!("\r{line:<78}");
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{line:<78}");
+    }
 }
 
 /// Reads what the system counts of this process.

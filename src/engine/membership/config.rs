@@ -85,7 +85,7 @@ impl MembershipConfig {
             silence_ms: 1_000,
             unwell_max: 6,
             return_wait_ms: 250,
-            return_wait_max_ms: 20_000,
+            return_wait_max_ms: 30_000,
             postpone_ms: 1_000,
             cutoff_window_ms: 60_000,
             join_min_ms: 1_000,

@@ -63,7 +63,7 @@ const DIGEST_CALM_NS: u64 = 2_000_000_000;
 /// Exchanges because of digests follow each other at this distance, more when they teach nothing.
 pub(super) const EXCHANGE_PAUSE_MIN_NS: u64 = 2_000_000_000;
 const EXCHANGE_PAUSE_MAX_NS: u64 = 300_000_000_000;
-/// Who is suspected for this share of the shortest suspicion could have contradicted by then: there and back, with a loss or two.
+/// Who is suspected for this share of the shortest suspicion at this size could have contradicted by then: there and back, and a loss.
 const CONTRADICTION_SHARE: u64 = 2;
 /// A member that does not know how it stands is told at most this often.
 const TELL_PAUSE_NS: u64 = 100_000_000;
@@ -245,9 +245,10 @@ impl Membership {
         if update.state() != State::Down || update.id().left {
             return false;
         }
+        let (suspicion_min_ns, _) = self.config.suspicion_bounds_ns(self.alive());
         let is_hasty = |member: &Member| match member.state {
             MemberState::Alive => true,
-            MemberState::Suspect => now.ns < member.since.after_ms(self.config.suspicion_min_ms / CONTRADICTION_SHARE),
+            MemberState::Suspect => now.ns < member.since.ns + suspicion_min_ns / CONTRADICTION_SHARE,
             MemberState::Down => false,
         };
         let member = self.table.find(update.id().node).filter(|member| member.identity() == *update.id());

@@ -1,4 +1,5 @@
-//! When to come back: a member that was held down returns only after it has had contact for a while, and after longer each time.
+//! When to come back: a member that was held down returns only after it has had contact for a while, after longer each time, and after
+//! longer than its last stay: who was well for 20 s, then lost, and is well again for 20 s, has shown nothing yet.
 //!
 //! One that stands still and goes on, again and again, would be welcomed and buried by everybody each time. It is the one that can tell:
 //! a machine that is heard for a blink between two stalls stays out, one that lost its link once is back at once. A new process is not
@@ -6,13 +7,15 @@
 
 use super::config::MembershipConfig;
 
-/// Each wait that follows soon on another is so many times as long.
+/// Each wait that follows soon on another is so many times as long ...
 const GROWTH: u64 = 20;
-/// Contact is broken by so much silence.
-const SILENCE_NS: u64 = 1_000_000_000;
+/// ... and as long as the stay since, and this share of it.
+const STAY_SHARE: u64 = 2;
+/// Contact is broken by so much silence: by six knocks without an answer. A fellow that is out answers none, and some are lost.
+const SILENCE_NS: u64 = 6 * KNOCK_NS_MAX;
 /// Somebody is asked for a sign of life several times during a wait, within these.
 const KNOCK_NS_MIN: u64 = 100_000_000;
-const KNOCK_NS_MAX: u64 = 500_000_000;
+const KNOCK_NS_MAX: u64 = 250_000_000;
 /// Returns further apart than this have nothing to do with each other.
 const MEMORY_NS: u64 = 120_000_000_000;
 
@@ -23,7 +26,11 @@ pub(super) struct Probation {
     /// In a row.
     returns: u32,
     returned: u64,
+    /// From the last return to the end of contact, if that was not long ago.
+    stay_ns: u64,
     heard: u64,
+    /// Contact ended then, the last time that it did.
+    broken: u64,
     /// Out since then.
     out: Option<Out>,
 }
@@ -49,9 +56,9 @@ impl Probation {
 
     /// Somebody spoke to us.
     pub fn heard(&mut self, now_ns: u64) {
-        let is_first = now_ns >= self.heard + SILENCE_NS;
-        self.heard = now_ns;
-        if is_first {
+        let last = std::mem::replace(&mut self.heard, now_ns);
+        if now_ns >= last + SILENCE_NS {
+            self.broken = last;
             self.begin_wait(now_ns);
         }
     }
@@ -66,6 +73,8 @@ impl Probation {
             self.returns = 0;
         }
         if self.out.is_none() {
+            let ended = if self.broken > self.returned { self.broken } else { now_ns };
+            self.stay_ns = if self.returns == 0 { 0 } else { ended - self.returned };
             let knock_ns = (self.wait() / 4).clamp(KNOCK_NS_MIN, KNOCK_NS_MAX);
             self.out = Some(Out { until: 0, knock_at: now_ns, knock_ns });
             self.begin_wait(now_ns);
@@ -73,7 +82,8 @@ impl Probation {
     }
 
     fn wait(&self) -> u64 {
-        self.wait_ns.saturating_mul(GROWTH.saturating_pow(self.returns)).min(self.wait_ns_max)
+        let grown = self.wait_ns.saturating_mul(GROWTH.saturating_pow(self.returns));
+        grown.max(self.stay_ns + self.stay_ns / STAY_SHARE).min(self.wait_ns_max)
     }
 
     fn begin_wait(&mut self, now_ns: u64) {
@@ -136,9 +146,22 @@ mod tests {
     #[test]
     fn the_first_return_is_quick_and_the_next_ones_take_longer_each_time() {
         let mut probation = Probation::new(&MembershipConfig::lan());
-        let waits: Vec<_> = [100, 110, 130].map(|at| returns_after(&mut probation, at * 1_000 * MS, |_| false)).to_vec();
-        assert_eq!(waits, vec![Some(300), Some(5_000), Some(20_000)]);
+        let waits: Vec<_> = [100, 102, 108].map(|at| returns_after(&mut probation, at * 1_000 * MS, |_| false)).to_vec();
+        assert_eq!(waits, vec![Some(300), Some(5_000), Some(30_000)]);
         assert_eq!(returns_after(&mut probation, 1_000_000 * MS, |_| false), Some(300), "after two quiet minutes");
+    }
+
+    #[test]
+    fn a_stay_that_ended_has_to_be_outlasted() {
+        let mut probation = Probation::new(&MembershipConfig::lan());
+        let is_deaf = |at: u64| at % 20_000 >= 10_000;
+        assert_eq!(returns_after(&mut probation, 100_000 * MS, |_| false), Some(300));
+        // Heard until 110 s, then again from 120 s on, for 10 s at a time: as long as the stay that ended.
+        for ms in (100_350..110_000).step_by(50) {
+            probation.heard(ms * MS);
+        }
+        assert_eq!(returns_after(&mut probation, 120_000 * MS, is_deaf), None);
+        assert_eq!(returns_after(&mut probation, 180_000 * MS, |_| false), Some(14_500), "half as long again as 9.65 s");
     }
 
     #[test]

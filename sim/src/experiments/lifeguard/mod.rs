@@ -27,7 +27,7 @@ const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 /// How long anomalies last, and how long it is listened after them.
 const ANOMALY_NS: u64 = 120 * SECOND;
-const AFTER_NS: u64 = 20 * SECOND;
+const AFTER_NS: u64 = 40 * SECOND;
 /// How long a cluster has to form and to come to rest.
 const SETTLE_NS: u64 = 45 * SECOND;
 /// How long real deaths are watched.
@@ -123,7 +123,7 @@ pub fn variants() -> Vec<Variant> {
         ours("without sense of silence", |config| {
             (config.silence_ms, config.postpone_ms, config.stall_ms) = (3_600_000, 0, 3_600_000);
         }),
-        ours("without probation", |config| config.return_wait_ms = 0),
+        ours("without probation", |config| config.return_wait_max_ms = 0),
     ]
 }
 
