@@ -8,6 +8,7 @@ use crate::world::clock::Clock;
 use crate::world::network::Conditions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use tidings::engine::spread::SpreadConfig;
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
@@ -38,6 +39,9 @@ pub const DATACENTERS_MAX: u64 = 3;
 /// Gateways of one datacenter.
 const GATEWAYS_MAX: u64 = 3;
 const SERVICES_MAX: u64 = 8;
+/// The share of seeds whose agents have next to no room to spread from.
+const CRAMPED_CHANCE: f64 = 0.25;
+const CRAMPED_MAX: u64 = 6;
 
 /// One host of the cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -63,6 +67,29 @@ pub struct PlannedWan {
     /// Datacenters that tell summaries of what they do not keep; the others export it in full.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub by_summary: BTreeSet<u16>,
+}
+
+/// What agents may hold at once of what they have to spread: so little that a few agents meet the limits that thousands meet otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedLimits {
+    pub pushes: usize,
+    pub adverts: usize,
+    pub lacks: usize,
+    pub answers: usize,
+    pub answer_parts: usize,
+    pub page_heads: usize,
+    pub exchanges: usize,
+    pub sponsored: usize,
+    pub fetches: usize,
+}
+
+impl PlannedLimits {
+    pub fn apply(&self, config: &mut SpreadConfig) {
+        (config.pushes_max, config.adverts_max) = (self.pushes, self.adverts);
+        (config.lacks_max, config.answers_max) = (self.lacks, self.answers);
+        (config.answer_parts_max, config.page_heads_max) = (self.answer_parts, self.page_heads);
+        (config.exchanges_open_max, config.sponsored_max, config.fetches_max) = (self.exchanges, self.sponsored, self.fetches);
+    }
 }
 
 /// What a client keeps.
@@ -139,6 +166,9 @@ pub struct Plan {
     pub between_zones_ns: u64,
     #[serde(default)]
     pub wan: Option<PlannedWan>,
+    /// None: as agents have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<PlannedLimits>,
     pub clients: Vec<PlannedClient>,
     pub operations: Vec<PlannedOperation>,
     pub faults: Vec<Scheduled>,
@@ -184,7 +214,8 @@ impl Plan {
             operation.moves_to = operation.moves_to.map(|to| layout.near(home, HostId(to)).0);
         }
         let conditions = Conditions::LAN;
-        Self { seed, hosts, seeds, is_sealed, conditions, between_zones_ns, wan, clients, operations, faults, kinds, calm_from }
+        let limits = draw_limits(&mut Rng::new(seed, "limits", 0));
+        Self { seed, hosts, seeds, is_sealed, conditions, between_zones_ns, wan, limits, clients, operations, faults, kinds, calm_from }
     }
 
     /// The key that seals packets, if they are.
@@ -241,6 +272,24 @@ fn draw_datacenters(rng: &mut Rng, hosts: &mut [PlannedHost], wanted: Option<u16
     }
     let distances = apart.into_iter().filter(|(_, b, _)| *b < count).collect();
     Some(PlannedWan { distances, has_certificates, kept: kept.into_iter().take(usize::from(count)).collect(), by_summary: BTreeSet::new() })
+}
+
+fn draw_limits(rng: &mut Rng) -> Option<PlannedLimits> {
+    let is_cramped = rng.chance(CRAMPED_CHANCE);
+    let mut few = || rng.between(1, CRAMPED_MAX);
+    let limits = PlannedLimits {
+        // Changes leave within milliseconds: hardly ever do two origins wait.
+        pushes: 1,
+        adverts: few() as usize,
+        lacks: few() as usize,
+        answers: few() as usize,
+        answer_parts: few() as usize,
+        page_heads: few() as usize,
+        exchanges: few() as usize,
+        sponsored: few() as usize,
+        fetches: few() as usize,
+    };
+    is_cramped.then_some(limits)
 }
 
 fn draw_by_summary(rng: &mut Rng, count: usize) -> BTreeSet<u16> {

@@ -132,6 +132,7 @@ impl<'a> Shrinker<'a> {
     fn plain_settings(&mut self) {
         self.attempt(Plan { is_sealed: false, ..self.plan.clone() });
         self.attempt(Plan { between_zones_ns: 0, ..self.plan.clone() });
+        self.attempt(Plan { limits: None, ..self.plan.clone() });
         let hosts = self.plan.hosts.len() as u32;
         self.attempt(Plan { seeds: (0..hosts).collect(), ..self.plan.clone() });
         let mut together = self.plan.clone();

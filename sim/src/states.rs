@@ -46,6 +46,10 @@ pub const COUNTED: &[State] = states![
     "want-repeated" | engine | engine.spread().counters.wants_repeated,
     "sketch-decoded" | engine | engine.spread().counters.sketches_decoded,
     "exchange" | engine | engine.spread().counters.exchanges,
+    "pushes-full" | engine | engine.spread().counters.dropped.push_queue_full,
+    "adverts-full" | engine | engine.spread().counters.dropped.advert_queue_full,
+    "lacks-full" | engine | engine.spread().counters.dropped.lack_table_full,
+    "answers-full" | engine | engine.spread().counters.dropped.answer_queue_full,
     "refused-busy" | engine | engine.spread().counters.streams_refused_busy,
 ];
 

@@ -72,9 +72,14 @@ impl Forwarding {
         Self { asked: BTreeMap::new(), due: BTreeSet::new(), asks: first, unseen: VecDeque::new() }
     }
 
+    /// Writes that wait for an answer, or for what it says.
+    pub fn len(&self) -> usize {
+        self.asked.len() + self.unseen.len()
+    }
+
     /// Notes a write that goes to its origin and says under which number; none where too many are on their way.
     pub fn ask(&mut self, now: Now, token: Token, to: NodeId, command: Command) -> Option<u64> {
-        if self.asked.len() + self.unseen.len() >= ASKS_MAX {
+        if self.len() >= ASKS_MAX {
             return None;
         }
         self.asks = self.asks.wrapping_add(1);
@@ -162,6 +167,11 @@ pub struct Questions {
 }
 
 impl Questions {
+    /// Questions that are known, answered or not.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
     pub fn take(&mut self, question: Question) -> Served {
         match self.known.get(&question) {
             Some(Some(outcome)) => Served::Answered(outcome.clone()),

@@ -6,7 +6,7 @@ use crate::model::time::Now;
 use std::collections::BTreeMap;
 
 /// Services that are remembered; where all of them were asked for just now, further ones wait.
-const LOOKUPS_MAX: usize = 1_024;
+pub const LOOKUPS_MAX: usize = 1_024;
 /// A gateway is told of a service so often at most, in milliseconds.
 const AGAIN_MS: u64 = 1_000;
 /// Who asks again so soon, in milliseconds, was not answered: another gateway is asked.
@@ -19,6 +19,11 @@ pub struct Lookups {
 }
 
 impl Lookups {
+    /// Services that are remembered.
+    pub fn len(&self) -> usize {
+        self.asked.len()
+    }
+
     /// Whether to tell a gateway of this lookup; which in turn.
     pub fn turn(&mut self, now: Now, name: &(Datacenter, ServiceKey)) -> Option<usize> {
         let since_ms = |at_ns: u64| now.ns.saturating_sub(at_ns) / 1_000_000;

@@ -23,12 +23,14 @@ mod forwarding;
 mod inbound;
 pub mod io;
 mod journal;
+pub mod levels;
 mod lookups;
 pub mod mail;
 pub mod membership;
 mod operator;
 mod proof;
 mod pump;
+mod queue;
 mod rtts;
 pub mod sabotage;
 pub mod spread;
@@ -182,7 +184,7 @@ impl Engine {
     }
 
     pub fn poll(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        queue::take_first(&mut self.out)
     }
 
     /// When [`Input::Tick`] is due without any other input, in nanoseconds of the monotonic clock.

@@ -48,6 +48,11 @@ pub struct Proofs {
 }
 
 impl Proofs {
+    /// Addresses of which something is held.
+    pub fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
     /// Takes an operator's word for an address.
     pub fn trust(&mut self, addr: SocketAddr) {
         self.put(addr, Standing::Proven);

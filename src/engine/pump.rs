@@ -305,21 +305,15 @@ impl Engine {
         }
     }
 
-    /// The agent's own facts as readers see them.
+    /// The agent's own facts as readers see them. Only these ever change.
     fn show_agent(&mut self) {
-        let node = &self.config.node;
         let me = self.membership.me().node;
-        let agent = AgentView {
-            id: me,
-            name: node.name.to_string(),
-            datacenter: node.datacenter.to_string(),
-            zone: node.zone.as_ref().map(ToString::to_string),
-            version: node.version.clone(),
-            is_ready: self.spread.is_ready(),
-            is_cut_off: self.membership.is_cut_off(),
-            is_leaving: self.leaving.is_some(),
-        };
-        self.catalog.editor().set_agent(agent);
+        let (is_ready, is_cut_off, is_leaving) = (self.spread.is_ready(), self.membership.is_cut_off(), self.leaving.is_some());
+        let shown = &self.catalog.view().agent;
+        if (shown.id, shown.is_ready, shown.is_cut_off, shown.is_leaving) != (me, is_ready, is_cut_off, is_leaving) {
+            let agent = AgentView { id: me, is_ready, is_cut_off, is_leaving, ..AgentView::clone(shown) };
+            self.catalog.editor().set_agent(agent);
+        }
     }
 
     pub(super) fn answer(&mut self, asker: Asker, outcome: Outcome) {

@@ -1,10 +1,12 @@
-//! Invariants 10 and 13: no datagram above its limit, traffic within budget, and silence about the catalog when nothing changes.
+//! Invariants 10 and 13: no datagram above its limit, no queue or table above its own, traffic within budget, and silence about the
+//! catalog when nothing changes.
 
 use super::{Checker, Scene};
 use crate::reader::Reader;
 use crate::violation::Violation;
 use crate::world::{HostId, Note};
 use std::collections::BTreeMap;
+use tidings::engine::levels::Level;
 use tidings::engine::wire::packet::DATAGRAM_BYTES_MAX;
 
 /// What a host may send in one second, datagrams and streams together: far above what a handful of agents need, far below a storm.
@@ -60,11 +62,22 @@ impl Limits {
     }
 }
 
+/// What is fuller than it may be.
+fn above(mut levels: impl Iterator<Item = Level>) -> Option<Level> {
+    levels.find(|level| level.held > level.limit)
+}
+
 impl Checker for Limits {
     fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
         let is_moved = !scene.moved.heads.is_empty() || !scene.moved.gone.is_empty();
         if matches!(note, Note::Handled { .. }) && is_moved {
             self.moved_at = scene.world.now();
+        }
+        if let Note::Handled { host } = note
+            && let Some(over) = scene.engine(*host).and_then(|engine| above(engine.levels()))
+        {
+            let expected = format!("at most {} in {}", over.limit, over.name);
+            return Err(scene.violation("within-limits", &[*host], expected, over.held.to_string()));
         }
         let Note::Sent { host, bytes, .. } = note else { return Ok(()) };
         if let Some(spoken) = self.idle_words(scene, *host, bytes) {
@@ -83,6 +96,21 @@ impl Checker for Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::{Run, SECOND};
+
+    #[test]
+    fn a_table_above_its_limit_is_caught_and_one_at_its_limit_is_not() {
+        let over = Level { name: "here", held: 3, limit: 2 };
+        let full = Level { held: 2, ..over };
+        assert_eq!(above([full, over].into_iter()), Some(over));
+        assert_eq!(above([full].into_iter()), None);
+        let mut run = Run::cluster_with(1, 4, &|config| config.membership.members_max = 2);
+        run.set_checkers(vec![Box::new(Limits::default())]);
+        run.run_for(5 * SECOND).expect("the third of the others finds no room");
+        let engine = run.scene().engine(HostId(0)).expect("it runs");
+        let members = engine.levels().find(|level| level.name == "membership_members");
+        assert_eq!(members.map(|level| (level.held, level.limit)), Some((2, 2)));
+    }
 
     #[test]
     fn bites_within_one_second_and_forgets_with_the_next() {

@@ -47,6 +47,9 @@ pub struct Figures {
     pub bytes_a_node: f64,
     pub packets_a_node: f64,
     pub stream_bytes_a_node: f64,
+    /// Times that two agents whose roots differed compared heads, and those of them that found nothing.
+    pub exchanges: u64,
+    pub exchanges_in_vain: u64,
 }
 
 /// A change on its way.
@@ -65,6 +68,7 @@ pub fn measure(settings: &Settings, progress: &dyn Fn(&str)) -> Result<Figures, 
     let mut rng = Rng::new(settings.seed, "storm", 0);
     let mut meter = Meter::new(&run);
     let streams = stream_bytes(&run);
+    let exchanges = exchanges(&run);
     run.world.notes_packets = true;
     let (began, changes) = (run.world.now(), settings.changes_a_second * settings.seconds);
     let mut ways = Ways { followed: Vec::new(), all: Vec::new(), any: Vec::new() };
@@ -122,6 +126,8 @@ pub fn measure(settings: &Settings, progress: &dyn Fn(&str)) -> Result<Figures, 
         bytes_a_node: meter.bytes as f64 / copies,
         packets_a_node: meter.packets as f64 / copies,
         stream_bytes_a_node: (stream_bytes(&run) - streams) as f64 / copies,
+        exchanges: self::exchanges(&run).0 - exchanges.0,
+        exchanges_in_vain: self::exchanges(&run).1 - exchanges.1,
     })
 }
 
@@ -155,6 +161,12 @@ fn stream_bytes(run: &Run) -> u64 {
     run.world.host_ids().map(|host| run.world.host(host).traffic.stream_bytes_out).sum()
 }
 
+/// All that were begun, and those in vain.
+fn exchanges(run: &Run) -> (u64, u64) {
+    let counters = run.world.host_ids().filter_map(|host| Some(run.world.machine(host)?.spread().counters));
+    counters.fold((0, 0), |(all, vain), counters| (all + counters.exchanges, vain + counters.exchanges_in_vain))
+}
+
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = |summary: &Option<Summary>| summary.map_or("nothing".to_owned(), |summary| summary.to_string());
@@ -173,11 +185,12 @@ impl std::fmt::Display for Figures {
             "  all the same            {} after the storm",
             self.whole_ms.map_or("not within 60 s".to_owned(), |ms| format!("{ms:.0} ms"))
         )?;
-        write!(
+        writeln!(
             f,
             "  bytes a node, a change  {:.0} in {:.2} packets, {:.0} in streams",
             self.bytes_a_node, self.packets_a_node, self.stream_bytes_a_node
-        )
+        )?;
+        write!(f, "  heads compared          {} times, {} in vain", self.exchanges, self.exchanges_in_vain)
     }
 }
 
@@ -192,5 +205,6 @@ mod tests {
         assert_eq!((figures.lost, figures.refused, figures.changes), (0, 0, 1_000), "{figures}");
         assert_eq!(figures.all_ms.map(|summary| summary.count), Some(20), "{figures}");
         assert!(figures.packets_a_node < 3.0, "{figures}");
+        assert_eq!(figures.exchanges_in_vain, 0, "{figures}");
     }
 }

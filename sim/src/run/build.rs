@@ -34,6 +34,9 @@ impl Run {
         let key = plan.key();
         for planned in &plan.hosts {
             let host = run.add_host(*planned, key, configure);
+            if let Some(limits) = &plan.limits {
+                limits.apply(&mut run.world.config_mut(host).spread);
+            }
             if let Some(wan) = &plan.wan {
                 run.link(host, planned, wan, plan.wan_key());
             }

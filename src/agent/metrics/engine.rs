@@ -16,6 +16,7 @@ macro_rules! counters {
 pub fn sample(engine: &Engine, driver: &driver::Counters, streams_stalled: u64, view: &View) -> Sample {
     let mut sample = Sample::new();
     gauges(&mut sample, engine, view);
+    levels(&mut sample, engine);
     gossip(&mut sample, engine);
     counters!(sample, "driver", driver, {
         turns: "Turns of the engine's loop",
@@ -36,6 +37,16 @@ fn gauges(sample: &mut Sample, engine: &Engine, view: &View) {
     sample.push(Value::gauge("tidings_view_services", "Services that have instances", view.service_count() as u64));
     sample.push(Value::gauge("tidings_view_instances", "Instances, available or not", view.instance_count()));
     sample.push(Value::gauge("tidings_view_revision", "The revision readers see", view.revision));
+}
+
+/// What has a limit, and how far it is from it.
+fn levels(sample: &mut Sample, engine: &Engine) {
+    for level in engine.levels() {
+        sample.push(Value::gauge("tidings_engine_held", "What a queue or table holds", level.held as u64).labelled("table", level.name));
+    }
+    for level in engine.levels() {
+        sample.push(Value::gauge("tidings_engine_limit", "What it may hold", level.limit as u64).labelled("table", level.name));
+    }
 }
 
 fn gossip(sample: &mut Sample, engine: &Engine) {

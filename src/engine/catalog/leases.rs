@@ -83,6 +83,11 @@ impl Leases {
         Self { last: now.wall_ms << 20, ..Self::default() }
     }
 
+    /// Leases that clients opened.
+    pub fn open_len(&self) -> usize {
+        self.open.len()
+    }
+
     pub fn deadline(&self) -> Option<u64> {
         self.due.first().map(|(due_ns, _)| *due_ns)
     }

@@ -56,6 +56,8 @@ pub use origin::head_term;
 pub use snapshot::{Chunk, SnapshotReader};
 
 use crate::engine::io::{Restored, StoreOp, Token};
+use crate::engine::levels::Level;
+use crate::engine::queue;
 use crate::model::command::{Command, Refusal, Reply};
 use crate::model::names::{NodeId, NodeName};
 use crate::model::node::NodeInfo;
@@ -243,9 +245,19 @@ impl Catalog {
         catalog
     }
 
+    /// How full the tables here are.
+    pub fn levels(&self) -> [Level; 4] {
+        [
+            Level::new("catalog_unnamed", self.unnamed.len(), apply::UNNAMED_ORIGINS_MAX),
+            Level::new("catalog_tombstones_awaiting", self.graves.awaiting(), self.config.awaiting_tombstones_max),
+            Level::new("catalog_deleted", self.own.deleted_len(), own::DELETED_MAX),
+            Level::new("catalog_leases_open", self.leases.open_len(), leases::OPEN_LEASES_MAX),
+        ]
+    }
+
     /// The next thing to be done; none when there is nothing left.
     pub fn poll(&mut self) -> Option<Effect> {
-        if let Some(effect) = self.effects.pop_front() {
+        if let Some(effect) = queue::take_first(&mut self.effects) {
             return Some(effect);
         }
         // One word on the head stands for all the writes before it.

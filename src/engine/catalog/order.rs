@@ -75,6 +75,10 @@ impl Order {
 
     /// Puts a slot at its place. What was there before is displaced and returned.
     pub fn insert(&mut self, seq: Seq, slot: SlotIx) -> Option<SlotIx> {
+        if self.chunks.is_empty() {
+            // Most origins never have another: the room for four that a first `push` takes would cost more than all else here.
+            self.chunks.reserve_exact(1);
+        }
         let Some(at) = self.chunk_of(seq) else {
             // Before all: a chunk of its own, which its neighbour takes in as soon as both are sparse.
             self.chunks.insert(0, Chunk::of(seq, slot));

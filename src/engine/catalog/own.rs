@@ -18,7 +18,7 @@ use crate::model::time::Now;
 use std::collections::BTreeMap;
 
 /// Keys deleted in this life whose tombstones are forgotten; more are not remembered for a copy of the disk that turns up later.
-const DELETED_MAX: usize = 65_536;
+pub(super) const DELETED_MAX: usize = 65_536;
 
 /// What this agent knows of its own lives.
 #[derive(Debug, Default)]
@@ -37,6 +37,11 @@ impl Own {
     /// Of a process that has written nothing yet.
     pub fn of(nonce: u16) -> Self {
         Self { nonce, ..Self::default() }
+    }
+
+    /// Keys that were deleted in this life and have no tombstone any more.
+    pub fn deleted_len(&self) -> usize {
+        self.deleted.len()
     }
 }
 

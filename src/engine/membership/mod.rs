@@ -54,6 +54,8 @@ use self::rollcall::RollCall;
 use self::suspicion::Suspicions;
 use self::swim::{Swim, SwimTimer};
 use self::table::Table;
+use crate::engine::levels::Level;
+use crate::engine::queue;
 use crate::model::coordinate::Coordinate;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
@@ -307,7 +309,15 @@ impl Membership {
 
     /// What is to be sent or known, until there is none.
     pub fn poll(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        queue::take_first(&mut self.effects)
+    }
+
+    /// How full the tables here are.
+    pub fn levels(&self) -> [Level; 2] {
+        [
+            Level::new("membership_members", self.table.len(), self.config.members_max),
+            Level::new("membership_hearsay", self.rumours.len(), state::HEARSAY_MAX),
+        ]
     }
 
     fn event(&mut self, event: Event) {

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// meet through it.
 pub(super) const NEWCOMER_NS: u64 = 10_000_000_000;
 /// Unconfirmed deaths that are looked into at a time; more are taken as unknown.
-const HEARSAY_MAX: usize = 4_096;
+pub(super) const HEARSAY_MAX: usize = 4_096;
 const HEARSAY_PINGS: u8 = 3;
 /// Looked at in one turn.
 const RUMOURS_BURST: usize = 16;
@@ -37,6 +37,11 @@ pub(super) struct Rumours {
 }
 
 impl Rumours {
+    /// Members of whom something is told that is not believed.
+    pub fn len(&self) -> usize {
+        self.dead.len()
+    }
+
     pub fn add(&mut self, now_ns: u64, told: Update) {
         let node = told.id().node;
         if self.dead.len() >= HEARSAY_MAX || self.dead.contains_key(&node) {

@@ -155,6 +155,11 @@ impl Table {
         self.members.get(&node)
     }
 
+    /// All that are known, in whatever state.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }

@@ -61,6 +61,11 @@ pub struct Flush {
 }
 
 impl Adverts {
+    /// Heads that wait to be told.
+    pub fn len(&self) -> usize {
+        self.telling.len()
+    }
+
     /// A head moved. Returns whether there was room for it.
     pub fn add(&mut self, now: Now, origin: NodeId, copies: u8, delay_ms: u64, config: &SpreadConfig) -> bool {
         self.ride(now, origin, config);

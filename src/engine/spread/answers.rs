@@ -14,6 +14,11 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// Wants that wait.
+    pub fn len(&self) -> usize {
+        self.wants.len()
+    }
+
     /// Returns whether there was room for it.
     pub fn push(&mut self, to: SocketAddr, want: Want, answers_max: usize) -> bool {
         let key = (to, want.origin);

@@ -46,7 +46,8 @@ impl Exchanges {
         self.lane = lane;
     }
 
-    fn count(&self, side: Side, purpose: Purpose) -> usize {
+    /// Streams of one kind on which somebody has said what they are for.
+    pub fn count(&self, side: Side, purpose: Purpose) -> usize {
         self.streams.values().filter(|stream| stream.side == side && stream.purpose == purpose && stream.is_greeted()).count()
     }
 

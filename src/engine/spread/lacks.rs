@@ -47,6 +47,11 @@ pub enum Due {
 }
 
 impl Lacks {
+    /// Origins that are lacked.
+    pub fn len(&self) -> usize {
+        self.by_origin.len()
+    }
+
     /// `source` has `told`, and this agent not. Returns whether there was room for it.
     pub fn add(&mut self, now: Now, told: Advert, source: SocketAddr, grace_ms: u64, lacks_max: usize) -> bool {
         let due_ns = now.after_ms(grace_ms);

@@ -47,12 +47,15 @@ use self::pressure::Pressure;
 use self::readiness::Readiness;
 use self::repair::Repair;
 use self::ring::Ring;
+use self::stream::Side;
 use crate::engine::catalog::{Catalog, Heard};
 use crate::engine::io::StreamId;
+use crate::engine::levels::Level;
 pub use crate::engine::membership::Peer;
 use crate::engine::membership::{Event, Membership};
+use crate::engine::queue;
 use crate::engine::sabotage::Rule;
-use crate::engine::wire::packet::{Advert, Frame, Part, Roots};
+use crate::engine::wire::packet::{Advert, Frame, Part, Purpose, Roots};
 use crate::model::command::Refusal;
 use crate::model::names::NodeId;
 use crate::model::time::Now;
@@ -160,6 +163,22 @@ impl Spread {
         spread.readiness.on_its_own();
         spread.ring.changed();
         spread
+    }
+
+    /// How full what waits here is.
+    pub fn levels(&self) -> [Level; 8] {
+        let config = &self.config;
+        let streams = |side, purpose| self.exchanges.count(side, purpose);
+        [
+            Level::new("spread_pushes", self.queue.len(), config.pushes_max),
+            Level::new("spread_adverts", self.adverts.len(), config.adverts_max),
+            Level::new("spread_lacks", self.lacks.len(), config.lacks_max),
+            Level::new("spread_answers", self.answers.len(), config.answers_max),
+            Level::new("spread_exchanges", streams(Side::Opener, Purpose::Exchange), config.exchanges_open_max),
+            Level::new("spread_sponsored", streams(Side::Accepter, Purpose::Exchange), config.sponsored_max),
+            Level::new("spread_fetches", streams(Side::Opener, Purpose::Fetch), config.fetches_max),
+            Level::new("spread_fetched", streams(Side::Accepter, Purpose::Fetch), config.fetches_max),
+        ]
     }
 
     /// The agent that spreads.
@@ -279,7 +298,7 @@ impl Spread {
 
     /// The next thing to be done; none when there is nothing left.
     pub fn poll(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        queue::take_first(&mut self.effects)
     }
 
     /// What goes along with a packet of the membership that leaves anyway and has `room` bytes left: roots of who is ready, and the

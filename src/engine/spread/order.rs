@@ -48,6 +48,11 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Origins that wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Adds to what waits of an origin; false where there are `origins_max` others.
     pub fn push(&mut self, origin: NodeId, waiting: Waiting, origins_max: usize) -> bool {
         if let Some(before) = self.waiting.get_mut(&origin) {

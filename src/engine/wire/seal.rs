@@ -77,6 +77,11 @@ pub struct Sealer {
 }
 
 impl Sealer {
+    /// Senders whose datagrams are told apart from replays.
+    pub fn windows(&self) -> usize {
+        self.datagrams_seen.len()
+    }
+
     /// A sealer for agent `me` of the cluster called `label`, in the life of it that the random `boot` names.
     ///
     /// Without a key ring everything is in clear, and only clear datagrams are opened.
