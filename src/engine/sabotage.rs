@@ -56,6 +56,10 @@ pub enum Rule {
     NotReadySpeaks,
     /// In clear, what was garbled on the way is taken for what was sent.
     ChecksumIgnored,
+    /// What is known of another datacenter goes when nobody hears it any more.
+    SilenceForgets,
+    /// Readers are not told that another datacenter is not heard.
+    AgeUntold,
     /// Writes are acknowledged before they are durable.
     AnswerBeforeDurable,
     /// Writes are acknowledged before readers see them.
@@ -63,7 +67,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 26] = [
+    pub const ALL: [Rule; 28] = [
         Rule::HeadOverGap,
         Rule::SnapshotRemovesNewer,
         Rule::TombstonesByAge,
@@ -88,6 +92,8 @@ impl Rule {
         Rule::LargeStaysHome,
         Rule::NotReadySpeaks,
         Rule::ChecksumIgnored,
+        Rule::SilenceForgets,
+        Rule::AgeUntold,
         Rule::AnswerBeforeDurable,
         Rule::AnswerBeforeView,
     ];
@@ -118,6 +124,8 @@ impl Rule {
             Rule::LargeStaysHome => "large-stays-home",
             Rule::NotReadySpeaks => "not-ready-speaks",
             Rule::ChecksumIgnored => "checksum-ignored",
+            Rule::SilenceForgets => "silence-forgets",
+            Rule::AgeUntold => "age-untold",
             Rule::AnswerBeforeDurable => "answer-before-durable",
             Rule::AnswerBeforeView => "answer-before-view",
         }

@@ -5,6 +5,7 @@ use super::words::GONE;
 use super::{Import, author_of};
 use crate::engine::catalog::Word;
 use crate::engine::membership::{MemberState, Membership};
+use crate::engine::sabotage::Rule;
 use crate::model::names::{NodeId, ServiceKey};
 use crate::model::node::Liveness;
 use crate::model::summary::Summary;
@@ -103,6 +104,13 @@ impl Import {
 
     fn settle_state(&mut self, now: Now, state: LinkState, said_stale_ms: Option<u64>, links: Vec<LinkView>) {
         let before = (self.state, self.stale_since_ms);
+        if state == LinkState::Stale && self.broken.is(Rule::AgeUntold) {
+            return;
+        }
+        if state == LinkState::Stale && self.state != state && self.broken.is(Rule::SilenceForgets) {
+            let origins: Vec<NodeId> = self.catalog.heads().map(|head| head.origin).collect();
+            origins.into_iter().for_each(|origin| self.catalog.drop_origin(origin));
+        }
         if state != LinkState::Stale {
             (self.heard_ns, self.stale_since_ms) = (now.ns, None);
         } else if self.state != LinkState::Stale {

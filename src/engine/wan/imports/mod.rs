@@ -15,6 +15,7 @@ use super::answers::Answers;
 use super::config::WanConfig;
 use crate::engine::catalog::config::CatalogConfig;
 use crate::engine::catalog::{Catalog, Host};
+use crate::engine::sabotage::Broken;
 use crate::engine::spread::{Spread, SpreadConfig};
 use crate::engine::wire::packet::{Advert, Lane, Mention};
 use crate::model::names::{Datacenter, NodeId, NodeName, ServiceKey};
@@ -69,6 +70,7 @@ pub struct Import {
     is_source_new: bool,
     summaries: Arc<[Summarized]>,
     pub(super) answers: Answers,
+    broken: Broken,
 }
 
 /// What was shown of a datacenter before this agent took another id.
@@ -284,6 +286,7 @@ impl Import {
             is_source_new: false,
             summaries: Arc::new([]),
             answers: Answers::default(),
+            broken: making.catalog.broken,
         }
     }
 
