@@ -199,5 +199,7 @@ async fn metrics_tell_of_the_engine() {
     let text = a.handle().metrics().await;
     assert!(text.contains("\ntidings_membership_alive 1\n"), "{text}");
     assert!(text.contains("tidings_driver_turns_total"), "{text}");
+    assert!(text.contains("\ntidings_engine_held{table=\"membership_members\"} 0\n"), "{text}");
+    assert!(text.contains("\ntidings_engine_limit{table=\"membership_members\"} 65536\n"), "{text}");
     assert!(a.handle().since_last_turn() < Duration::from_secs(5));
 }

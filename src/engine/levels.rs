@@ -1,5 +1,5 @@
-//! How full the queues and tables are that have a limit. Metrics show them; the simulator holds each to its limit after every event, with
-//! limits so low that they are met.
+//! How full the queues and tables are that have a limit. Metrics show them; the simulator holds each to its limit after every event, those
+//! of the spread with limits so low that they are met.
 
 use super::{Engine, forwarding, lookups, proof, wire};
 
@@ -19,7 +19,7 @@ impl Level {
 }
 
 impl Engine {
-    /// All of this agent's, those of what it keeps of other datacenters apart.
+    /// All of this agent's, but what it keeps of other datacenters and has open with them.
     pub fn levels(&self) -> impl Iterator<Item = Level> + '_ {
         let door = [
             Level::new("forwarding_asked", self.forwarding.len(), forwarding::ASKS_MAX),

@@ -12,7 +12,8 @@ use tidings::model::names::NodeId;
 const SECOND: u64 = 1_000_000_000;
 /// Who lost half of the members within a minute gives no verdict; a little less, as an agent's clock and this one differ.
 const CUT_OFF_NS: u64 = 50 * SECOND;
-/// Suspicions, and what others tell of deaths, have run out after so much calm, and who was lost has come back from probation.
+/// Suspicions, and what others tell of deaths, have run out after so much calm, and who was lost has come back from probation: ten
+/// seconds more than its longest wait.
 const CALM_NS: u64 = 40 * SECOND;
 
 /// A life of a member: its generation, and the nonce of the process.

@@ -68,7 +68,7 @@ pub fn measure(settings: &Settings, progress: &dyn Fn(&str)) -> Result<Figures, 
     let mut rng = Rng::new(settings.seed, "storm", 0);
     let mut meter = Meter::new(&run);
     let streams = stream_bytes(&run);
-    let exchanges = exchanges(&run);
+    let exchanges_before = exchanges(&run);
     run.world.notes_packets = true;
     let (began, changes) = (run.world.now(), settings.changes_a_second * settings.seconds);
     let mut ways = Ways { followed: Vec::new(), all: Vec::new(), any: Vec::new() };
@@ -112,6 +112,7 @@ pub fn measure(settings: &Settings, progress: &dyn Fn(&str)) -> Result<Figures, 
             whole_ms = Some((run.world.now() - ended) as f64 / 1e6);
         }
     }
+    let exchanges = exchanges(&run);
     let acknowledged = run.clients.iter().filter(|client| client.is_registered).count() as u64;
     let copies = changes as f64 * f64::from(settings.nodes);
     Ok(Figures {
@@ -126,8 +127,8 @@ pub fn measure(settings: &Settings, progress: &dyn Fn(&str)) -> Result<Figures, 
         bytes_a_node: meter.bytes as f64 / copies,
         packets_a_node: meter.packets as f64 / copies,
         stream_bytes_a_node: (stream_bytes(&run) - streams) as f64 / copies,
-        exchanges: self::exchanges(&run).0 - exchanges.0,
-        exchanges_in_vain: self::exchanges(&run).1 - exchanges.1,
+        exchanges: exchanges.0 - exchanges_before.0,
+        exchanges_in_vain: exchanges.1 - exchanges_before.1,
     })
 }
 

@@ -29,8 +29,8 @@ pub(super) struct Probation {
     /// From the last return to the end of contact, if that was not long ago.
     stay_ns: u64,
     heard: u64,
-    /// Contact ended then, the last time that it did.
-    broken: u64,
+    /// When it last did: before the silence that broke it.
+    contact_ended: u64,
     /// Out since then.
     out: Option<Out>,
 }
@@ -58,7 +58,7 @@ impl Probation {
     pub fn heard(&mut self, now_ns: u64) {
         let last = std::mem::replace(&mut self.heard, now_ns);
         if now_ns >= last + SILENCE_NS {
-            self.broken = last;
+            self.contact_ended = last;
             self.begin_wait(now_ns);
         }
     }
@@ -73,7 +73,7 @@ impl Probation {
             self.returns = 0;
         }
         if self.out.is_none() {
-            let ended = if self.broken > self.returned { self.broken } else { now_ns };
+            let ended = if self.contact_ended > self.returned { self.contact_ended } else { now_ns };
             self.stay_ns = if self.returns == 0 { 0 } else { ended - self.returned };
             let knock_ns = (self.wait() / 4).clamp(KNOCK_NS_MIN, KNOCK_NS_MAX);
             self.out = Some(Out { until: 0, knock_at: now_ns, knock_ns });

@@ -77,11 +77,6 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Senders whose datagrams are told apart from replays.
-    pub fn windows(&self) -> usize {
-        self.datagrams_seen.len()
-    }
-
     /// A sealer for agent `me` of the cluster called `label`, in the life of it that the random `boot` names.
     ///
     /// Without a key ring everything is in clear, and only clear datagrams are opened.
@@ -140,6 +135,11 @@ impl Sealer {
     /// The agent that seals, and its boot nonce.
     pub fn me(&self) -> (NodeId, u64) {
         (self.me, self.boot)
+    }
+
+    /// Lives of senders whose datagrams are told apart from replays.
+    pub fn windows(&self) -> usize {
+        self.datagrams_seen.len()
     }
 
     /// The keys, none in clear.

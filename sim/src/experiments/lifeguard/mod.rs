@@ -25,7 +25,7 @@ use tidings::model::command::Command;
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
-/// How long anomalies last, and how long it is listened after them.
+/// How long anomalies last, and how long it is listened after them: for longer than probation lasts.
 const ANOMALY_NS: u64 = 120 * SECOND;
 const AFTER_NS: u64 = 40 * SECOND;
 /// How long a cluster has to form and to come to rest.
