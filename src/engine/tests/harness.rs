@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::engine::config::{EngineConfig, ExportPolicy, GatewayConfig, NodeConfig};
 use crate::engine::io::{Input, Mark, Output, Restored, StreamId, Token};
+use crate::engine::wan::imports::Import;
 use crate::model::command::{Command, Refusal, Reply};
 use crate::model::names::{Datacenter, NodeName};
 use crate::model::time::Now;
@@ -230,6 +231,12 @@ impl Net {
 
     pub fn engine(&self, host: usize) -> &Engine {
         &self.hosts[host].engine
+    }
+
+    /// What a host keeps of another datacenter, and the time, for words that no link says.
+    pub fn import(&mut self, host: usize, datacenter: &str) -> (Now, &mut Import) {
+        let (now, name) = (self.now(), Datacenter::new(datacenter).expect("a name"));
+        (now, self.hosts[host].engine.imports.find(&name).expect("it is known"))
     }
 
     pub fn view(&self, host: usize) -> &View {

@@ -85,6 +85,23 @@ fn summaries_outlive_gateways_of_either_side_and_the_last_of_them() {
 }
 
 #[test]
+fn a_gateway_that_hears_nobody_takes_back_that_its_former_life_was_told_summaries() {
+    // East's only gateway has one link to west: the other of west's gateways hears nobody.
+    let mut net = Net::of_datacenters(&[Site { export: policy(0, Export::Summary), ..site("east", 1, 2) }, site("west", 2, 1)]);
+    net.call(2, register("web", "1")).unwrap();
+    net.run_ms(20_000);
+    let deaf = (3..5).find(|host| !net.import(*host, "east").1.says_it_hears()).expect("one of the two hears nobody");
+    // Peers give back what they hold of its former life: all but the word on its link, which it has said anew by then.
+    let (now, import) = net.import(deaf, "east");
+    import.say_source(now, true);
+    assert!(import.says_it_hears());
+    net.run_ms(5_000);
+    assert!(!net.import(deaf, "east").1.says_it_hears());
+    let told = (3..6).map(|host| summary(&net, host, "web").map(|summary| summary.instances));
+    assert_eq!(told.collect::<Vec<_>>(), [Some(1); 3]);
+}
+
+#[test]
 fn a_gateway_that_returns_takes_over_from_the_one_that_stood_in() {
     let mut net = east_and_west();
     for (count, absent) in [0, 1, 0].into_iter().enumerate() {

@@ -24,7 +24,6 @@ use crate::engine::wire::seal::Sealer;
 use crate::engine::wire::strangers::Strangers;
 use crate::model::names::{Datacenter, NodeId};
 use crate::model::time::Now;
-use crate::view::LinkState;
 use rand_chacha::ChaCha12Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -282,8 +281,8 @@ impl Gateway {
         strangers.into_iter().for_each(|addr| self.introduce(home, addr, false));
         self.give_up_silent(now, imports);
         // What a former life said of a link is not true of this one, though others may have given it back.
-        let unheard = imports.by_lane.values().filter(|import| import.said_state().is_some_and(|state| state != LinkState::Stale));
-        let unheard: Vec<Datacenter> = unheard.map(|import| import.name.clone()).filter(|name| !self.hears(name)).collect();
+        let said = imports.by_lane.values().filter(|import| import.says_it_hears()).map(|import| import.name.clone());
+        let unheard: Vec<Datacenter> = said.filter(|name| !self.hears(name)).collect();
         unheard.iter().for_each(|name| self.say_links(now, imports, name));
         self.say_gone(now, imports);
         self.drop_answers(now, imports);

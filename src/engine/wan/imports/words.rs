@@ -150,10 +150,12 @@ impl Import {
         }
     }
 
-    /// How this gateway last said that its link stands.
-    pub fn said_state(&self) -> Option<LinkState> {
-        let word = self.word_of(author_of(&self.name, self.spread.me()))?;
-        LinkState::ALL.get(usize::from(word.state)).copied()
+    /// Whether this gateway says that it hears the datacenter, or that a link of its own says summaries. Words of a former life come back
+    /// one by one: either may stand without the other.
+    pub fn says_it_hears(&self) -> bool {
+        let me = author_of(&self.name, self.spread.me());
+        let is_linked = self.word_of(me).is_some_and(|word| word.state != LinkState::Stale as u8);
+        is_linked || self.source_word_of(me).is_some_and(|word| word.is_current)
     }
 
     pub(super) fn word_of(&self, author: NodeId) -> Option<LinkWord> {
