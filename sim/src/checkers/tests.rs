@@ -52,6 +52,22 @@ fn who_still_serves_a_dead_agents_instances_is_caught_and_who_does_not_passes() 
 }
 
 #[test]
+fn who_came_back_just_now_is_given_time_to_find_the_dead_and_nobody_else_is() {
+    let mut run = whole();
+    let mut life = life::Life::default();
+    assert!(!life.is_back_lately(&run.scene(), A));
+    run.world.network.isolate(A);
+    run.run_for(30 * SECOND).unwrap();
+    run.world.network.rejoin(A);
+    while run.scene().engine(A).is_some_and(|engine| engine.membership().counters.renewals == 0) {
+        run.run_for(SECOND).unwrap();
+    }
+    assert!(life.is_back_lately(&run.scene(), A) && !life.is_back_lately(&run.scene(), B));
+    run.run_for(life::DETECTED_WITHIN_NS).unwrap();
+    assert!(!life.is_back_lately(&run.scene(), A));
+}
+
+#[test]
 fn who_holds_the_living_dead_long_after_all_faults_is_caught() {
     let mut run = whole();
     run.world.network.isolate(A);
