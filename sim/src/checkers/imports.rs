@@ -1,6 +1,7 @@
 //! Invariant 11, as far as records go: what an agent holds as its own datacenter's was written there, what it shows of another was
 //! written in that one, and nothing of it goes away but by its origin's word.
 
+use super::life::HEALED_WITHIN_NS;
 use super::{Checker, Scene};
 use crate::agent;
 use crate::violation::Violation;
@@ -16,6 +17,8 @@ pub struct Imports {
     shown: BTreeMap<(HostId, String), Shown>,
     /// Origins that somebody of their own datacenter gave up.
     given_up: BTreeSet<NodeId>,
+    /// Hosts whose links are or were down: since when, and when that was seen last.
+    cut_off: BTreeMap<HostId, (u64, u64)>,
 }
 
 #[derive(Default)]
@@ -58,13 +61,34 @@ impl Imports {
             let has_gone = |author: &NodeId| scene.truth.has_left(*author) || self.given_up.contains(author);
             let is_over = is_over || scene.truth.authors(*uid).iter().any(has_gone);
             // Where all who knew of it are gone, its datacenter has forgotten it.
-            let is_over = is_over || is_told_nowhere(scene, *origin, *uid);
+            let is_over = is_over || self.is_told_nowhere(scene, host, *origin, *uid);
             if !is_over && scene.truth.deleted(*uid).is_none() {
                 let expected = format!("{uid:?}, which {origin:?} never took back");
                 return Err(scene.violation("imports-are-kept", &[host], expected, scene.truth.story(*uid)));
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody in an origin's own datacenter shows that instance of it and tells others of the origin. Who knows it only from a copy
+    /// on its disk, and from no member, tells nobody; nor does one whom nothing reached for as long as the word that an origin is unknown
+    /// there is doubted, until it has had the time to find the others again.
+    fn is_told_nowhere(&self, scene: &Scene<'_>, by: HostId, origin: NodeId, uid: Uid) -> bool {
+        let shows = |host| scene.view(host)?.services(None).find_map(|service| service.find(uid)).map(|entry| entry.node.id);
+        let tells = |host| scene.engine(host).is_some_and(|engine| engine.catalog().heads().any(|head| head.origin == origin));
+        let authors = scene.truth.hosts_of(origin);
+        let is_there = |host| authors.iter().any(|author| scene.datacenter(*author) == scene.datacenter(host));
+        let doubted_ns = scene.world.config(by).wan.unknown_ms * 1_000_000;
+        let is_heard = |host| self.cut_off.get(&host).is_none_or(|(since, until)| *until < since + doubted_ns);
+        !scene.running().any(|(host, _)| is_there(host) && shows(host) == Some(origin) && tells(host) && is_heard(host))
+    }
+
+    fn see_links(&mut self, scene: &Scene<'_>) {
+        let (network, now) = (&scene.world.network, scene.world.now());
+        self.cut_off.retain(|host, (_, until)| network.isolated().any(|isolated| isolated == *host) || now < *until + HEALED_WITHIN_NS);
+        for host in network.isolated() {
+            self.cut_off.entry(host).or_insert((now, now)).1 = now;
+        }
     }
 }
 
@@ -83,21 +107,12 @@ fn entries_of(scene: &Scene<'_>, host: HostId, of: u16, seen: &DatacenterView) -
     Ok(entries)
 }
 
-/// Whether nobody in an origin's own datacenter shows that instance of it and tells others of the origin. Who knows it only from a copy on
-/// its disk, and from no member, tells nobody.
-fn is_told_nowhere(scene: &Scene<'_>, origin: NodeId, uid: Uid) -> bool {
-    let shows = |host| scene.view(host)?.services(None).find_map(|service| service.find(uid)).map(|entry| entry.node.id);
-    let tells = |host| scene.engine(host).is_some_and(|engine| engine.catalog().heads().any(|head| head.origin == origin));
-    let authors = scene.truth.hosts_of(origin);
-    let is_there = |host| authors.iter().any(|author| scene.datacenter(*author) == scene.datacenter(host));
-    !scene.running().any(|(host, _)| is_there(host) && shows(host) == Some(origin) && tells(host))
-}
-
 impl Checker for Imports {
     fn note(&mut self, scene: &Scene<'_>, note: &Note) -> Result<(), Violation> {
         if scene.datacenters() == 1 {
             return Ok(());
         }
+        self.see_links(scene);
         match note {
             // A new process may know nothing of others.
             Note::Started { host } => {

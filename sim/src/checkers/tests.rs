@@ -18,6 +18,7 @@ use tidings::engine::config::Export;
 use tidings::engine::io::StoreOp;
 use tidings::engine::wire::packet::Part;
 use tidings::model::record::{Content, RecordState};
+use tidings::view::DatacenterView;
 
 pub(super) const A: HostId = HostId(0);
 pub(super) const B: HostId = HostId(1);
@@ -283,6 +284,32 @@ fn what_goes_away_of_another_datacenter_without_its_word_is_caught_and_a_delete_
     steps::act(&mut run, 0, Intent::Deregister).unwrap();
     run.run_for(5 * SECOND).unwrap();
     imports.note(&run.scene(), &view_of(&run, ELSEWHERE)).expect("it was deleted there");
+}
+
+#[test]
+fn what_was_written_by_one_who_is_cut_off_may_be_forgotten_after_as_long_as_that_is_doubted() {
+    let mut run = linked();
+    let mut view = (**run.views[ELSEWHERE.index()].as_ref().unwrap()).clone();
+    let emptied = DatacenterView { view: Arc::default(), ..(*view.datacenters[0]).clone() };
+    view.datacenters = vec![Arc::new(emptied)].into();
+    let nothing = Note::View { host: ELSEWHERE, view: Arc::new(view) };
+    let doubted_ns = run.world.config(ELSEWHERE).wan.unknown_ms * 1_000_000;
+    let mut imports = imports::Imports::default();
+    imports.note(&run.scene(), &view_of(&run, ELSEWHERE)).unwrap();
+    let goes_after = |imports: &mut imports::Imports, run: &mut Run, ns: u64| {
+        run.run_for(ns).unwrap();
+        imports.note(&run.scene(), &nothing)
+    };
+    run.kill(B);
+    run.world.network.isolate(A);
+    assert_eq!(goes_after(&mut imports, &mut run, 0).unwrap_err().checker, "imports-are-kept");
+    assert_eq!(goes_after(&mut imports, &mut run, doubted_ns - SECOND).unwrap_err().checker, "imports-are-kept");
+    goes_after(&mut imports, &mut run, SECOND).expect("nobody there tells of it");
+    imports.note(&run.scene(), &view_of(&run, ELSEWHERE)).unwrap();
+    run.world.network.rejoin(A);
+    goes_after(&mut imports, &mut run, life::HEALED_WITHIN_NS - SECOND).expect("it may not have been found again");
+    imports.note(&run.scene(), &view_of(&run, ELSEWHERE)).unwrap();
+    assert_eq!(goes_after(&mut imports, &mut run, 2 * SECOND).unwrap_err().checker, "imports-are-kept");
 }
 
 #[test]

@@ -184,6 +184,11 @@ impl Network {
         release(&mut self.isolated, host);
     }
 
+    /// Hosts whose own link is down.
+    pub fn isolated(&self) -> impl Iterator<Item = HostId> + '_ {
+        self.isolated.keys().copied()
+    }
+
     /// Makes a host's own link worse, or well again.
     pub fn ail(&mut self, host: HostId, ailment: Ailment) {
         if ailment == Ailment::default() {
