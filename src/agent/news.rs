@@ -98,7 +98,7 @@ fn news(told: &mut BTreeMap<NodeId, Told>, view: &View) -> Vec<(What, String, St
         .members
         .iter()
         .filter(|member| !member.name.is_empty() && member.id != view.agent.id)
-        .map(|member| (member.id, member))
+        .map(|member| (member.id, &**member))
         .collect();
     told.retain(|id, old| {
         let stays = shown.contains_key(id);
@@ -139,7 +139,7 @@ mod tests {
 
     fn view(members: Vec<MemberView>) -> View {
         let mut view = View::default();
-        view.members = members.into();
+        view.members = members.into_iter().map(Arc::new).collect();
         view
     }
 

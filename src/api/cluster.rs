@@ -142,7 +142,7 @@ fn is_up(member: &MemberView) -> bool {
 }
 
 fn datacenter<'v>(known: &'v DatacenterView, view: &View) -> schema::cluster::Datacenter<'v> {
-    let name_of = |id| view.members.iter().find(|member| member.id == id).map(|member| member.name.clone());
+    let name_of = |id| view.member(id).map(|member| member.name.clone());
     let is_member = |node: &&Arc<Node>| !node.is_external && matches!(node.liveness, Liveness::Alive | Liveness::Suspect);
     let is_heard = |link: &&LinkView| link.state != LinkState::Stale;
     let ms = |us: u32| f64::from(us) / 1_000.0;

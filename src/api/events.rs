@@ -1,10 +1,11 @@
 //! The last changes of what this agent sees, so that a person can read what happened.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use super::encode::{self, Decoded};
 use crate::agent::handle::{Handle, wall_ms};
+use crate::model::names::NodeId;
 use crate::model::node::Liveness;
 use crate::schema;
 use crate::view::{Changes, Entry, Event, Filter, MemberView, View};
@@ -92,20 +93,12 @@ fn changes(before: &View, after: &View) -> Vec<schema::Event> {
 }
 
 fn member_changes(before: &View, after: &View) -> impl Iterator<Item = (String, &'static str, String)> {
-    // Members are few against instances, and change seldom: looking each up in a sorted list is enough.
-    let by_id = |view: &View| -> Vec<(u128, MemberView)> {
-        let mut members: Vec<_> = view.members.iter().map(|member| (member.id.0, member.clone())).collect();
-        members.sort_by_key(|(id, _)| *id);
-        members
-    };
     let (old, new) = (by_id(before), by_id(after));
-    let find =
-        |members: &[(u128, MemberView)], id: u128| members.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| members[at].1.clone());
     let forgotten: Vec<_> =
-        old.iter().filter(|(id, _)| find(&new, *id).is_none()).map(|(_, member)| (shown(member), "forgotten", String::new())).collect();
+        old.iter().filter(|(id, _)| !new.contains_key(id)).map(|(_, member)| (shown(member), "forgotten", String::new())).collect();
     let turned: Vec<_> = new
         .iter()
-        .filter_map(|(id, member)| match find(&old, *id) {
+        .filter_map(|(id, member)| match old.get(id) {
             None => Some((shown(member), "joined", member.state.as_str().to_owned())),
             Some(known) if known.state != member.state => {
                 Some((shown(member), member.state.as_str(), format!("was {}", known.state.as_str())))
@@ -118,6 +111,10 @@ fn member_changes(before: &View, after: &View) -> impl Iterator<Item = (String, 
         })
         .collect();
     forgotten.into_iter().chain(turned)
+}
+
+fn by_id(view: &View) -> BTreeMap<NodeId, &MemberView> {
+    view.members.iter().map(|member| (member.id, &**member)).collect()
 }
 
 /// An instance's health, and what besides it decides on whether it is handed out.

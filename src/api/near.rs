@@ -18,7 +18,7 @@ pub struct Distances<'v> {
 impl<'v> Distances<'v> {
     /// From this agent.
     pub fn here(view: &'v View) -> Self {
-        let from = view.members.iter().find(|member| member.id == view.agent.id);
+        let from = view.member(view.agent.id);
         Self { view, from, near: Near::of(view, view.agent.id) }
     }
 

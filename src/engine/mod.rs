@@ -26,6 +26,7 @@ mod journal;
 pub mod levels;
 mod lookups;
 pub mod mail;
+mod members;
 pub mod membership;
 mod operator;
 mod proof;
@@ -85,8 +86,7 @@ pub struct Engine {
     published_ms: u64,
     /// Since when this agent is who it is, in Unix milliseconds: its start, or when it gave its id up.
     me_since_ms: u64,
-    /// When the list of members is made anew, in nanoseconds; none while it is right.
-    show_members_at: Option<u64>,
+    members: members::Members,
     rtts: rtts::Rtts,
     /// When the members' addresses are stored next, in nanoseconds.
     store_members_at: Option<u64>,
@@ -146,7 +146,7 @@ impl Engine {
             publish_at: None,
             published_ms: 0,
             me_since_ms: now.wall_ms,
-            show_members_at: Some(now.ns),
+            members: members::Members::new(now),
             rtts: rtts::Rtts::default(),
             store_members_at: None,
             knows_nobody: restored.members.is_empty(),
@@ -196,7 +196,7 @@ impl Engine {
             self.forwarding.deadline(),
             self.leaving.as_ref().map(operator::Leaving::deadline),
             self.publish_at,
-            self.show_members_at,
+            self.members.deadline(),
             self.store_members_at,
             self.gateway.as_ref().map(wan::gateway::Gateway::deadline),
             self.imports.deadline(),

@@ -4,7 +4,6 @@ use super::answers::{Asker, Outcome};
 use super::catalog::Word;
 use super::forwarding::Due;
 use super::io::{Output, StoreOp};
-use super::membership::MemberState;
 use super::proof::Passage;
 use super::spread::Context;
 use super::wire::packet::Part;
@@ -12,17 +11,13 @@ use super::{Engine, catalog, mail, membership, spread};
 use crate::model::command::{Command, Refusal};
 use crate::model::names::NodeId;
 use crate::model::time::Now;
-use crate::view::{self, AgentView, MemberView};
+use crate::view::AgentView;
 use bytes::Bytes;
 use rand::Rng as _;
 use std::net::SocketAddr;
 
 /// Members' addresses are stored so long after one changed, in milliseconds, to gather the changes of a start.
 const STORE_MEMBERS_MS: u64 = 5_000;
-/// Changes of members that come together are shown together, in milliseconds.
-const SHOW_MEMBERS_MS: u64 = 5;
-/// Members are shown with how many instances they have; that may be so old, in milliseconds.
-const SHOW_COUNTS_MS: u64 = 1_000;
 /// What a forwarded command weighs as a part, beside itself.
 const ASK_BYTES_MAX: usize = 12;
 /// Addresses that are stored: enough that one of them lives.
@@ -44,7 +39,7 @@ impl Engine {
         self.datacenter_timeouts(now);
         self.step_leaving(now);
         if self.rtts.look(now, &self.membership) {
-            self.show_members_at.get_or_insert(now.after_ms(SHOW_MEMBERS_MS));
+            self.members.all_changed(now, self.membership.alive());
         }
         if self.store_members_at.is_some_and(|at| at <= now.ns) {
             self.store_members_at = None;
@@ -105,7 +100,7 @@ impl Engine {
     /// What an event means for the engine itself and for the catalog's origins.
     fn member_event(&mut self, now: Now, event: membership::Event) {
         use membership::Event;
-        self.show_members_at.get_or_insert(now.after_ms(SHOW_MEMBERS_MS));
+        self.mark_members(now, event);
         match event {
             Event::Up(node) => {
                 self.catalog.on_member(now, node, Word::Alive);
@@ -138,7 +133,7 @@ impl Engine {
                 self.reopen_datacenters(now);
             }
             // What was lost behind a cut stays unverified until it answers or is judged: who is dead is not served again in between.
-            Event::CutOff(_) | Event::Rejoined | Event::NeedState { .. } => {}
+            Event::CutOff(_) | Event::Renewed(_) | Event::Rejoined | Event::NeedState { .. } => {}
         }
     }
 
@@ -162,7 +157,7 @@ impl Engine {
                     gateway.moved(now, &self.catalog, origin);
                 }
                 self.imports.agent_moved(origin);
-                self.show_members_at.get_or_insert(now.after_ms(SHOW_COUNTS_MS));
+                self.members.facts_changed(now, origin);
             }
             catalog::Effect::Store(op) => self.journal.push(op),
             catalog::Effect::Reply { token, outcome, is_write } => self.decide(Asker::Client(token), outcome, is_write),
@@ -220,10 +215,7 @@ impl Engine {
     /// Publishes the view when its time has come: changes of a few milliseconds share one.
     fn publish(&mut self, now: Now) {
         self.show_agent();
-        if self.show_members_at.is_some_and(|at| at <= now.ns) {
-            self.show_members_at = None;
-            self.show_members();
-        }
+        self.show_members(now);
         if let Some(revision) = self.catalog.editor().ask_block(now) {
             self.journal.push(StoreOp::Revision(revision));
         }
@@ -254,49 +246,6 @@ impl Engine {
         if self.answers.awaits_view() {
             self.answers.seen(self.catalog.view().revision);
         }
-    }
-
-    /// The members as readers see them: what SWIM holds of each, beside what its node record says.
-    fn show_members(&mut self) {
-        let me = self.membership.me();
-        let own = (me.node, me.addr, u64::from(me.generation), MemberState::Alive, false, self.me_since_ms);
-        let others = self.membership.members().map(|member| {
-            let (generation, since) = (u64::from(member.generation), member.since.wall_ms);
-            (member.node, member.addr, generation, member.state, member.left, since)
-        });
-        let all: Vec<_> = std::iter::once(own).chain(others).collect();
-        let shown = all.into_iter().map(|(id, gossip, incarnation, state, left, since)| {
-            let has_left = left || self.catalog.head(id).is_some_and(|head| head.flags.left);
-            let facts = self.catalog.member_facts(id);
-            let info = facts.as_ref().map(|facts| &facts.info);
-            let text = |text: &str| text.to_owned();
-            MemberView {
-                id,
-                name: facts.as_ref().map(|facts| facts.name.clone()).unwrap_or_default(),
-                gossip,
-                state: match state {
-                    _ if has_left => view::MemberState::Left,
-                    MemberState::Alive => view::MemberState::Alive,
-                    MemberState::Suspect => view::MemberState::Suspect,
-                    MemberState::Down => view::MemberState::Down,
-                },
-                incarnation,
-                datacenter: info.map(|info| text(&info.datacenter)).unwrap_or_default(),
-                zone: info.and_then(|info| info.zone.as_ref()).map(|zone| text(zone)),
-                version: info.map(|info| text(&info.version)).unwrap_or_default(),
-                http_port: info.and_then(|info| info.http_port),
-                dns_port: info.and_then(|info| info.dns_port),
-                is_gateway: info.is_some_and(|info| info.is_gateway),
-                instances: facts.as_ref().map_or(0, |facts| facts.instances),
-                rtt_us: self.rtts.of(id),
-                coordinate: self.rtts.place_of(id),
-                since,
-                is_name_taken: facts.as_ref().is_some_and(|facts| facts.is_name_taken),
-                word: facts.and_then(|facts| facts.word),
-            }
-        });
-        let shown: Vec<MemberView> = shown.collect();
-        self.catalog.editor().set_members(shown);
     }
 
     pub(super) fn apply_members(&mut self, now: Now, chunk: &[u8]) {

@@ -47,7 +47,7 @@ impl Rtts {
             has_moved |= known.is_none();
             self.shown.insert(node, known.unwrap_or(rtt_us));
         }
-        has_moved
+        has_moved || before.len() != self.shown.len()
     }
 
     fn place(&mut self, places: BTreeMap<NodeId, Coordinate>) -> bool {
@@ -97,7 +97,7 @@ mod tests {
         }
         assert!(rtts.take([(node, 501)].into_iter()));
         assert_eq!(rtts.of(node), Some(501));
-        assert!(!rtts.take(std::iter::empty()), "who is gone is shown anew for other reasons");
+        assert!(rtts.take(std::iter::empty()), "who is gone has none any more");
         assert_eq!(rtts.of(node), None);
     }
 

@@ -10,7 +10,7 @@ use super::journal::{Batch, Change, RemoveReason};
 use super::node::{AgentView, FiredEvent, MemberView, Node};
 use super::service::{BodyBudget, Entry, Service, settle};
 use super::{View, journal};
-use crate::model::names::ServiceKey;
+use crate::model::names::{NodeId, ServiceKey};
 use crate::model::record::Uid;
 use crate::model::time::Now;
 use std::collections::{BTreeMap, VecDeque};
@@ -196,15 +196,34 @@ impl Editor {
         }
     }
 
-    /// All members, in any order.
-    pub fn set_members(&mut self, mut members: Vec<MemberView>) {
-        members.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
-        if *self.view.members != *members {
-            self.view.members = members.into();
-            // Zero until it is published: no revision is known yet.
-            self.view.members_revision = 0;
-            self.has_news = true;
+    /// Members of whom something may be new: those among `is_stale` are as `rows` says, in any order, or gone.
+    pub fn set_members(&mut self, is_stale: impl Fn(NodeId) -> bool, rows: Vec<MemberView>) {
+        let mut rows: BTreeMap<NodeId, MemberView> = rows.into_iter().map(|row| (row.id, row)).collect();
+        let (mut has_changed, mut is_in_order) = (false, true);
+        let mut members = Vec::with_capacity(self.view.members.len() + rows.len());
+        for known in self.view.members.iter() {
+            match rows.remove(&known.id) {
+                Some(row) if row != **known => {
+                    has_changed = true;
+                    is_in_order &= row.name == known.name;
+                    members.push(Arc::new(row));
+                }
+                None if is_stale(known.id) => has_changed = true,
+                _ => members.push(Arc::clone(known)),
+            }
         }
+        if !has_changed && rows.is_empty() {
+            return;
+        }
+        is_in_order &= rows.is_empty();
+        members.extend(rows.into_values().map(Arc::new));
+        if !is_in_order {
+            members.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        }
+        self.view.members = members.into();
+        // Zero until it is published: no revision is known yet.
+        self.view.members_revision = 0;
+        self.has_news = true;
     }
 
     /// All other datacenters, in any order. Their own revisions are set here.

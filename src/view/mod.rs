@@ -64,7 +64,7 @@ pub struct View {
     /// The agent that shows this.
     pub agent: Arc<AgentView>,
     /// By name, then id.
-    pub members: Arc<[MemberView]>,
+    pub members: Arc<[Arc<MemberView>]>,
     /// Of the last change of `members`.
     pub members_revision: u64,
     /// Agents' hosts and external nodes, by name; each name once.

@@ -23,9 +23,10 @@ impl Near {
 
     /// Seen from a member; none where nothing is known of how far others are from it.
     pub fn of(view: &View, from: NodeId) -> Option<Self> {
-        let centre = view.members.iter().find(|member| member.id == from)?;
+        let centre = view.member(from)?;
         let distance = |member: &MemberView| Some((member.id, round_trip_us(view, centre, member)?));
-        let round_trips: BTreeMap<NodeId, u32> = view.members.iter().filter(|member| member.id != from).filter_map(distance).collect();
+        let round_trips: BTreeMap<NodeId, u32> =
+            view.members.iter().filter(|member| member.id != from).filter_map(|member| distance(member)).collect();
         // The agent itself knows that it is the nearest to itself.
         (!round_trips.is_empty() || from == view.agent.id).then_some(Self { from, round_trips })
     }
@@ -42,11 +43,15 @@ impl Near {
 }
 
 impl View {
+    pub fn member(&self, node: NodeId) -> Option<&MemberView> {
+        self.members.iter().find(|member| member.id == node).map(|member| &**member)
+    }
+
     /// The member of that name or id, or this agent for `_agent`.
     pub fn member_called(&self, name: &str) -> Option<&MemberView> {
         let id = if name == AGENT { Some(self.agent.id) } else { name.parse::<NodeId>().ok() };
-        let by_name = || self.members.iter().find(|member| member.name == name);
-        self.members.iter().find(|member| Some(member.id) == id).or_else(by_name)
+        let by_name = || self.members.iter().find(|member| member.name == name).map(|member| &**member);
+        id.and_then(|id| self.member(id)).or_else(by_name)
     }
 }
 
@@ -68,8 +73,10 @@ mod tests {
         let at = |x: i32| Some(Coordinate { vector: [x, 0, 0, 0, 0, 0, 0, 0], height_us: 10, adjustment_us: 0, error_permille: 100 });
         let members =
             [(1, "here", None, at(0)), (2, "far", Some(9_000), at(8_900)), (3, "near", Some(500), at(600)), (4, "mute", None, None)];
-        view.members =
-            members.into_iter().map(|(id, name, rtt_us, coordinate)| MemberView { rtt_us, coordinate, ..member(id, name) }).collect();
+        view.members = members
+            .into_iter()
+            .map(|(id, name, rtt_us, coordinate)| std::sync::Arc::new(MemberView { rtt_us, coordinate, ..member(id, name) }))
+            .collect();
         view
     }
 

@@ -97,6 +97,26 @@ fn a_change_moves_the_revision_of_its_service_only() {
 }
 
 #[test]
+fn members_that_are_not_stale_stay_the_very_rows_they_were() {
+    let mut editor = editor();
+    let row = |id, name| super::testing::member(id, name);
+    editor.set_members(|_| true, vec![row(3, "c"), row(1, "a"), row(2, "b")]);
+    editor.publish(at(1));
+    let names = |editor: &Editor| editor.view().members.iter().map(|member| member.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&editor), ["a", "b", "c"], "by name");
+    let before = Arc::clone(&editor.view().members);
+    editor.set_members(|node| node == NodeId(2), vec![row(2, "b")]);
+    assert!(!editor.is_dirty() && Arc::ptr_eq(&before, &editor.view().members), "nothing is new");
+    editor.set_members(|node| node == NodeId(2), vec![MemberView { state: MemberState::Down, ..row(2, "b") }]);
+    assert!(editor.is_dirty());
+    let after = Arc::clone(&editor.view().members);
+    assert!(Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[2], &after[2]));
+    assert_eq!(after[1].state, MemberState::Down);
+    editor.set_members(|node| node != NodeId(3), vec![row(2, "z"), row(4, "d")]);
+    assert_eq!(names(&editor), ["c", "d", "z"], "one is gone, one has come, one has another name");
+}
+
+#[test]
 fn putting_the_same_again_publishes_nothing() {
     let (mut editor, alive, web) = (editor(), node("n1", Liveness::Alive), service("web"));
     editor.put(&web, entry(&web, "1", &alive));

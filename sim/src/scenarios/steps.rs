@@ -103,7 +103,7 @@ pub fn generations(run: &Run) -> Vec<(HostId, u32)> {
 
 /// How one agent holds another.
 pub fn state_of(run: &Run, viewer: HostId, other: tidings::model::names::NodeId) -> Option<MemberState> {
-    run.views[viewer.index()].as_ref()?.members.iter().find(|member| member.id == other).map(|member| member.state)
+    run.views[viewer.index()].as_ref()?.member(other).map(|member| member.state)
 }
 
 pub fn set_clock(run: &mut Run, host: HostId, offset_ms: i64) {

@@ -14,7 +14,7 @@ fn app() -> App {
     let place = |x| Coordinate { vector: [x, 0, 0, 0, 0, 0, 0, 0], height_us: 100, adjustment_us: 0, error_permille: 100 };
     let nodes = [(ORIGIN.0, "n1", Some(0)), (11, "a", Some(50_000)), (12, "b", Some(50_400)), (13, "c", Some(20_000)), (14, "d", None)];
     let members = nodes.map(|(id, name, x)| MemberView { coordinate: x.map(place), ..testing::member(id, name) });
-    own.set_members(members.into());
+    own.set_members(|_| true, members.into());
     for (id, name, _) in &nodes[1..] {
         testing::put(&mut own, &testing::node(NodeId(*id), name, "dc1"), "web", name, &instance);
     }

@@ -61,7 +61,7 @@ impl From<&coordinate::Coordinate> for Coordinate {
 
 /// This agent's own.
 pub fn own(view: &View) -> Coordinate {
-    let known = view.members.iter().find(|member| member.id == view.agent.id).and_then(|member| member.coordinate.as_ref());
+    let known = view.member(view.agent.id).and_then(|member| member.coordinate.as_ref());
     let nowhere = || Coordinate { vec: [0.0; DIMENSIONS], error: ERROR_NONE, adjustment: 0.0, height: HEIGHT_S_MIN };
     known.map_or_else(nowhere, Coordinate::from)
 }
@@ -123,7 +123,7 @@ mod tests {
         let known =
             coordinate::Coordinate { vector: [2_500, -300, 0, 0, 0, 0, 0, 0], height_us: 150, adjustment_us: -20, error_permille: 250 };
         let far = MemberView { coordinate: Some(known), ..member(2, "far") };
-        view.members = [member(1, "here"), far, member(3, "mute")].into();
+        view.members = [member(1, "here"), far, member(3, "mute")].map(std::sync::Arc::new).into();
         let places: Vec<Place<'_>> = view.members.iter().filter_map(|member| place(&view, member)).collect();
         let shown = serde_json::to_value(&places).unwrap();
         assert_eq!(places.len(), 2);

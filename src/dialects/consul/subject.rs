@@ -87,7 +87,7 @@ impl<'v> Own<'v> {
 
     pub fn on(consul: &Consul, view: &'v View, node: &'v Node) -> Option<Self> {
         let is_there = !node.is_external && matches!(node.liveness, Liveness::Alive | Liveness::Suspect);
-        let member = view.members.iter().find(|member| member.id == node.id);
+        let member = view.member(node.id);
         let version = [("version".into(), member.map_or("", |member| &member.version).into())];
         is_there.then(|| Self { node, version, port: consul.settings.server_port, indexes: Indexes::at(view.nodes_revision) })
     }

@@ -20,6 +20,8 @@ pub(super) struct Nodes {
     shown: BTreeMap<OriginIx, Shown>,
     /// Who claims a name.
     names: BTreeMap<String, BTreeSet<OriginIx>>,
+    /// Origins that are shown otherwise since somebody asked.
+    reshown: BTreeSet<NodeId>,
     /// An operator's word on a node, by its name.
     pub words: BTreeMap<String, Override<'static>>,
 }
@@ -77,6 +79,13 @@ impl Catalog {
         })
     }
 
+    /// The origins of which members would be shown otherwise since this was asked last.
+    pub fn take_reshown(&mut self) -> BTreeSet<NodeId> {
+        let mut reshown = std::mem::take(&mut self.nodes.reshown);
+        reshown.append(&mut self.table.take_recounted());
+        reshown
+    }
+
     /// The origins whose agents claim a node name.
     pub fn agents_named(&self, name: &str) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes.names.get(name).into_iter().flatten().map(|ix| self.table.origin(*ix).id)
@@ -128,6 +137,7 @@ impl Catalog {
             let claim = self.table.find(ix, uid).map(|slot| self.table.slot(slot).claim)?;
             Some((name, claim))
         });
+        self.nodes.reshown.insert(self.table.origin(ix).id);
         let Some(shown) = self.nodes.shown.get_mut(&ix) else { return };
         let before = std::mem::replace(&mut shown.name, name.clone());
         if let Some((name, _)) = &before
@@ -161,6 +171,7 @@ impl Catalog {
         let is_listed = is_listed && self.table.origin(ix).life.counts();
         let Some(shown) = self.nodes.shown.get_mut(&ix) else {
             let node = Arc::new(self.describe(ix, None, liveness));
+            self.nodes.reshown.insert(id);
             self.nodes.shown.insert(ix, Shown { liveness, is_listed, name: None, node });
             return;
         };
@@ -198,6 +209,7 @@ impl Catalog {
             && let Some(shown) = self.nodes.shown.get_mut(&ix)
         {
             let before = std::mem::replace(&mut shown.node, Arc::new(node));
+            self.nodes.reshown.insert(before.id);
             let after = shown.is_in_list().then(|| Arc::clone(&shown.node));
             self.fold.refold(ix);
             self.list_node(Some(&before), after.as_ref());
@@ -223,6 +235,7 @@ impl Catalog {
     }
 
     pub(super) fn forget_node(&mut self, ix: OriginIx) {
+        self.nodes.reshown.insert(self.table.origin(ix).id);
         if let Some(Shown { name: Some((name, _)), node, .. }) = self.nodes.shown.remove(&ix) {
             self.list_node(Some(&node), None);
             if let Some(claimants) = self.nodes.names.get_mut(&name) {

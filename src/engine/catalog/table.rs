@@ -9,7 +9,7 @@ use crate::engine::sabotage::{Broken, Rule};
 use crate::model::names::NodeId;
 use crate::model::record::{Claim, Content, Kind, Record, RecordState, Seq, Uid, sum_term};
 use hashbrown::HashTable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An origin's place in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,6 +98,8 @@ pub(super) struct Table {
     vacant: Option<SlotIx>,
     /// The first slot of each key.
     by_uid: HashTable<SlotIx>,
+    /// Origins whose number of instances changed since it was asked for.
+    recounted: BTreeSet<NodeId>,
     /// Over the heads of advertised origins.
     root: u64,
     /// Records that are live, of all origins.
@@ -260,6 +262,11 @@ impl Table {
         state
     }
 
+    /// The origins with another number of instances than when this was asked last.
+    pub fn take_recounted(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.recounted)
+    }
+
     /// Enters a slot into its origin's order and sum.
     fn list(&mut self, ix: SlotIx) {
         let slot = &self.slots[ix.0 as usize];
@@ -269,7 +276,10 @@ impl Table {
         if slot.is_live() {
             origin.sum = origin.sum.wrapping_add(sum_term(slot.uid(), slot.seq));
             origin.live += 1;
-            origin.instances += u32::from(slot.service != ServiceIx::NONE);
+            if slot.service != ServiceIx::NONE {
+                origin.instances += 1;
+                self.recounted.insert(origin.id);
+            }
             self.live += 1;
         }
     }
@@ -281,7 +291,10 @@ impl Table {
         if slot.is_live() {
             origin.sum = origin.sum.wrapping_sub(sum_term(slot.uid(), slot.seq));
             origin.live -= 1;
-            origin.instances -= u32::from(slot.service != ServiceIx::NONE);
+            if slot.service != ServiceIx::NONE {
+                origin.instances -= 1;
+                self.recounted.insert(origin.id);
+            }
             self.live -= 1;
         }
     }

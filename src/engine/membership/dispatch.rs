@@ -179,11 +179,13 @@ impl Membership {
         self.rumours.settled(node);
         let Some(member) = self.table.find(node) else { return };
         let (addr, left) = (member.addr, member.left);
-        if let Some(replaced) = change.replaced
-            && replaced.addr != addr
-        {
-            self.coordinates.forget(node);
-            self.event(Event::Moved { node, from: replaced.addr, to: addr });
+        match change.replaced {
+            Some(replaced) if replaced.addr != addr => {
+                self.coordinates.forget(node);
+                self.event(Event::Moved { node, from: replaced.addr, to: addr });
+            }
+            Some(_) => self.event(Event::Renewed(node)),
+            None => {}
         }
         match change.is {
             MemberState::Alive => {

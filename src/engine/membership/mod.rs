@@ -97,6 +97,8 @@ pub enum Event {
         from: SocketAddr,
         to: SocketAddr,
     },
+    /// It is a new process, or a new life of the old one, at the same address.
+    Renewed(NodeId),
     /// The others held us down; we are back with a new generation: see [`Membership::me`].
     Rejoined,
     /// Another process has our node id and keeps it: we are `new` from now on.

@@ -270,7 +270,7 @@ impl Spread {
             Event::TakenOver { .. } | Event::Moved { .. } => self.ring.changed(),
             Event::NeedState { node, addr } => self.exchange_with(now, Peer { node, addr }),
             Event::LostTwin { new } => self.become_agent(new),
-            Event::Suspected(_) | Event::Lost(_) | Event::Cleared(_) | Event::Rejoined | Event::CutOff(_) => {}
+            Event::Suspected(_) | Event::Lost(_) | Event::Cleared(_) | Event::Renewed(_) | Event::Rejoined | Event::CutOff(_) => {}
         }
     }
 

@@ -88,7 +88,7 @@ fn status(state: MemberState) -> u8 {
 }
 
 fn own_member(view: &View) -> Option<&MemberView> {
-    view.members.iter().find(|member| member.id == view.agent.id)
+    view.member(view.agent.id)
 }
 
 /// `GET /v1/agent/self`: exactly Consul's seven parts.
