@@ -29,13 +29,16 @@ struct Plan {
     further: Vec<String>,
     /// Its settings that no flag stands for.
     environment: Vec<(&'static str, &'static str)>,
+    /// Its ports, so that nobody else gets them before it starts.
+    reserved: Reserved,
 }
 
 impl Plan {
     /// The first of those that join each other has no seed but itself.
     fn new(name: String, seed: Option<u16>) -> Result<Self, Failure> {
-        let (gossip, http) = (free_gossip_port()?, free_http_port()?);
-        Ok(Self { name, gossip, http, seed: seed.unwrap_or(gossip), further: Vec::new(), environment: Vec::new() })
+        let mut reserved = Reserved::default();
+        let (gossip, http) = (reserved.gossip_port()?, reserved.http_port()?);
+        Ok(Self { name, gossip, http, seed: seed.unwrap_or(gossip), further: Vec::new(), environment: Vec::new(), reserved })
     }
 }
 
@@ -60,7 +63,7 @@ impl Cluster {
                 let mut plan = Plan::new(format!("{name}-{}", at + 1), seed)?;
                 plan.further = vec!["--datacenter".into(), (*name).into()];
                 if at == 0 {
-                    let wan = free_gossip_port()?;
+                    let wan = plan.reserved.gossip_port()?;
                     plan.further.extend(["--gateway".into(), "--wan".into(), format!("127.0.0.1:{wan}")]);
                     // What is shown is how soon things cross: all of them do, whether somebody looks or not.
                     plan.environment.push(("TIDINGS_AGENT__WAN__EXPORT", "*=full"));
@@ -80,7 +83,8 @@ impl Cluster {
         let mut cluster = Self { dir, agents: Vec::new() };
         let key = Command::new(program()?).arg("keygen").output().map_err(|why| Failure::failed(format!("no key could be made: {why}")))?;
         std::fs::write(cluster.dir.join("key"), key.stdout).map_err(|why| Failure::failed(format!("the key cannot be written: {why}")))?;
-        for plan in plans {
+        for mut plan in plans {
+            plan.reserved = Reserved::default();
             let process = spawn(&cluster.dir, &plan)?;
             let client = Client::new(&format!("127.0.0.1:{}", plan.http), None)?;
             cluster.agents.push(Agent { plan, client, process });
@@ -173,7 +177,7 @@ fn program() -> Result<PathBuf, Failure> {
 }
 
 fn spawn(dir: &Path, plan: &Plan) -> Result<Child, Failure> {
-    let Plan { name, gossip, http, seed, further, environment } = plan;
+    let Plan { name, gossip, http, seed, further, environment, reserved: _ } = plan;
     let log = File::options().create(true).append(true).open(dir.join(format!("{name}.log")));
     let log = log.map_err(|why| Failure::failed(format!("no log can be written: {why}")))?;
     let mut command = Command::new(program()?);
@@ -185,20 +189,33 @@ fn spawn(dir: &Path, plan: &Plan) -> Result<Child, Failure> {
     command.spawn().map_err(|why| Failure::failed(format!("{name} cannot be started: {why}")))
 }
 
-/// A port that is free for both UDP and TCP, by the kernel's word of this moment.
-fn free_gossip_port() -> Result<u16, Failure> {
-    let refuse = |why: std::io::Error| Failure::failed(format!("there is no free port on loopback: {why}"));
-    for _ in 0..100 {
-        let udp = UdpSocket::bind("127.0.0.1:0").map_err(refuse)?;
-        let port = udp.local_addr().map_err(refuse)?.port();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(Failure::failed("there is no port that is free for UDP and TCP on loopback"))
+/// Ports on loopback that are bound for as long as this is kept: agents that run already, and other demos, take free ones all the time.
+#[derive(Default)]
+struct Reserved {
+    udp: Vec<UdpSocket>,
+    tcp: Vec<TcpListener>,
 }
 
-fn free_http_port() -> Result<u16, Failure> {
-    let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    bound.map(|addr| addr.port()).map_err(|why| Failure::failed(format!("there is no free port on loopback: {why}")))
+impl Reserved {
+    /// One for both UDP and TCP.
+    fn gossip_port(&mut self) -> Result<u16, Failure> {
+        let refuse = |why: std::io::Error| Failure::failed(format!("there is no free port on loopback: {why}"));
+        for _ in 0..100 {
+            let udp = UdpSocket::bind("127.0.0.1:0").map_err(refuse)?;
+            let port = udp.local_addr().map_err(refuse)?.port();
+            if let Ok(tcp) = TcpListener::bind(("127.0.0.1", port)) {
+                self.udp.push(udp);
+                self.tcp.push(tcp);
+                return Ok(port);
+            }
+        }
+        Err(Failure::failed("there is no port that is free for UDP and TCP on loopback"))
+    }
+
+    fn http_port(&mut self) -> Result<u16, Failure> {
+        let bound = TcpListener::bind("127.0.0.1:0").and_then(|tcp| Ok((tcp.local_addr()?.port(), tcp)));
+        let (port, tcp) = bound.map_err(|why| Failure::failed(format!("there is no free port on loopback: {why}")))?;
+        self.tcp.push(tcp);
+        Ok(port)
+    }
 }
