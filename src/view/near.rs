@@ -43,6 +43,7 @@ impl Near {
 }
 
 impl View {
+    /// The member of that id, up or not.
     pub fn member(&self, node: NodeId) -> Option<&MemberView> {
         self.members.iter().find(|member| member.id == node).map(|member| &**member)
     }

@@ -79,7 +79,8 @@ impl Catalog {
         })
     }
 
-    /// The origins of which members would be shown otherwise since this was asked last.
+    /// The origins of which members would be shown otherwise since this was asked last. No effect tells of them: another's record may take a
+    /// name away, and instances count before their head moves.
     pub fn take_reshown(&mut self) -> BTreeSet<NodeId> {
         let mut reshown = std::mem::take(&mut self.nodes.reshown);
         reshown.append(&mut self.table.take_recounted());

@@ -87,15 +87,11 @@ fn status(state: MemberState) -> u8 {
     }
 }
 
-fn own_member(view: &View) -> Option<&MemberView> {
-    view.member(view.agent.id)
-}
-
 /// `GET /v1/agent/self`: exactly Consul's seven parts.
 async fn itself(State(consul): State<Consul>, params: Params) -> Result<Response<Body>, Failure> {
     let view = consul.handle.view();
     let facts = consul.handle.facts();
-    let member = own_member(&view);
+    let member = view.member(view.agent.id);
     let meta: Map<String, Value> =
         own::node(&view).map(|node| node.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect()).unwrap_or_default();
     let config = json!({
